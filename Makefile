@@ -1,0 +1,83 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test check serve demo lock
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+PATH_BEFORE := $(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+# Data beside the checkout, where there is some, comes before the published sources.
+DATA_BESIDE := $(abspath ../shared/fashion-mnist)
+ifneq ($(wildcard $(DATA_BESIDE)/.),)
+export FASHION_MNIST_SOURCE ?= $(DATA_BESIDE)
+endif
+
+help: ## this list
+	@echo "Usage: make VERB"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## install, train both models, measure them over the wire
+	@if dvc repro; then \
+	  $(SHOW_METRICS); \
+	  echo "Serve both models:  make serve"; \
+	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
+	else \
+	  python -m stages.download > $(VENV)/download.log 2>&1; \
+	  test $$? -eq $(EX_UNAVAILABLE) || exit 1; \
+	  echo; \
+	  echo "The data set could not be fetched: no source was reached. Nothing is wrong with the"; \
+	  echo "installation; put the four files into a folder, or find a mirror, and name it:"; \
+	  echo "    make run FASHION_MNIST_SOURCE=/a/folder/or/base/URL"; \
+	  echo "Meanwhile, here are the same six stages on a small data set that is bundled."; \
+	  echo; \
+	  $(MAKE) --no-print-directory demo; \
+	fi
+
+INFER := http://localhost:8080/v2/models/fashion-sklearn/versions/v1/infer
+EX_UNAVAILABLE := 69
+
+SHOW_METRICS := echo && dvc metrics show --json | python -m stages.metrics_table && echo
+
+demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scratch copy
+	@scratch=$$(mktemp -d "$${TMPDIR:-/tmp}/fashion-demo.XXXXXX") && \
+	git ls-files -zco --exclude-standard | xargs -0 ls -d 2> /dev/null | \
+	  tar -cf - -T - | tar -xf - -C "$$scratch" && cd "$$scratch" && \
+	git -c init.defaultBranch=main init --quiet && \
+	sed -i.bak 's/^  dataset: [a-z-]*/  dataset: digits/' params.yaml && \
+	dvc repro --quiet && \
+	$(SHOW_METRICS) && \
+	echo "Made in a scratch copy, $$scratch" && \
+	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
+	echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @$$scratch/serving/models/example.json"
+
+serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
+	@python -m serving.preflight && exec mlserver start serving
+
+check: $(INSTALLED) ## lint, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+test: $(INSTALLED) ## every test, on real DVC and real servers
+	pytest
+
+lock: $(INSTALLED) ## make requirements.lock anew from requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
+
+$(INSTALLED): requirements.lock
+	@PATH="$(PATH_BEFORE)"; found=; \
+	for python in $(or $(PYTHON),python3 python python3.12 python3.11); do \
+	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || continue; \
+	  case $$version in 3.11|3.12) break;; *) found="$$found $$python is $$version,"; version=;; esac; \
+	done; \
+	if [ -z "$$version" ]; then \
+	  echo "error: Python 3.11 or 3.12 is needed, but $${found:- none was found,}" \
+	    "install one, or name it: make run PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \
+	"$$python" -m venv --clear $(VENV) && \
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes --requirement requirements.lock && \
+	touch $@
