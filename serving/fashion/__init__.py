@@ -1,0 +1,1 @@
+"""The facts and the code that ship inside the server."""

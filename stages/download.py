@@ -1,0 +1,186 @@
+"""Fetch the data set's four files, or make them from the digits that scikit-learn bundles.
+
+Reads   the folder or base URL in the variable FASHION_MNIST_SOURCE, then download.sources
+Writes  data/raw/*.gz      four gzipped IDX files, named as published
+Params  download.dataset, download.sources
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import numpy as np
+import requests
+import urllib3
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
+from stages.atomic import replacing
+from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.errors import StageError, run
+from stages.params import load_params
+from stages.progress import progress
+
+SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+ATTEMPTS = 3
+BACK_OFF_SECONDS = 1.0  # before the second attempt, then doubled
+CHUNK = 1 << 18
+
+# Source: the data set's README, section "Get the Data".
+MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+
+class NoSourceError(StageError):
+    """No source could be reached. Exits with EX_UNAVAILABLE of sysexits.h, for `make run`."""
+
+    exit_code = 69
+
+
+class UnavailableError(Exception):
+    """A source did not give a file; the message is the reason."""
+
+
+class ServerBusyError(UnavailableError):
+    """A server answered with an error of its own (5xx), which may pass."""
+
+
+class WrongChecksumError(UnavailableError):
+    """A source gave other bytes than those published."""
+
+
+def fetch(name: str, sources: Sequence[str], folder: Path) -> str:
+    """Bring a published file into the folder from the first source that gives the right bytes.
+
+    sources: folders or base URLs. A good file already there is kept, a bad one replaced.
+    Returns where it came from. Raises StageError when a source gave wrong bytes and none the
+    right ones, NoSourceError when none could be read.
+    """
+    target = folder / name
+    if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == MD5[name]:
+        return "already there"
+    failures: list[UnavailableError] = []
+    for source in sources:
+        try:
+            with replacing(target) as part:
+                _fetch_from(source, name, part)
+            return " ".join([f"from {source}", *(f"(not from {why})" for why in failures)])
+        except UnavailableError as why:
+            failures.append(type(why)(f"{source}: {why}"))
+    bytes_came = any(isinstance(why, WrongChecksumError) for why in failures)
+    raise (StageError if bytes_came else NoSourceError)(
+        f"{target}: no source gave it: {'; '.join(map(str, failures))}. Set {SOURCE_VARIABLE} to "
+        "a folder or base URL that holds the four files, or try the pipeline without: make demo"
+    )
+
+
+def _fetch_from(source: str, name: str, part: Path) -> None:
+    found = _retried(source, name, part) if _is_url(source) else _streamed(source, name, part)
+    if found != MD5[name]:
+        raise WrongChecksumError(f"wrong checksum: expected MD5 {MD5[name]}, got {found}")
+
+
+def _is_url(source: str) -> bool:
+    return source.startswith(("http://", "https://"))
+
+
+def _retried(source: str, name: str, part: Path) -> str:
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
+        try:
+            return _streamed(source, name, part)
+        except ServerBusyError as busy:
+            reason = str(busy)
+        except (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
+            reason = f"no connection within {CONNECT_SECONDS:g} s"
+        except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
+            reason = f"nothing came for {READ_SECONDS:g} s"
+        except requests.ConnectionError:
+            reason = "cannot connect"
+        except urllib3.exceptions.ProtocolError:
+            reason = "cut off midway"
+        except requests.RequestException as error:
+            raise UnavailableError(f"not a usable URL: {error}") from None
+    raise UnavailableError(f"{reason} ({ATTEMPTS} attempts)")
+
+
+def _streamed(source: str, name: str, part: Path) -> str:
+    digest = hashlib.md5()
+    with (
+        _opened(source, name) as (chunks, size),
+        progress(name, size, "B") as advance,
+        part.open("wb") as file,
+    ):
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
+
+
+@contextmanager
+def _opened(source: str, name: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
+    if _is_url(source):
+        with requests.get(
+            f"{source.rstrip('/')}/{name}",
+            stream=True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            headers={"Accept-Encoding": "identity"},
+        ) as response:
+            if not response.ok:
+                passes = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+                why = f"HTTP {response.status_code} {response.reason}"
+                raise ServerBusyError(why) if passes else UnavailableError(why)
+            size = int(response.headers.get("Content-Length", 0)) or None
+            yield response.raw.stream(CHUNK, decode_content=False), size
+        return
+    path = Path(source).expanduser() / name
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UnavailableError(error.strerror) from None
+    with file:
+        yield iter(lambda: file.read(CHUNK), b""), path.stat().st_size or None
+
+
+def make_digits() -> tuple[Images, Images]:
+    """The 1,797 UCI digits that scikit-learn bundles, as 28×28 images: 1,497 to train, 300 to test.
+
+    Each of their 8×8 pixels, 0 to 16, becomes 3×3 pixels, 0 to 255, inside a border of 2.
+    """
+    digits = load_digits()
+    enlarged = np.kron(digits.images, np.ones((1, 3, 3)))
+    framed = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)))
+    images = np.rint(framed / digits.images.max() * PIXEL_MAX).astype(np.uint8).reshape(-1, PIXELS)
+    parts = train_test_split(
+        images, digits.target, test_size=300, stratify=digits.target, random_state=0
+    )
+    names = CLASS_NAMES["digits"]
+    return Images(parts[0], parts[2], names), Images(parts[1], parts[3], names)
+
+
+def main() -> None:
+    params = load_params().download
+    if params.dataset == "digits":
+        for files, content in zip((TRAIN_FILES, TEST_FILES), make_digits(), strict=True):
+            write_idx(RAW / files[0], RAW / files[1], content)
+        print("digits: made from the copy that scikit-learn bundles")
+        return
+    own = os.environ.get(SOURCE_VARIABLE)
+    for name in (*TRAIN_FILES, *TEST_FILES):
+        print(f"{name}: {fetch(name, [own, *params.sources] if own else params.sources, RAW)}")
+
+
+if __name__ == "__main__":
+    run(main)

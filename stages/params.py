@@ -1,0 +1,159 @@
+"""The typed, closed form of params.yaml; every value, its type and its range are stated here.
+
+There are no defaults: params.yaml holds each value, and a key it lacks is an error.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from serving.fashion.contract import CLASS_NAMES
+from stages.errors import StageError
+
+PARAMS = Path("params.yaml")
+
+Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
+Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown key, no conversion between types, no change later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Download(Section):
+    """dataset: what data/raw holds; sources: base URLs or folders, tried in this order."""
+
+    dataset: Literal["fashion-mnist", "digits"] = Field(
+        description=f"one of {', '.join(CLASS_NAMES)}"
+    )
+    sources: list[str] = Field(min_length=1, description="a list of base URLs or folders")
+
+
+class Preprocess(Section):
+    """Which images train and which evaluate; both choices keep the shares of the classes.
+
+    train_limit: null for all training images, or how many of them; validation: 0 to evaluate on
+    the test files, or how many images to hold out of the training files and evaluate on instead.
+    """
+
+    train_limit: int | None = Field(ge=100, description="null or a whole number from 100")
+    validation: int = Field(
+        ge=0, le=50_000, description="0 (test files) or a whole number to 50000"
+    )
+    seed: int = Seed
+
+
+class Svm(Section):
+    """Support vector classifier, on pixels scaled to 0–1; the names are scikit-learn's (SVC).
+
+    C: inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid; degree: of
+    poly; coef0: for poly and sigmoid; tol: of the stopping criterion.
+    """
+
+    kernel: Literal["linear", "poly", "rbf", "sigmoid"] = Field(
+        description="one of linear, poly, rbf, sigmoid"
+    )
+    C: float = Field(gt=0, description="a number above 0")
+    gamma: Literal["scale", "auto"] | Annotated[float, Field(gt=0)] = Field(
+        description="scale, auto or a number above 0"
+    )
+    degree: int = Field(ge=1, le=20, description="a whole number from 1 to 20")
+    coef0: float = Field(description="a number")
+    tol: float = Field(gt=0, lt=1, description="a number above 0, below 1")
+
+
+class Xgboost(Section):
+    """Boosted trees on raw pixels; the names are XGBoost's (XGBClassifier).
+
+    n_estimators: boosting rounds, one tree a class each; max_bin: histogram bins a feature;
+    colsample_bytree, colsample_bynode, subsample: shares of features and images drawn.
+    """
+
+    n_estimators: int = Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
+    learning_rate: float = Fraction
+    max_depth: int = Field(ge=1, le=30, description="a whole number from 1 to 30")
+    max_bin: int = Field(ge=2, le=1024, description="a whole number from 2 to 1024")
+    min_child_weight: float = Field(ge=0, description="a number from 0")
+    reg_lambda: float = Field(ge=0, description="a number from 0")
+    subsample: float = Fraction
+    colsample_bytree: float = Fraction
+    colsample_bynode: float = Fraction
+    seed: int = Seed
+
+
+class Package(Section):
+    """version: what both models are served as, part of their URLs."""
+
+    version: str = Field(pattern=r"^v[1-9][0-9]*$", description="v1, v2, v3 …")
+
+
+class Evaluate(Section):
+    """batch_size: images a request; min_accuracy: below it, the stage fails."""
+
+    batch_size: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    min_accuracy: float = Field(ge=0, le=1, description="a number from 0 to 1")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    download: Download
+    preprocess: Preprocess
+    svm: Svm
+    xgboost: Xgboost
+    package: Package
+    evaluate: Evaluate
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads YAML 1.1, where 1e-3 is text; DVC writes YAML 1.2, where it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _explain(path: Path, error: ErrorDetails) -> str:
+    keys = [str(key) for key in error["loc"][:2]]  # what lies deeper is a list's or a union's
+    section = Params.model_fields[keys[0]].annotation if keys[1:] else Params
+    known = cast(type[Section], section).model_fields
+    if error["type"] == "extra_forbidden":
+        return f"{path}: {'.'.join(keys)} is not a parameter; expected {_nearest(keys[-1], known)}"
+    came = "is missing" if error["type"] == "missing" else f"is {json.dumps(error['input'])}"
+    expected = known[keys[1]].description if keys[1:] else "a section of keys and values"
+    return f"{path}: {'.'.join(keys) or 'the file'} {came}; expected {expected}"
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    spelled = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), spelled, n=1)
+    return spelled[near[0]] if near else f"one of {', '.join(sorted(spelled.values()))}"
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml. Raises StageError, a line for each wrong key."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise StageError(
+            f"{path}: not found in {Path.cwd()}; run from the project's root"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as invalid:
+        lines = [_explain(path, error) for error in invalid.errors()]
+        raise StageError("\n".join(dict.fromkeys(lines))) from None

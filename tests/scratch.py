@@ -1,0 +1,58 @@
+"""A scratch copy of the project, a git repository of its own, to run real commands in."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REAL_DATA = ROOT.parent / "shared/fashion-mnist"
+
+
+def make_project(folder: Path, **changes: object) -> Path:
+    """Copy what git would commit into `folder`, change keys of params.yaml, and commit it there.
+
+    changes: by key, as it stands indented in params.yaml; a key in two sections changes in both.
+    """
+    listed = subprocess.check_output(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT)
+    for name in listed.decode().split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    params = folder / "params.yaml"
+    for key, value in changes.items():
+        text, count = re.subn(rf"(?m)^(  {key}:) \S+", rf"\1 {value}", params.read_text("utf-8"))
+        assert count, f"params.yaml has no {key}"
+        params.write_text(text, "utf-8")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "scratch copy"]):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment, with the programs of this Python first, without sources."""
+    inherited = {k: v for k, v in os.environ.items() if k != "FASHION_MNIST_SOURCE"}
+    programs = str(Path(sys.executable).parent)
+    return inherited | {"PATH": f"{programs}:{os.environ['PATH']}"} | more
+
+
+def run(folder: Path, *command: str, expect: int | None = 0, **more: str) -> str:
+    """Run a command in a folder; return what it printed, on stdout and stderr together.
+
+    expect: the exit status that it must have, None for any.
+    """
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+    )
+    assert expect in (None, done.returncode), f"{command}: {done.returncode}\n{done.stdout}"
+    return done.stdout

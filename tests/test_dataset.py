@@ -1,0 +1,153 @@
+"""IDX files are read strictly, npz files repeatably.  Run: pytest tests/test_dataset.py"""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.dataset import Images, read_idx, read_npz, write_idx, write_npz
+from stages.errors import StageError
+
+IMAGES, LABELS = "images.gz", "labels.gz"
+PER_FILE = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, small: Images) -> Path:
+    write_idx(tmp_path / IMAGES, tmp_path / LABELS, small)
+    return tmp_path
+
+
+def read(folder: Path, classes: int = 4) -> Images:
+    return read_idx(folder / IMAGES, folder / LABELS, tuple("abcdefghij"[:classes]))
+
+
+def alter(folder: Path, name: str, offset: int, new: bytes) -> None:
+    content = bytearray(gzip.decompress((folder / name).read_bytes()))
+    content[offset : offset + len(new)] = new
+    (folder / name).write_bytes(gzip.compress(bytes(content)))
+
+
+def test_what_was_written_is_read(folder: Path, small: Images):
+    found = read(folder)
+    assert np.array_equal(found.images, small.images)
+    assert np.array_equal(found.labels, small.labels)
+    assert found.class_names == small.class_names
+
+
+def test_the_published_layout_is_read(tmp_path: Path):
+    pixels = np.arange(2 * 784, dtype=np.uint32).astype(np.uint8)
+    header = bytes.fromhex("00000803 00000002 0000001c 0000001c")
+    (tmp_path / IMAGES).write_bytes(gzip.compress(header + pixels.tobytes()))
+    (tmp_path / LABELS).write_bytes(gzip.compress(bytes.fromhex("00000801 00000002 03 00")))
+    found = read(tmp_path)
+    assert np.array_equal(found.images, pixels.reshape(2, 784))
+    assert found.labels.tolist() == [3, 0]
+
+
+def test_writing_twice_gives_the_same_bytes(folder: Path, small: Images):
+    before = [(folder / name).read_bytes() for name in (IMAGES, LABELS)]
+    write_idx(folder / IMAGES, folder / LABELS, small)
+    assert [(folder / name).read_bytes() for name in (IMAGES, LABELS)] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "new", "message"),
+    [
+        (IMAGES, 0, struct.pack(">I", 2049), "images.gz: magic number 2049, expected 2051"),
+        (LABELS, 0, struct.pack(">I", 2051), "labels.gz: magic number 2051, expected 2049"),
+        (
+            IMAGES,
+            8,
+            struct.pack(">I", 32),
+            r"images.gz: images of 32 × 28 pixels, expected 28 × 28",
+        ),
+        (IMAGES, 4, struct.pack(">I", 41), r"31,376 bytes, expected 32,160 for the 41 items"),
+        (LABELS, 4, struct.pack(">I", 39), r"labels.gz: 48 bytes, expected 47 for the 39 items"),
+        (LABELS, 8 + 7, b"\x04", "labels.gz: label 4 at position 7, expected 0 to 3"),
+    ],
+)
+def test_a_wrong_header_or_label_is_named(
+    folder: Path, name: str, offset: int, new: bytes, message: str
+):
+    alter(folder, name, offset, new)
+    with pytest.raises(StageError, match=message):
+        read(folder)
+
+
+def test_trailing_bytes_are_an_error(folder: Path):
+    alter(folder, IMAGES, 16 + 40 * 784, b"x")
+    with pytest.raises(StageError, match="31,377 bytes, expected 31,376"):
+        read(folder)
+
+
+def test_a_file_shorter_than_its_header_is_an_error(folder: Path):
+    (folder / IMAGES).write_bytes(gzip.compress(b"\0\0\x08\x03"))
+    with pytest.raises(StageError, match="4 bytes, expected a header of 16"):
+        read(folder)
+
+
+def test_images_and_labels_of_different_number_are_an_error(folder: Path, small: Images):
+    other = Images(small.images[:39], small.labels[:39], small.class_names)
+    write_idx(folder / "other.gz", folder / LABELS, other)
+    with pytest.raises(StageError, match=r"39 labels, but .*images.gz holds 40 images"):
+        read(folder)
+
+
+def test_no_images_at_all_is_an_error(tmp_path: Path, small: Images):
+    write_idx(
+        tmp_path / IMAGES, tmp_path / LABELS, Images(small.images[:0], small.labels[:0], ("a",))
+    )
+    with pytest.raises(StageError, match="no images"):
+        read(tmp_path)
+
+
+def test_a_missing_file_is_named_with_its_remedy(tmp_path: Path):
+    with pytest.raises(StageError, match=r"images.gz: not found; .*dvc repro download"):
+        read(tmp_path)
+
+
+@PER_FILE
+@given(data=st.data())
+def test_a_truncated_file_is_always_an_error(folder: Path, data: st.DataObject, small: Images):
+    name = data.draw(st.sampled_from([IMAGES, LABELS]))
+    write_idx(folder / IMAGES, folder / LABELS, small)
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(StageError, match=name):
+        read(folder)
+
+
+@PER_FILE
+@given(data=st.data())
+def test_a_flipped_bit_in_a_header_is_always_an_error(
+    folder: Path, data: st.DataObject, small: Images
+):
+    name, size = data.draw(st.sampled_from([(IMAGES, 16), (LABELS, 8)]))
+    write_idx(folder / IMAGES, folder / LABELS, small)
+    bit = data.draw(st.integers(0, size * 8 - 1))
+    header = gzip.decompress((folder / name).read_bytes())[:size]
+    alter(folder, name, bit // 8, bytes([header[bit // 8] ^ 1 << bit % 8]))
+    with pytest.raises(StageError, match=name):
+        read(folder)
+
+
+def test_an_npz_file_is_read_as_written_and_repeatable(tmp_path: Path, small: Images):
+    write_npz(tmp_path / "1.npz", small)
+    write_npz(tmp_path / "2.npz", small)
+    assert (tmp_path / "1.npz").read_bytes() == (tmp_path / "2.npz").read_bytes()
+    found = read_npz(tmp_path / "1.npz")
+    assert found.images.dtype == found.labels.dtype == np.uint8
+    assert np.array_equal(found.images, small.images)
+    assert found.class_names == small.class_names
+
+
+def test_a_missing_npz_file_is_named_with_its_remedy(tmp_path: Path):
+    with pytest.raises(StageError, match=r"train.npz: not found; .*dvc repro preprocess"):
+        read_npz(tmp_path / "train.npz")

@@ -1,0 +1,189 @@
+"""Four files from the first source that has them right.  Run: pytest tests/test_download.py"""
+
+import gzip
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scratch import ROOT, run
+
+from stages import download
+from stages.download import NoSourceError, fetch, make_digits
+from stages.errors import StageError
+
+NAME = "train-labels-idx1-ubyte.gz"
+CONTENT = gzip.compress(b"the right bytes" * 50_000, mtime=0) + bytes(300_000)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /<behaviour>/<file>; counts what was asked."""
+
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        behaviour = self.path.split("/")[1]
+        self.asked.append(behaviour)
+        getattr(self, behaviour)()
+
+    def good(self, content: bytes = CONTENT) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def encoded(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def redirect(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", f"/good/{NAME}")
+        self.end_headers()
+
+    def missing(self) -> None:
+        self.send_error(404)
+
+    def busy_once(self) -> None:
+        self.send_error(503) if self.asked.count("busy_once") == 1 else self.good()
+
+    def cut_off(self) -> None:
+        self.good(CONTENT[: len(CONTENT) // 2])
+        self.close_connection = True
+
+    def wrong(self) -> None:
+        self.good(CONTENT[::-1])
+
+    def slow(self) -> None:
+        stop = threading.Event()
+        self.server.stop_slow.append(stop)  # type: ignore[attr-defined]
+        stop.wait(30)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    monkeypatch.setitem(download.MD5, NAME, hashlib.md5(CONTENT).hexdigest())
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(download, "READ_SECONDS", 0.3)
+    Handler.asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.stop_slow = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        for stop in server.stop_slow:  # type: ignore[attr-defined]
+            stop.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def source(server: ThreadingHTTPServer) -> Callable[[str], str]:
+    return lambda behaviour: f"http://127.0.0.1:{server.server_port}/{behaviour}"
+
+
+@pytest.mark.parametrize("behaviour", ["good", "redirect", "encoded", "busy_once"])
+def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str], behaviour: str):
+    assert fetch(NAME, [source(behaviour)], tmp_path) == f"from {source(behaviour)}"
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "attempts", "reason"),
+    [
+        ("missing", 1, "HTTP 404 Not Found"),
+        ("cut_off", 3, r"cut off midway \(3 attempts\)"),
+        ("slow", 3, r"nothing came for 0.3 s \(3 attempts\)"),
+        ("wrong", 1, "wrong checksum: expected MD5 [0-9a-f]{32}, got [0-9a-f]{32}"),
+    ],
+)
+def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
+    tmp_path: Path, source: Callable[[str], str], behaviour: str, attempts: int, reason: str
+):
+    with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
+        fetch(NAME, [source(behaviour)], tmp_path)
+    assert isinstance(error.value, NoSourceError) == (behaviour != "wrong")
+    assert "\n" not in str(error.value)
+    assert "FASHION_MNIST_SOURCE" in str(error.value)
+    assert Handler.asked == [behaviour] * attempts
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("first", ["missing", "cut_off", "wrong"])
+def test_the_second_source_is_used_after_the_first_fails(
+    tmp_path: Path, source: Callable[[str], str], first: str
+):
+    said = fetch(NAME, [source(first), source("good")], tmp_path)
+    assert said.startswith(f"from {source('good')} (not from {source(first)}: ")
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_a_closed_port_is_a_source_that_cannot_be_connected(
+    tmp_path: Path, source: Callable[[str], str], server: ThreadingHTTPServer
+):
+    server.server_close()
+    with pytest.raises(NoSourceError, match="cannot connect"):
+        fetch(NAME, [source("good")], tmp_path)
+
+
+def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert fetch(NAME, [source("good")], tmp_path) == "already there"
+    assert Handler.asked == []
+    (tmp_path / NAME).write_bytes(CONTENT[:-1])
+    fetch(NAME, [source("good")], tmp_path)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+
+
+@pytest.mark.usefixtures("server")
+def test_a_folder_is_a_source_too(tmp_path: Path):
+    folder, target = tmp_path / "source", tmp_path / "target"
+    folder.mkdir()
+    with pytest.raises(NoSourceError, match="source: No such file or directory"):
+        fetch(NAME, [str(folder)], target)
+    (folder / NAME).write_bytes(CONTENT)
+    fetch(NAME, [str(folder)], target)
+    assert (target / NAME).read_bytes() == CONTENT
+    assert (folder / NAME).read_bytes() == CONTENT
+
+
+def test_a_source_that_is_no_usable_url_is_a_reason_not_a_traceback(tmp_path: Path):
+    with pytest.raises(NoSourceError, match="not a usable URL"):
+        fetch(NAME, ["http://"], tmp_path)
+
+
+def test_no_source_at_all_ends_the_stage_in_one_line_with_its_own_exit_code(tmp_path: Path):
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    head, tail = text.split("  sources:")[0], text[text.index("\npreprocess:") :]
+    (tmp_path / "params.yaml").write_text(f"{head}  sources: [{tmp_path}/nowhere]\n{tail}", "utf-8")
+    said = run(
+        tmp_path,
+        *("python", "-m", "stages.download"),
+        expect=NoSourceError.exit_code,
+        PYTHONPATH=str(ROOT),
+        FASHION_MNIST_SOURCE=f"{tmp_path}/not-here",
+    )
+    assert said.startswith("error: data/raw/train-images-idx3-ubyte.gz: no source gave it: ")
+    assert said.index("/not-here: No such file") < said.index("/nowhere: No such file")
+    assert "make demo" in said
+    assert said.count("\n") == 1
+
+
+def test_digits_are_enlarged_and_split_by_class():
+    train, test = make_digits()
+    assert train.images.shape == (1497, 784)
+    assert test.images.shape == (300, 784)
+    assert (train.images.min(), train.images.max()) == (0, 255)
+    assert np.bincount(test.labels).min() >= 28
+    framed = test.images.reshape(-1, 28, 28)
+    assert not framed[:, :2].any()
+    assert not framed[:, :, -2:].any()
+    assert np.array_equal(framed[:, 2::3, 2::3][:, :8, :8], framed[:, 4::3, 4::3][:, :8, :8])

@@ -1,0 +1,111 @@
+"""Params are typed and closed; each mistake is one line.  Run: pytest tests/test_params.py"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from scratch import ROOT
+
+from stages.errors import StageError
+from stages.params import Params, load_params
+
+
+def load_with(folder: Path, changes: dict[str, object]) -> Params:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    for name, value in changes.items():
+        section, key = name.split(".")
+        values[section][key] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values), "utf-8")
+    return load_params(path)
+
+
+def test_the_committed_file_is_valid():
+    assert load_params(ROOT / "params.yaml").package.version == "v1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("svm.c", 10, "svm.c is not a parameter; expected C"),
+        ("svm.C", "ten", 'svm.C is "ten"; expected a number above 0'),
+        ("svm.C", -1, "svm.C is -1; expected a number above 0"),
+        ("svm.C", float("nan"), "svm.C is NaN; expected a number above 0"),
+        ("svm.C", True, "svm.C is true; expected a number above 0"),
+        ("svm.gamma", "wide", 'svm.gamma is "wide"; expected scale, auto or a number above 0'),
+        ("svm.gamma", 0, "svm.gamma is 0; expected scale, auto or a number above 0"),
+        (
+            "svm.kernel",
+            "gauss",
+            'svm.kernel is "gauss"; expected one of linear, poly, rbf, sigmoid',
+        ),
+        ("xgboost.max_depht", 3, "xgboost.max_depht is not a parameter; expected max_depth"),
+        (
+            "xgboost.max_depth",
+            3.5,
+            "xgboost.max_depth is 3.5; expected a whole number from 1 to 30",
+        ),
+        ("xgboost.subsample", 0, "xgboost.subsample is 0; expected a number above 0, at most 1"),
+        ("download.dataset", "mnist", 'dataset is "mnist"; expected one of fashion-mnist, digits'),
+        ("download.sources", [], "download.sources is []; expected a list of base URLs or folders"),
+        ("download.sources", [3], "download.sources is 3; expected a list of base URLs or folders"),
+        ("preprocess.train_limit", 5, "train_limit is 5; expected null or a whole number from 100"),
+        ("preprocess.validation", None, "preprocess.validation is null; expected 0"),
+        ("package.version", "1", 'package.version is "1"; expected v1, v2, v3'),
+        ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
+    tmp_path: Path, key: str, value: object, message: str
+):
+    with pytest.raises(StageError) as error:
+        load_with(tmp_path, {key: value})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_several_mistakes_are_a_line_each(tmp_path: Path):
+    with pytest.raises(StageError) as error:
+        load_with(tmp_path, {"svm.C": 0, "svm.degree": 0})
+    assert str(error.value).count("\n") == 1
+
+
+def test_a_whole_number_serves_as_a_number(tmp_path: Path):
+    assert load_with(tmp_path, {"svm.C": 3}).svm.C == 3.0
+
+
+def test_an_exponent_without_a_point_is_a_number_as_it_is_for_dvc(tmp_path: Path):
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("tol: 0.001", "tol: 1e-4")
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    assert load_params(tmp_path / "params.yaml").svm.tol == 1e-4
+
+
+def test_a_missing_key_or_section_is_named(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    path.write_text(text.replace("  version: v1", "  {}"), "utf-8")
+    with pytest.raises(StageError, match=r"package\.version is missing; expected v1"):
+        load_params(path)
+    path.write_text(text.replace("evaluate:", "evaluation:"), "utf-8")
+    with pytest.raises(StageError, match=r"evaluation is not a parameter; expected evaluate"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "the file is null"), ("a: [1", "not YAML"), ("3", "the file is 3")]
+)
+def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str, message: str):
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    with pytest.raises(StageError, match=message):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_no_file_says_where_to_run_from(tmp_path: Path):
+    with pytest.raises(StageError, match="not found in .*; run from the project's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_every_parameter_says_what_is_allowed():
+    for section in Params.model_fields.values():
+        for key, field in section.annotation.model_fields.items():  # type: ignore[union-attr]
+            assert field.description, key

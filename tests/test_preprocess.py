@@ -1,0 +1,100 @@
+"""Splits keep the classes' shares and the test images apart.  Run: pytest tests/test_preprocess.py"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scratch import ROOT, run
+
+from stages.dataset import PROCESSED, RAW, TRAIN_FILES, Images, read_npz
+from stages.download import make_digits
+from stages.errors import StageError
+from stages.preprocess import hold_out, limit, stratified
+
+
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=200),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 100),
+)
+def test_a_stratified_choice_has_the_size_and_the_shares_asked_for(
+    labels: list[int], share: float, seed: int
+):
+    array = np.array(labels)
+    size = max(1, round(share * len(labels)))
+    chosen = stratified(array, size, seed)
+    assert len(set(chosen.tolist())) == len(chosen) == size
+    assert (np.diff(chosen) > 0).all()
+    for label in set(labels):
+        exact = labels.count(label) * size / len(labels)
+        assert abs((array[chosen] == label).sum() - exact) < 1
+
+
+def test_a_choice_depends_on_the_seed_alone(small: Images):
+    first = stratified(small.labels, 20, seed=1)
+    assert np.array_equal(first, stratified(small.labels, 20, seed=1))
+    assert not np.array_equal(first, stratified(small.labels, 20, seed=2))
+
+
+def test_held_out_images_and_the_rest_are_all_images_once(small: Images):
+    rest, held_out = hold_out(small, 8, seed=1)
+    assert np.bincount(held_out.labels).tolist() == [2, 2, 2, 2]
+    both = np.concatenate([rest.images, held_out.images])
+    assert sorted(map(bytes, both)) == sorted(map(bytes, small.images))
+
+
+def test_holding_out_everything_is_refused(small: Images):
+    with pytest.raises(StageError, match=r"preprocess.validation is 40; expected less than the 40"):
+        hold_out(small, 40, seed=1)
+
+
+def test_a_limit_may_be_all_images_but_not_more(small: Images):
+    assert np.array_equal(limit(small, 40, seed=1).images, small.images)
+    with pytest.raises(StageError, match=r"preprocess.train_limit is 41; expected null or at most"):
+        limit(small, 41, seed=1)
+
+
+@pytest.fixture
+def digits_project(tmp_path: Path) -> Path:
+    """A folder in which the stages run, with digits as raw data and 300 images held out."""
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    text = text.replace("dataset: fashion-mnist", "dataset: digits")
+    text = text.replace("validation: 0", "validation: 300").replace("limit: null", "limit: 500")
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    run_stage(tmp_path, "download")
+    return tmp_path
+
+
+def run_stage(folder: Path, name: str, expect: int = 0) -> str:
+    return run(folder, "python", "-m", f"stages.{name}", expect=expect, PYTHONPATH=str(ROOT))
+
+
+def test_a_validation_run_leaves_the_test_files_alone(digits_project: Path):
+    for path in (digits_project / RAW).glob("t10k-*"):
+        path.unlink()
+    said = run_stage(digits_project, "preprocess")
+    assert "500 images to train on, 300 held out of the training files" in said
+    train = read_npz(digits_project / PROCESSED / "train.npz")
+    held_out = read_npz(digits_project / PROCESSED / "test.npz")
+    published = make_digits()[0]
+    assert len(train.labels) == 500
+    assert np.bincount(train.labels).min() >= 48
+    assert not set(map(bytes, train.images)) & set(map(bytes, held_out.images)) - duplicates(
+        published
+    )
+    assert set(map(bytes, held_out.images)) <= set(map(bytes, published.images))
+
+
+def duplicates(data: Images) -> set[bytes]:
+    images, counts = np.unique(data.images, axis=0, return_counts=True)
+    return set(map(bytes, images[counts > 1]))
+
+
+def test_a_damaged_file_ends_the_stage_in_one_line(digits_project: Path):
+    path = digits_project / RAW / TRAIN_FILES[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    said = run_stage(digits_project, "preprocess", expect=1)
+    assert said.startswith("error: data/raw/train-images-idx3-ubyte.gz: damaged gzip file")
+    assert said.count("\n") == 1
