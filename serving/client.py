@@ -1,0 +1,68 @@
+"""Ask a server of the Open Inference Protocol (V2) for labels."""
+
+import uuid
+from typing import Any
+
+import numpy as np
+import requests
+
+from serving.fashion.contract import INPUT_NAME, OUTPUT_NAME
+
+TIMEOUT_SECONDS = (5.0, 120.0)  # to connect, between two bytes of the answer
+SHOWN = 300  # characters of a refusal that an error quotes
+
+
+class AnswerError(RuntimeError):
+    """A server refused a request, or answered something else than was asked."""
+
+
+def infer_request(images: np.ndarray, datatype: str = "UINT8") -> dict[str, Any]:
+    """The JSON body that asks for the labels of images.
+
+    images: [n, 784], 0 to 255; datatype: UINT8 for whole numbers, FP32 or FP64 for floats.
+    """
+    tensor = images.astype(np.float64) if datatype.startswith("FP") else images
+    return {
+        "inputs": [
+            {
+                "name": INPUT_NAME,
+                "shape": list(images.shape),
+                "datatype": datatype,
+                "data": tensor.ravel().tolist(),
+            }
+        ]
+    }
+
+
+def infer(url: str, model: str, version: str, images: np.ndarray) -> np.ndarray:
+    """Ask a model for the labels of images over REST.
+
+    url: the server's, as http://127.0.0.1:8080; images: uint8 [n, 784]; returns int64 [n].
+    Raises AnswerError for a refusal, for an answer of another model, version, request, shape or
+    type, and for a connection that fails or stays silent.
+    """
+    request = infer_request(images) | {"id": str(uuid.uuid4())}
+    address = f"{url}/v2/models/{model}/versions/{version}/infer"
+    try:
+        response = requests.post(address, json=request, timeout=TIMEOUT_SECONDS)
+        answer = response.json() if response.ok else {}
+    except requests.RequestException as error:
+        raise AnswerError(f"{address}: no answer: {type(error).__name__}") from error
+    if not response.ok:
+        said = " ".join(response.text.split())[:SHOWN]
+        raise AnswerError(f"{address}: HTTP {response.status_code}: {said}")
+    _expect(address, "model", model, answer.get("model_name"))
+    _expect(address, "version", version, answer.get("model_version"))
+    _expect(address, "id", request["id"], answer.get("id"))
+    outputs = {tensor["name"]: tensor for tensor in answer.get("outputs", [])}
+    _expect(address, "outputs", [OUTPUT_NAME], list(outputs))
+    labels = outputs[OUTPUT_NAME]
+    _expect(address, "datatype", "INT64", labels["datatype"])
+    _expect(address, "number of rows", len(images), labels["shape"][0])
+    _expect(address, "number of labels", len(images), len(labels["data"]))
+    return np.array(labels["data"], dtype=np.int64)
+
+
+def _expect(address: str, what: str, expected: object, came: object) -> None:
+    if came != expected:
+        raise AnswerError(f"{address}: answered {what} {came!r}, expected {expected!r}")

@@ -1,0 +1,38 @@
+"""Say in one line what would keep `mlserver start serving` from serving.
+
+MLServer itself prints a stack trace when a port is taken, and then neither serves nor ends.
+"""
+
+import socket
+import sys
+
+from mlserver.settings import Settings
+
+from serving.server import REPOSITORY, ServerError, models_in
+
+
+def check_ports(settings: Settings) -> None:
+    """Raise ServerError for a port that these settings ask for and that cannot be had."""
+    for name in ("http_port", "grpc_port", "metrics_port"):
+        port = getattr(settings, name)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                raise ServerError(
+                    f"port {port} of {settings.host}: {error.strerror}; "
+                    f"stop what listens there, or choose another: MLSERVER_{name.upper()}=…"
+                ) from None
+
+
+def main() -> None:
+    try:
+        models_in(REPOSITORY)
+        check_ports(Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes()))
+    except ServerError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

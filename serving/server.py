@@ -1,0 +1,177 @@
+"""Start an MLServer on free ports, wait until each model answers, and always stop it.
+
+The server runs under a guard, this file started as a program in a process group of its own. The
+guard ends the group when its standard input closes, and the system closes that even when the
+process which opened it is killed. So no server outlives the one who asked for it.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+
+REPOSITORY = Path(__file__).parent
+MODEL_SETTINGS = "model-settings.json"
+HOST = "127.0.0.1"
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+LOG_LINES = 15
+MLSERVER = [sys.executable, "-c", "from mlserver.cli import main; main()", "start"]
+
+
+class ServerError(RuntimeError):
+    """A server that cannot be started, or that ended when it should not have."""
+
+
+class Model(NamedTuple):
+    """A model of a repository. path: of its file."""
+
+    name: str
+    version: str
+    path: Path
+
+
+class Server(NamedTuple):
+    """A running server. rest: its URL; grpc: host:port; log: the file that it writes."""
+
+    rest: str
+    grpc: str
+    log: Path
+    guard: subprocess.Popen
+
+
+def models_in(repository: Path) -> list[Model]:
+    """The models of a repository, by name. Raises ServerError when there is none."""
+    found = []
+    for path in sorted(repository.rglob(MODEL_SETTINGS)):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        parameters = settings["parameters"]
+        model = path.parent / parameters["uri"]
+        found.append(Model(settings["name"], parameters["version"], model))
+    if not found:
+        raise ServerError(f"{repository}: no model packaged; package them with: dvc repro")
+    return found
+
+
+@contextmanager
+def running(repository: Path = REPOSITORY) -> Iterator[Server]:
+    """Serve a repository on free ports of 127.0.0.1 for the time of a `with` block.
+
+    Yields when every model answers that it is ready. Raises ServerError, with the end of the
+    server's log, when the server ends or when a model is not ready in time; and when the server
+    ended during the block, in place of the error which that has caused there.
+    """
+    models = models_in(repository)
+    with tempfile.TemporaryDirectory(prefix="mlserver-") as folder, ExitStack() as stack:
+        server = _start(repository.resolve(), Path(folder))
+        stack.callback(_stop, server)
+        _await_ready(server, models)
+        try:
+            yield server
+        except Exception:
+            _check_alive(server, "while it was asked")
+            raise
+
+
+def _start(repository: Path, folder: Path) -> Server:
+    rest, grpc, metrics = _free_ports(3)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLSERVER_")}
+    environment |= {
+        "MLSERVER_HOST": HOST,
+        "MLSERVER_HTTP_PORT": str(rest),
+        "MLSERVER_GRPC_PORT": str(grpc),
+        "MLSERVER_METRICS_PORT": str(metrics),
+        "MLSERVER_METRICS_DIR": str(folder / "metrics"),
+        "MLSERVER_ENVIRONMENTS_DIR": str(folder / "environments"),
+    }
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        guard = subprocess.Popen(
+            [sys.executable, __file__, *MLSERVER, str(repository)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Server(f"http://{HOST}:{rest}", f"{HOST}:{grpc}", log, guard)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind((HOST, 0))
+        return [free.getsockname()[1] for free in sockets]
+
+
+def _await_ready(server: Server, models: Sequence[Model]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    for model in models:
+        while not _is_ready(server, model):
+            _check_alive(server, f"before {model.name} was ready")
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"{model.name} was not ready after {START_SECONDS:g} s{_log_end(server)}"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _is_ready(server: Server, model: Model) -> bool:
+    address = f"{server.rest}/v2/models/{model.name}/versions/{model.version}/ready"
+    with suppress(requests.RequestException):
+        return requests.get(address, timeout=START_SECONDS).ok
+    return False
+
+
+def _check_alive(server: Server, when: str) -> None:
+    if server.guard.poll() is not None:
+        raise ServerError(f"the server ended {when}{_log_end(server)}")
+
+
+def _log_end(server: Server) -> str:
+    lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "".join(f"\n  | {line}" for line in ["its log ends:", *lines[-LOG_LINES:]])
+
+
+def _stop(server: Server) -> None:
+    assert server.guard.stdin is not None
+    server.guard.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        server.guard.wait(2 * STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(server.guard.pid, signal.SIGKILL)
+    server.guard.wait()
+
+
+def guard(command: Sequence[str]) -> None:
+    """Run a command until it ends or standard input closes, then end the whole process group."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # it ends by its input and its command alone
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def end_with_input() -> None:
+        sys.stdin.read()
+        process.terminate()
+        time.sleep(STOP_SECONDS)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=end_with_input, daemon=True).start()
+    process.wait()
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    guard(sys.argv[1:])
