@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/.installed
 PATH_BEFORE := $(PATH)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Idle threads of GNU OpenMP spin for long by default, and slow down whatever else runs.
+export GOMP_SPINCOUNT ?= 10000
+
 # Data beside the checkout, where there is some, comes before the published sources.
 DATA_BESIDE := $(abspath ../shared/fashion-mnist)
 ifneq ($(wildcard $(DATA_BESIDE)/.),)
@@ -23,7 +26,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	  echo "Serve both models:  make serve"; \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
 	else \
-	  python -m stages.download > $(VENV)/download.log 2>&1; \
+	  python -m stages.download > /dev/null 2>&1; \
 	  test $$? -eq $(EX_UNAVAILABLE) || exit 1; \
 	  echo; \
 	  echo "The data set could not be fetched: no source was reached. Nothing is wrong with the"; \
@@ -60,7 +63,7 @@ check: $(INSTALLED) ## lint, format and types
 	mypy
 
 test: $(INSTALLED) ## every test, on real DVC and real servers
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 lock: $(INSTALLED) ## make requirements.lock anew from requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -70,10 +73,10 @@ $(INSTALLED): requirements.lock
 	@PATH="$(PATH_BEFORE)"; found=; \
 	for python in $(or $(PYTHON),python3 python python3.12 python3.11); do \
 	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || continue; \
-	  case $$version in 3.11|3.12) break;; *) found="$$found $$python is $$version,"; version=;; esac; \
+	  case $$version in 3.11|3.12) break;; *) found="$${found:+$$found, }$$python is $$version"; version=;; esac; \
 	done; \
 	if [ -z "$$version" ]; then \
-	  echo "error: Python 3.11 or 3.12 is needed, but $${found:- none was found,}" \
+	  echo "error: Python 3.11 or 3.12 is needed, but $${found:-none was found};" \
 	    "install one, or name it: make run PYTHON=/path/to/python3.12" >&2; exit 1; \
 	fi; \
 	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \

@@ -26,6 +26,7 @@ MODEL_SETTINGS = "model-settings.json"
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
+NOTICE_SECONDS = 1.0  # for the guard to see that its server has ended
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 MLSERVER = [sys.executable, "-c", "from mlserver.cli import main; main()", "start"]
@@ -81,6 +82,8 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
         try:
             yield server
         except Exception:
+            with suppress(subprocess.TimeoutExpired):
+                server.guard.wait(NOTICE_SECONDS)
             _check_alive(server, "while it was asked")
             raise
 

@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from xgboost import XGBClassifier
 
 from serving.client import AnswerError, infer
+from serving.fashion.svm import KernelClassifier
 from serving.server import Model, ServerError, models_in, running
 from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
@@ -41,9 +42,9 @@ def served_labels(url: str, model: Model, batches: list[np.ndarray]) -> np.ndarr
 
 
 def offline_labels(path: Path, batches: list[np.ndarray]) -> np.ndarray:
-    """Labels of all batches from the model's file, loaded here by its library; int64 [n]."""
+    """Labels of all batches from the model's file, loaded here; int64 [n]."""
     if path.suffix == ".joblib":
-        model = joblib.load(path)
+        model = KernelClassifier(joblib.load(path))
     else:
         model = XGBClassifier()
         model.load_model(path)

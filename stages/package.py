@@ -25,7 +25,7 @@ EXAMPLE = "example.json"
 
 # name: (file, the MLServer runtime that serves it)
 MODELS = {
-    "fashion-sklearn": (Path("models/sklearn/model.joblib"), "mlserver_sklearn.SKLearnModel"),
+    "fashion-sklearn": (Path("models/sklearn/model.joblib"), "fashion.runtimes.KernelModel"),
     "fashion-xgboost": (Path("models/xgboost/model.json"), "mlserver_xgboost.XGBoostModel"),
 }
 

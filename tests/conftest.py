@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scratch import ROOT
 
 from serving.fashion.contract import PIXELS
 from serving.server import Server, running
@@ -13,9 +14,6 @@ from stages import package, train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.download import make_digits
 from stages.params import Params, load_params
-
-ROOT = Path(__file__).parent.parent
-REAL_DATA = ROOT.parent / "shared/fashion-mnist"
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +45,10 @@ def repository(
     folder = tmp_path_factory.mktemp("repository")
     train, test = digits
     models = {n: (folder / file.name, runtime) for n, (file, runtime) in package.MODELS.items()}
-    svm, trees = models["fashion-sklearn"][0], models["fashion-xgboost"][0]
-    train_sklearn.save(
-        svm, train_sklearn.train(train.images, train.labels, params.svm), test.images
-    )
-    train_xgboost.save(
-        trees, train_xgboost.train(train.images, train.labels, params.xgboost), test.images
-    )
+    svm = train_sklearn.train(train.images, train.labels, params.svm)
+    train_sklearn.save(models["fashion-sklearn"][0], svm, test.images)
+    trees = train_xgboost.train(train.images, train.labels, params.xgboost)
+    train_xgboost.save(models["fashion-xgboost"][0], trees, test.images)
     shutil.copytree(
         ROOT / "serving", folder / "serving", ignore=shutil.ignore_patterns("models", "__pycache__")
     )

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# What would lead a make or a stage that a test runs astray.
+NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+
 ROOT = Path(__file__).parent.parent
 REAL_DATA = ROOT.parent / "shared/fashion-mnist"
 
@@ -34,7 +37,7 @@ def make_project(folder: Path, **changes: object) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """This process's environment, with the programs of this Python first, without sources."""
-    inherited = {k: v for k, v in os.environ.items() if k != "FASHION_MNIST_SOURCE"}
+    inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
     programs = str(Path(sys.executable).parent)
     return inherited | {"PATH": f"{programs}:{os.environ['PATH']}"} | more
 

@@ -101,7 +101,7 @@ def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str, messag
 
 
 def test_no_file_says_where_to_run_from(tmp_path: Path):
-    with pytest.raises(StageError, match="not found in .*; run from the project's root"):
+    with pytest.raises(StageError, match=r"not found in .*; run from the project's root"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Splits keep the classes' shares and the test images apart.  Run: pytest tests/test_preprocess.py"""
+"""Splits keep shares, and test images apart.  Run: pytest tests/test_preprocess.py"""
 
 from pathlib import Path
 

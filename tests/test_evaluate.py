@@ -1,0 +1,128 @@
+"""Wrong answers and bad scores fail in words.  Run: pytest tests/test_evaluate.py"""
+
+import csv
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.client import AnswerError, infer
+from serving.server import Model
+from stages.dataset import Images
+from stages.errors import StageError
+from stages.evaluate import check_accuracy, check_equal, scores, write_predictions
+
+MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
+
+
+def test_scores_are_those_computed_by_hand():
+    data = Images(np.zeros((4, 784)), np.array([0, 0, 1, 1]), ("no", "yes", "unseen"))
+    result = scores(data, np.array([0, 1, 1, 1]))
+    assert result == {
+        "accuracy": 0.75,
+        "macro_f1": round((2 / 3 + 4 / 5) / 2, 6),
+        "recall": {"no": 0.5, "yes": 1.0},
+        "rows": 4,
+    }
+
+
+def test_a_served_label_that_differs_from_the_offline_one_is_an_error():
+    check_equal(MODEL, np.array([1, 2]), np.array([1, 2]))
+    expected = "1 of 2 served labels differ .* first image 1: served 3, offline 2"
+    with pytest.raises(StageError, match=expected):
+        check_equal(MODEL, np.array([1, 3]), np.array([1, 2]))
+
+
+def test_an_accuracy_below_the_minimum_is_an_error():
+    check_accuracy(MODEL, 0.8, 0.8)
+    with pytest.raises(
+        StageError, match=r"fashion-sklearn: accuracy 0.7999, expected at least 0.8"
+    ):
+        check_accuracy(MODEL, 0.7999, 0.8)
+
+
+def test_predictions_are_pairs_of_class_names(tmp_path: Path, small: Images):
+    write_predictions(tmp_path / "p.csv", small, np.zeros(40, dtype=np.int64))
+    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["actual"] for row in rows[:5]] == ["a", "b", "c", "d", "a"]
+    assert {row["predicted"] for row in rows} == {"a"}
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[[Callable[[dict[str, Any]], Any]], str]]:
+    """Start a server that answers rightly but for what a function changes; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        change: Callable[[dict[str, Any]], Any]
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            (tensor,) = request["inputs"]
+            rows = tensor["shape"][0]
+            labels = {
+                "name": "predict",
+                "datatype": "INT64",
+                "shape": [rows, 1],
+                "data": [7] * rows,
+            }
+            answer = {"model_name": "m", "model_version": "v1", "id": request["id"]}
+            changed = type(self).change(answer | {"outputs": [labels]})
+            body = json.dumps(changed).encode() if isinstance(changed, dict) else changed
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def url(change: Callable[[dict[str, Any]], Any]) -> str:
+            Handler.change = staticmethod(change)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield url
+        server.shutdown()
+
+
+def output(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda answer: answer | {"outputs": [answer["outputs"][0] | changes]}
+
+
+def test_a_right_answer_is_taken(liar: Callable[..., str], small: Images):
+    assert infer(liar(lambda answer: answer), "m", "v1", small.images[:3]).tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda answer: answer | {"model_name": "n"}, "answered model 'n', expected 'm'"),
+        (lambda answer: answer | {"model_version": "v2"}, "answered version 'v2', expected 'v1'"),
+        (lambda answer: answer | {"id": "1"}, "answered id '1', expected '"),
+        (lambda answer: answer | {"outputs": []}, r"answered outputs \[\], expected \['predict'\]"),
+        (output(name="other"), r"answered outputs \['other'\], expected \['predict'\]"),
+        (output(datatype="FP32"), "answered datatype 'FP32', expected 'INT64'"),
+        (output(shape=[2]), "answered number of rows 2, expected 3"),
+        (output(data=[7, 7]), "answered number of labels 2, expected 3"),
+        (lambda _: b"<html>", "no answer: JSONDecodeError"),
+    ],
+)
+def test_a_wrong_answer_is_an_error_that_names_what_came(
+    liar: Callable[..., str], small: Images, change: Callable[..., Any], message: str
+):
+    with pytest.raises(AnswerError, match=message):
+        infer(liar(change), "m", "v1", small.images[:3])
+
+
+def test_a_closed_port_is_an_error_in_one_line(small: Images):
+    with pytest.raises(AnswerError, match="no answer: ConnectionError") as error:
+        infer("http://127.0.0.1:9", "m", "v1", small.images[:1])
+    assert "\n" not in str(error.value)

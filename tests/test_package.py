@@ -1,0 +1,113 @@
+"""A repository is whole or not there.  Run: pytest tests/test_package.py"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.server import ServerError, models_in
+from stages.dataset import Images
+from stages.errors import StageError
+from stages.package import package
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
+    for name in ("a.joblib", "b.json"):
+        (tmp_path / name).write_text(f"content of {name}", "utf-8")
+    return {"a": (tmp_path / "a.joblib", "runtime.A"), "b": (tmp_path / "b.json", "runtime.B")}
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "serving").mkdir()
+    return tmp_path / "serving" / "models"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_each_model_has_its_file_and_true_settings(
+    target: Path, models: dict[str, tuple[Path, str]], small: Images
+):
+    package(target, models, "v3", small)
+    settings = json.loads((target / "a" / "model-settings.json").read_text("utf-8"))
+    assert settings["name"] == "a"
+    assert settings["implementation"] == "runtime.A"
+    assert settings["parameters"]["version"] == "v3"
+    assert settings["parameters"]["uri"] == "./a.joblib"
+    digest = hashlib.sha256((target / "a" / "a.joblib").read_bytes()).hexdigest()
+    assert settings["parameters"]["extra"]["sha256"] == digest
+    assert settings["parameters"]["extra"]["class_names"] == ["a", "b", "c", "d"]
+    assert settings["inputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 784]}]
+    assert settings["outputs"] == [{"name": "predict", "datatype": "INT64", "shape": [-1]}]
+    assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
+
+
+def test_the_example_asks_for_the_first_image(
+    target: Path, models: dict[str, tuple[Path, str]], small: Images
+):
+    package(target, models, "v1", small)
+    (tensor,) = json.loads((target / "example.json").read_text("utf-8"))["inputs"]
+    assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("predict", "FP64", [1, 784])
+    assert np.array_equal(tensor["data"], small.images[0])
+
+
+def test_packaging_twice_gives_the_same_bytes(
+    target: Path, models: dict[str, tuple[Path, str]], small: Images
+):
+    package(target, models, "v1", small)
+    first = content(target)
+    package(target, models, "v1", small)
+    assert content(target) == first
+
+
+def test_an_earlier_repository_is_replaced_whole(
+    target: Path, models: dict[str, tuple[Path, str]], small: Images
+):
+    package(target, models, "v1", small)
+    (target / "a" / "stray").write_text("x", "utf-8")
+    package(target, {"b": models["b"]}, "v2", small)
+    assert sorted(content(target)) == ["b/b.json", "b/model-settings.json", "example.json"]
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_failure_midway_leaves_what_was_there(
+    target: Path,
+    models: dict[str, tuple[Path, str]],
+    small: Images,
+    monkeypatch: pytest.MonkeyPatch,
+    earlier: bool,
+):
+    if earlier:
+        package(target, models, "v1", small)
+    before = content(target)
+
+    def copy_but_fail_on_b(source: Path, to: Path) -> None:
+        if source.name == "b.json":
+            raise OSError("No space left on device")
+        to.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
+    with pytest.raises(OSError, match="No space left"):
+        package(target, models, "v2", small)
+    assert content(target) == before
+    assert target.exists() == earlier
+    assert not list(target.parent.parent.glob(".part-*"))
+
+
+def test_a_missing_model_is_named_with_its_remedy(
+    target: Path, models: dict[str, tuple[Path, str]], small: Images
+):
+    models["a"][0].unlink()
+    with pytest.raises(StageError, match=r"a\.joblib: not found; train it with: dvc repro"):
+        package(target, models, "v1", small)
+
+
+def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):
+    with pytest.raises(ServerError, match="no model packaged; package them with: dvc repro"):
+        models_in(tmp_path)

@@ -1,0 +1,148 @@
+"""A server that is started is always stopped.  Run: pytest tests/test_server.py"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from processes import DEADLINE_SECONDS, processes_in, servers_of, wait_until
+from scratch import ROOT, run
+
+from serving import server as server_module
+from serving.server import Server, ServerError, running
+
+
+@pytest.fixture
+def own_repository(repository: Path, tmp_path: Path) -> Path:
+    """A repository that a test may break, at a path of its own."""
+    return Path(shutil.copytree(repository, tmp_path / "serving"))
+
+
+def test_both_models_answer_ready_and_nothing_is_left_behind(own_repository: Path):
+    with running(own_repository) as server:
+        for model in ("fashion-sklearn", "fashion-xgboost"):
+            assert requests.get(f"{server.rest}/v2/models/{model}/ready", timeout=10).ok
+        assert len(processes_in(server.guard.pid)) > 2
+    assert not processes_in(server.guard.pid)
+    assert not server.log.parent.exists()
+
+
+def test_the_server_listens_to_this_machine_alone(server: Server):
+    listening = [
+        connection.laddr.ip
+        for process in processes_in(server.guard.pid)
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 3
+    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+
+
+def test_variables_of_another_server_do_not_reach_it(
+    own_repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLSERVER_HTTP_PORT", "1")
+    monkeypatch.setenv("MLSERVER_MODEL_NAME", "other")
+    with running(own_repository) as server:
+        answer = requests.get(f"{server.rest}/v2/models/fashion-xgboost", timeout=10)
+        assert answer.json()["name"] == "fashion-xgboost"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_server_outlives_the_process_that_started_it(own_repository: Path, number: int):
+    program = (
+        "import pathlib, sys, time; from serving.server import running\n"
+        f"with running(pathlib.Path({str(own_repository)!r})) as server:\n"
+        "    print(server.guard.pid, flush=True); time.sleep(600)"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert starter.stdout is not None
+    with starter, starter.stdout:
+        group = int(starter.stdout.readline())
+        assert servers_of(own_repository)
+        starter.send_signal(number)
+        starter.wait(DEADLINE_SECONDS)
+    wait_until(lambda: not processes_in(group), "the end of the server's process group")
+
+
+def ask_while_it_is_killed(server: Server) -> None:
+    (mlserver,) = psutil.Process(server.guard.pid).children()
+    mlserver.kill()
+    server.guard.wait(DEADLINE_SECONDS)
+    requests.get(server.rest, timeout=10)
+
+
+def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path):
+    with (
+        pytest.raises(ServerError, match="ended while it was asked") as error,
+        running(own_repository) as server,
+    ):
+        ask_while_it_is_killed(server)
+    assert "its log ends:" in str(error.value)
+    assert "Loaded model" in str(error.value)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_with_the_end_of_the_log(own_repository: Path):
+    (own_repository / "models/fashion-sklearn/model.joblib").write_bytes(b"no model")
+    with (
+        pytest.raises(ServerError, match=r"before fashion-sklearn was ready") as error,
+        running(own_repository),
+    ):
+        pass
+    assert "its log ends:" in str(error.value)
+    assert not servers_of(own_repository)
+
+
+def test_a_model_that_is_not_ready_in_time_is_an_error(
+    own_repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = own_repository / "models/fashion-sklearn/model-settings.json"
+    settings = json.loads(path.read_text("utf-8"))
+    settings["implementation"] = "sleeper.Sleeper"
+    path.write_text(json.dumps(settings), "utf-8")
+    (own_repository / "sleeper.py").write_text(
+        "import asyncio, mlserver\n"
+        "class Sleeper(mlserver.MLModel):\n"
+        "    async def load(self): await asyncio.sleep(600)\n",
+        "utf-8",
+    )
+    monkeypatch.setattr(server_module, "START_SECONDS", 8.0)
+    monkeypatch.setattr(server_module, "STOP_SECONDS", 1.0)
+    with (
+        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 8 s"),
+        running(own_repository),
+    ):
+        pass
+    wait_until(lambda: not servers_of(own_repository), "the end of the server")
+
+
+def test_a_taken_port_is_told_in_one_line(own_repository: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = preflight(own_repository, MLSERVER_HTTP_PORT=str(port), MLSERVER_HOST="127.0.0.1")
+    assert said == (
+        f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
+        "or choose another: MLSERVER_HTTP_PORT=…\n"
+    )
+
+
+def test_nothing_packaged_is_told_in_one_line(own_repository: Path):
+    shutil.rmtree(own_repository / "models")
+    said = preflight(own_repository)
+    assert said.endswith("no model packaged; package them with: dvc repro\n")
+    assert said.count("\n") == 1
+
+
+def preflight(repository: Path, **variables: str) -> str:
+    command = ["python", "-m", "serving.preflight"]
+    return run(repository.parent, *command, expect=1, **variables)

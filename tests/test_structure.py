@@ -1,0 +1,105 @@
+"""The layout keeps what it promises.  Run: pytest tests/test_structure.py"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from scratch import ROOT
+
+from stages.params import Params
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
+STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
+OF_SECTION = {"svm": "train_sklearn", "xgboost": "train_xgboost"}
+
+
+def imports(module: Path) -> set[Path]:
+    """The project's modules that a module imports, itself and what those import included."""
+    found, todo = set(), [module]
+    while todo:
+        path = todo.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            todo += [p for n in names if (p := ROOT / (n.replace(".", "/") + ".py")).exists()]
+    return found
+
+
+def test_there_are_the_six_stages_in_their_order():
+    assert list(PIPELINE["stages"]) == STAGES
+
+
+def test_each_section_of_the_params_belongs_to_a_stage_of_its_name():
+    assert [OF_SECTION.get(section, section) for section in Params.model_fields] == STAGES
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_says_what_it_does_and_runs_its_module(name: str):
+    stage = PIPELINE["stages"][name]
+    assert stage["desc"]
+    assert stage["cmd"].endswith(f"python -m stages.{name}")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_every_module_it_imports(name: str):
+    modules = {str(p.relative_to(ROOT)) for p in imports(ROOT / "stages" / f"{name}.py")}
+    if name == "evaluate":  # the server that it starts imports these
+        modules |= {str(p.relative_to(ROOT)) for p in (ROOT / "serving/fashion").glob("[!_]*.py")}
+    listed = {dep for dep in PIPELINE["stages"][name]["deps"] if dep.endswith(".py")}
+    assert listed == modules
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_each_section_of_the_params_that_it_reads(name: str):
+    text = (ROOT / "stages" / f"{name}.py").read_text("utf-8")
+    doc = ast.get_docstring(ast.parse(text)) or ""
+    (documented,) = re.findall(r"(?m)^Params +(.*)$", doc)
+    sections = {entry.split(".")[0] for entry in documented.split(", ")}
+    assert {entry.split(".")[0] for entry in PIPELINE["stages"][name]["params"]} == sections
+
+
+def test_outputs_are_ignored_by_git_or_small_and_tracked():
+    ignored = (ROOT / ".gitignore").read_text("utf-8").split()
+    for stage in PIPELINE["stages"].values():
+        for out in stage.get("outs", []) + stage.get("metrics", []):
+            path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+            kept_in_git = options.get("cache") is False
+            assert kept_in_git != any(f"/{path}".startswith(rule.rstrip("/")) for rule in ignored)
+
+
+def test_no_path_is_absolute_or_leaves_the_project():
+    for stage in PIPELINE["stages"].values():
+        for path in stage["deps"]:
+            assert not path.startswith(("/", "..")), path
+
+
+def test_serving_never_imports_stages():
+    for module in (ROOT / "serving").rglob("*.py"):
+        assert "stages" not in {p.parent.name for p in imports(module)}, module
+
+
+def test_what_ships_inside_the_server_imports_its_own_by_relative_names():
+    for module in (ROOT / "serving/fashion").rglob("*.py"):
+        assert imports(module) == {module}, module
+
+
+def test_server_settings_leave_host_and_ports_to_the_environment():
+    settings = yaml.safe_load((ROOT / "serving/settings.json").read_text("utf-8"))
+    assert not {"host", "http_port", "grpc_port", "metrics_port"} & set(settings)
+    assert settings["debug"] is False
+    assert "MLSERVER_HOST=127.0.0.1" in (ROOT / ".env").read_text("utf-8")
+
+
+def test_packages_hold_nothing_that_a_stage_could_depend_on():
+    for module in [*ROOT.glob("s*/__init__.py"), *ROOT.glob("s*/*/__init__.py")]:
+        (only,) = ast.parse(module.read_text("utf-8")).body
+        assert isinstance(only, ast.Expr), module
