@@ -1,0 +1,89 @@
+"""The verbs do what they say, also where something is missing.  Run: pytest tests/test_make.py"""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from scratch import make_project, run
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return make_project(tmp_path / "checkout")
+
+
+@pytest.fixture
+def installed_checkout(checkout: Path) -> Path:
+    """A checkout whose .venv is that of this Python."""
+    (checkout / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if path.name != ".installed":
+            (checkout / ".venv" / path.name).symlink_to(path)
+    (checkout / ".venv/.installed").touch()
+    return checkout
+
+
+def stand_ins(folder: Path, **versions: str) -> str:
+    """A PATH on which each Python found is a stand-in that tells a version."""
+    folder.mkdir()
+    for name in ("python3", "python", "python3.12", "python3.11"):
+        tells = f"echo {versions[name]}" if name in versions else "exit 127"
+        (folder / name).write_text(f"#!/bin/sh\n{tells}\n", "utf-8")
+        (folder / name).chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def test_bare_make_lists_the_verbs(checkout: Path):
+    listed = re.findall(r"(?m)^  ([a-z]+) ", run(checkout, "make"))
+    assert listed == ["help", "run", "demo", "serve", "check", "test", "lock"]
+    assert run(checkout, "make", "help") == run(checkout, "make")
+
+
+def test_another_python_is_told_in_one_line(checkout: Path, tmp_path: Path):
+    path = stand_ins(tmp_path / "bin", python3="3.13", python="2.7")
+    said = run(checkout, "make", "run", expect=2, PATH=path).splitlines()[0]
+    assert said == (
+        "error: Python 3.11 or 3.12 is needed, but python3 is 3.13, python is 2.7; "
+        "install one, or name it: make run PYTHON=/path/to/python3.12"
+    )
+    assert not (checkout / ".venv").exists()
+
+
+def test_no_python_at_all_is_told_in_one_line(checkout: Path, tmp_path: Path):
+    said = run(checkout, "make", "test", expect=2, PATH=stand_ins(tmp_path / "bin"))
+    assert said.startswith("error: Python 3.11 or 3.12 is needed, but none was found; install")
+
+
+def test_a_named_python_is_the_only_one_tried(checkout: Path, tmp_path: Path):
+    path = stand_ins(tmp_path / "bin", **{"python3": "3.12", "python3.11": "3.10"})
+    said = run(checkout, "make", "run", "PYTHON=python3.11", expect=2, PATH=path)
+    assert said.startswith("error: Python 3.11 or 3.12 is needed, but python3.11 is 3.10; install")
+
+
+def test_serving_nothing_is_told_in_one_line(installed_checkout: Path):
+    said = run(installed_checkout, "make", "serve", expect=2).splitlines()[0]
+    assert said.endswith("no model packaged; package them with: dvc repro")
+
+
+def test_a_run_that_reaches_no_source_says_so_and_runs_the_demo(
+    installed_checkout: Path, tmp_path: Path
+):
+    checkout = installed_checkout
+    params = checkout / "params.yaml"
+    sources = re.compile(r"(?m)^    - http.*$")
+    params.write_text(sources.sub("    - /nowhere", params.read_text("utf-8")), "utf-8")
+    before = run(checkout, "git", "status", "--short")
+    (tmp_path / "temporary").mkdir()
+
+    said = run(checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
+
+    assert "no source gave it: /nowhere: No such file or directory" in said
+    assert "The data set could not be fetched: no source was reached." in said
+    assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", said)
+    scratch, command = re.search(r"Serve both models:  cd (\S+) && (.+)", said).groups()  # type: ignore[union-attr]
+    assert command.endswith(".venv/bin/mlserver start serving")
+    assert (Path(scratch) / "serving/models/fashion-sklearn/model-settings.json").exists()
+    assert (Path(scratch) / "serving/models/example.json").exists()
+    assert run(checkout, "git", "status", "--short") == before
+    assert not [path for path in (checkout / "data").rglob("*") if path.is_file()]

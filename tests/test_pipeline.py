@@ -1,0 +1,151 @@
+"""Real DVC runs the six stages against a real MLServer.  Run: pytest tests/test_pipeline.py
+
+The tests share one project on digits and leave it as they found it.
+"""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import servers_of, wait_until
+from scratch import environment, make_project, run
+
+STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
+OUTPUTS = ["data", "models", "serving/models", "metrics"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on digits, run once and committed."""
+    folder = make_project(tmp_path_factory.mktemp("project"), dataset="digits", n_estimators=10)
+    run(folder, "dvc", "repro")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "run")
+    return folder
+
+
+def metrics(folder: Path) -> dict[str, dict[str, float]]:
+    return json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))
+
+
+def stages_run(output: str) -> list[str]:
+    return [name for name in STAGES if f"Running stage '{name}'" in output]
+
+
+def test_the_six_stages_make_models_that_answer_rightly(project: Path):
+    result = metrics(project)
+    assert set(result) == {"fashion-sklearn", "fashion-xgboost"}
+    for model in result.values():
+        assert model["rows"] == 300
+        assert model["served_equals_offline"] is True
+    assert result["fashion-sklearn"]["accuracy"] > 0.97
+    assert result["fashion-xgboost"]["accuracy"] > 0.85
+
+
+def test_a_second_run_runs_nothing_and_leaves_git_clean(project: Path):
+    assert stages_run(run(project, "dvc", "repro")) == []
+    assert run(project, "git", "status", "--short") == ""
+
+
+def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
+    text = (project / "dvc.lock").read_text("utf-8")
+    assert list(yaml.safe_load(text)["stages"]) == STAGES
+    assert str(project) not in text
+    for path in [*project.glob("metrics/**/*.*"), *project.glob("serving/models/**/*.json")]:
+        assert str(project) not in path.read_text("utf-8"), path
+
+
+def test_the_metrics_and_plots_are_shown(project: Path):
+    shown = run(project, "dvc", "metrics", "show")
+    assert "fashion-sklearn.accuracy" in shown
+    assert "fashion-xgboost.macro_f1" in shown
+    page = run(project, "dvc", "plots", "show").strip().removeprefix("file://")
+    for title in ("fashion-sklearn, images by", "fashion-xgboost, images by", "log loss on the"):
+        assert title in Path(page).read_text("utf-8")
+    shutil.rmtree(project / "dvc_plots")
+
+
+def test_from_nothing_the_same_bytes_come_again(project: Path):
+    for name in [*OUTPUTS, ".dvc/cache"]:
+        shutil.rmtree(project / name)
+    run(project, "git", "checkout", "--quiet", "metrics")
+    assert stages_run(run(project, "dvc", "repro", FORCE_COLOR="0")) == STAGES
+    assert run(project, "git", "diff", "--stat") == ""
+
+
+def test_an_experiment_on_the_svm_retrains_the_svm_alone(project: Path):
+    output = run(project, "dvc", "exp", "run", "-S", "svm.C=10")
+    assert stages_run(output) == ["train_sklearn", "package", "evaluate"]
+    assert "C: 10" in (project / "params.yaml").read_text("utf-8")
+    run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout")
+
+
+def queue_is_done(folder: Path) -> bool:
+    status = run(folder, "dvc", "queue", "status")
+    return "Queued" not in status and "Running" not in status
+
+
+def test_two_queued_experiments_run_at_once(project: Path):
+    run(project, "dvc", "exp", "run", "--queue", "-S", "svm.C=1,10")
+    run(project, "dvc", "queue", "start", "-j", "2")
+    wait_until(lambda: queue_is_done(project), "the end of both experiments", poll=2)
+    status = run(project, "dvc", "queue", "status")
+    assert status.count("Success") == 2, run(project, "dvc", "queue", "logs", "-n", expect=None)
+    table = csv.DictReader(run(project, "dvc", "exp", "show", "--csv").splitlines())
+    assert {"1", "10"} <= {row["svm.C"] for row in table}
+    assert run(project, "git", "status", "--short") == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("svm.C=ten", 'error: params.yaml: svm.C is "ten"; expected a number above 0'),
+        (
+            "+xgboost.max_depht=3",
+            "error: params.yaml: xgboost.max_depht is not a parameter; expected max_depth",
+        ),
+        ("evaluate.min_accuracy=1", "expected at least 1 (params.yaml: evaluate.min_accuracy)"),
+    ],
+)
+def test_a_wrong_parameter_fails_in_one_line_and_keeps_the_metrics(
+    project: Path, change: str, message: str
+):
+    before = metrics(project)
+    output = run(project, "dvc", "exp", "run", "-S", change, expect=255)
+    assert message in output
+    assert "Traceback" not in output
+    assert "fitted in" not in output
+    run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout", "--quiet")
+    assert metrics(project) == before
+
+
+def test_a_raw_file_that_was_damaged_is_told_before_anything_is_trained(project: Path):
+    path = project / "data/raw/train-images-idx3-ubyte.gz"
+    good = path.read_bytes()
+    path.write_bytes(good[:-10])
+    output = run(project, "python", "-m", "stages.preprocess", expect=1)
+    assert output.startswith(f"error: {path.relative_to(project)}: damaged gzip file")
+    path.write_bytes(good)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, number: int):
+    stage = subprocess.Popen(
+        ["python", "-m", "stages.evaluate"],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with stage:
+        wait_until(lambda: servers_of(project / "serving"), "a server that was started")
+        stage.send_signal(number)
+    wait_until(lambda: not servers_of(project / "serving"), "the end of the server")
+    assert not list(project.glob("metrics/.part-*"))
