@@ -1,0 +1,80 @@
+"""The README says what is so.  Run: pytest tests/test_readme.py"""
+
+import json
+import re
+import shlex
+
+import pytest
+import yaml
+from scratch import ROOT
+
+from serving.fashion.contract import CLASS_NAMES
+from stages.params import Params
+
+README = (ROOT / "README.md").read_text("utf-8")
+METRICS = json.loads((ROOT / "metrics/evaluation.json").read_text("utf-8"))
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+
+
+def commands() -> list[str]:
+    """The commands of the console blocks, continued lines joined, comments cut."""
+    blocks = "\n".join(re.findall(r"(?s)```console\n(.*?)```", README)).replace("\\\n", " ")
+    return [" ".join(shlex.split(c, comments=True)) for c in re.findall(r"(?m)^\$ (.*)$", blocks)]
+
+
+@pytest.mark.parametrize("model", METRICS)
+def test_the_results_are_those_of_the_committed_metrics(model: str):
+    (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\| ([0-9.]+) \| ([0-9.]+) \|", README)
+    assert row == (f"{METRICS[model]['accuracy']:.4f}", f"{METRICS[model]['macro_f1']:.4f}")
+
+
+def test_the_results_are_of_the_defaults_on_all_test_images():
+    assert PARAMS["preprocess"]["validation"] == 0
+    assert PARAMS["preprocess"]["train_limit"] is None
+    assert PARAMS["download"]["dataset"] == "fashion-mnist"
+    for model in METRICS.values():
+        assert model["rows"] == 10_000
+        assert model["served_equals_offline"] is True
+        assert set(model["recall"]) == set(CLASS_NAMES["fashion-mnist"])
+
+
+def test_the_example_answer_is_whole_json_and_an_ankle_boot():
+    answer = json.loads(re.findall(r"(?m)^(\{.*\})$", README)[0])
+    assert answer["model_version"] == PARAMS["package"]["version"]
+    (label,) = answer["outputs"][0]["data"]
+    assert CLASS_NAMES["fashion-mnist"][label] == "Ankle boot"
+
+
+def test_each_make_verb_that_is_named_exists():
+    verbs = set(re.findall(r"(?m)^([a-z]+):.* ## ", (ROOT / "Makefile").read_text("utf-8")))
+    assert set(re.findall(r"\bmake (run|[a-z]+)(?=[`\s]+)", "\n".join(commands()))) <= verbs
+    assert {"run", "serve", "test", "check", "demo", "lock"} <= verbs
+
+
+def test_each_stage_stands_in_the_table_with_what_it_writes():
+    for name, stage in PIPELINE["stages"].items():
+        (row,) = re.findall(rf"(?m)^\| `{name}` \|.*$", README)
+        for out in stage.get("outs", []) + stage.get("metrics", []):
+            path = next(iter(out)) if isinstance(out, dict) else out
+            written = re.findall(r"`([^`]+)`", row)
+            assert any(f"{path}/".startswith(place) for place in written), path
+
+
+def test_each_parameter_that_is_named_exists():
+    named = set(re.findall(r"-S '?\+?([a-z_]+\.\w+)=", README))
+    named |= {n for n in re.findall(r"`([a-z_]+\.\w+)[=:`]", README) if n.split(".")[0] in PARAMS}
+    assert len(named) > 5
+    for name in named:
+        section, key = name.split(".")
+        assert key in Params.model_fields[section].annotation.model_fields, name  # type: ignore[union-attr]
+
+
+def test_each_file_of_the_layout_exists():
+    (layout,) = re.findall(r"(?s)## Where things are\n\n```\n(.*?)```", README)
+    made = {"models/"}
+    for line in layout.splitlines():
+        for name in line[:34].split():
+            path = name.replace(".lock", "requirements.lock") if name == ".lock" else name
+            places = (ROOT / path, ROOT / "serving" / path)
+            assert name in made or any(place.exists() for place in places), name
