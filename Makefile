@@ -82,5 +82,6 @@ $(INSTALLED): requirements.lock
 	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \
 	"$$python" -m venv --clear $(VENV) && \
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --require-hashes --requirement requirements.lock && \
+	  --no-deps --require-hashes --requirement requirements.lock && \
+	$(VENV)/bin/python -m pip --quiet check && \
 	touch $@

@@ -135,7 +135,7 @@ def test_a_raw_file_that_was_damaged_is_told_before_anything_is_trained(project:
     path.write_bytes(good)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, number: int):
     stage = subprocess.Popen(
         ["python", "-m", "stages.evaluate"],
