@@ -7,6 +7,7 @@ import socket
 import sys
 
 from mlserver.settings import Settings
+from pydantic import ValidationError
 
 from serving.server import REPOSITORY, ServerError, models_in
 
@@ -15,13 +16,14 @@ def check_ports(settings: Settings) -> None:
     """Raise ServerError for a port that these settings ask for and that cannot be had."""
     for name in ("http_port", "grpc_port", "metrics_port"):
         port = getattr(settings, name)
-        with socket.socket() as probe:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((settings.host, port))
-            except OSError as error:
+            except (OSError, OverflowError) as error:
                 raise ServerError(
-                    f"port {port} of {settings.host}: {error.strerror}; "
+                    f"port {port} of {settings.host}: {getattr(error, 'strerror', None) or error}; "
                     f"stop what listens there, or choose another: MLSERVER_{name.upper()}=…"
                 ) from None
 
@@ -32,6 +34,10 @@ def main() -> None:
         check_ports(Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes()))
     except ServerError as error:
         sys.exit(f"error: {error}")
+    except ValidationError as invalid:
+        (first, *_) = invalid.errors()
+        name = ".".join(map(str, first["loc"]))
+        sys.exit(f"error: MLServer's setting {name} is {first['input']!r}: {first['msg']}")
 
 
 if __name__ == "__main__":

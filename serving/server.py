@@ -1,8 +1,6 @@
 """Start an MLServer on free ports, wait until each model answers, and always stop it.
 
-The server runs under a guard, this file started as a program in a process group of its own. The
-guard ends the group when its standard input closes, and the system closes that even when the
-process which opened it is killed. So no server outlives the one who asked for it.
+The server runs under a guard (guard.py), so that it never outlives the one who asked for it.
 """
 
 import json
@@ -12,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,11 +18,13 @@ from typing import NamedTuple
 
 import requests
 
+from serving import guard
+from serving.client import DIRECT
+
 REPOSITORY = Path(__file__).parent
 MODEL_SETTINGS = "model-settings.json"
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
-STOP_SECONDS = 15.0
 NOTICE_SECONDS = 1.0  # for the guard to see that its server has ended
 POLL_SECONDS = 0.1
 LOG_LINES = 15
@@ -45,7 +44,10 @@ class Model(NamedTuple):
 
 
 class Server(NamedTuple):
-    """A running server. rest: its URL; grpc: host:port; log: the file that it writes."""
+    """A running server.
+
+    rest: its URL; grpc: host:port; log: the file that it writes; guard: the process that ends it.
+    """
 
     rest: str
     grpc: str
@@ -89,7 +91,7 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
 
 
 def _start(repository: Path, folder: Path) -> Server:
-    rest, grpc, metrics = _free_ports(3)
+    rest, grpc, metrics = free_ports(3)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLSERVER_")}
     environment |= {
         "MLSERVER_HOST": HOST,
@@ -101,8 +103,8 @@ def _start(repository: Path, folder: Path) -> Server:
     }
     log = folder / "server.log"
     with log.open("wb") as output:
-        guard = subprocess.Popen(
-            [sys.executable, __file__, *MLSERVER, str(repository)],
+        process = subprocess.Popen(
+            [sys.executable, guard.__file__, *MLSERVER, str(repository)],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
@@ -110,10 +112,11 @@ def _start(repository: Path, folder: Path) -> Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Server(f"http://{HOST}:{rest}", f"{HOST}:{grpc}", log, guard)
+    return Server(f"http://{HOST}:{rest}", f"{HOST}:{grpc}", log, process)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 on which nothing listened a moment ago, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -136,7 +139,7 @@ def _await_ready(server: Server, models: Sequence[Model]) -> None:
 def _is_ready(server: Server, model: Model) -> bool:
     address = f"{server.rest}/v2/models/{model.name}/versions/{model.version}/ready"
     with suppress(requests.RequestException):
-        return requests.get(address, timeout=START_SECONDS).ok
+        return requests.get(address, timeout=START_SECONDS, proxies=DIRECT).ok
     return False
 
 
@@ -154,27 +157,7 @@ def _stop(server: Server) -> None:
     assert server.guard.stdin is not None
     server.guard.stdin.close()
     with suppress(subprocess.TimeoutExpired):
-        server.guard.wait(2 * STOP_SECONDS)
+        server.guard.wait(2 * guard.STOP_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(server.guard.pid, signal.SIGKILL)
     server.guard.wait()
-
-
-def guard(command: Sequence[str]) -> None:
-    """Run a command until it ends or standard input closes, then end the whole process group."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # it ends by its input and its command alone
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-
-    def end_with_input() -> None:
-        sys.stdin.read()
-        process.terminate()
-        time.sleep(STOP_SECONDS)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=end_with_input, daemon=True).start()
-    process.wait()
-    os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    guard(sys.argv[1:])

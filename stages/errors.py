@@ -1,7 +1,10 @@
 """How a stage ends when its user can mend what is wrong: one line, an exit code, no traceback."""
 
+import signal
 import sys
 from collections.abc import Callable
+
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class StageError(Exception):
@@ -14,14 +17,16 @@ class StageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage; a StageError becomes its message on stderr and its exit code, Ctrl-C exits 130.
+    """Run a stage; a StageError becomes its message on stderr and its exit code.
 
+    Ctrl-C exits 130 and SIGTERM 143, both after the clean-up that a stage does at its end.
     Everything else propagates: it is a defect, and the traceback is wanted.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         main()
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)

@@ -46,7 +46,7 @@ def model_settings(
             },
         },
         "inputs": [{"name": INPUT_NAME, "datatype": "FP64", "shape": [-1, PIXELS]}],
-        "outputs": [{"name": OUTPUT_NAME, "datatype": "INT64", "shape": [-1]}],
+        "outputs": [{"name": OUTPUT_NAME, "datatype": "INT64", "shape": [-1, 1]}],
     }
 
 

@@ -42,3 +42,13 @@ def _group_of(process: psutil.Process) -> int | None:
     with suppress(ProcessLookupError):
         return os.getpgid(process.pid)
     return None
+
+
+def listening_addresses(group: int) -> set[str]:
+    """The addresses on which the processes of a group listen, those of IPv4 in their own form."""
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in processes_in(group)
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }

@@ -15,7 +15,14 @@ from serving.client import AnswerError, infer
 from serving.server import Model
 from stages.dataset import Images
 from stages.errors import StageError
-from stages.evaluate import check_accuracy, check_equal, scores, write_predictions
+from stages.evaluate import (
+    check_accuracy,
+    check_equal,
+    check_library,
+    offline_labels,
+    scores,
+    write_predictions,
+)
 
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
 
@@ -107,11 +114,15 @@ def test_a_right_answer_is_taken(liar: Callable[..., str], small: Images):
         (lambda answer: answer | {"model_name": "n"}, "answered model 'n', expected 'm'"),
         (lambda answer: answer | {"model_version": "v2"}, "answered version 'v2', expected 'v1'"),
         (lambda answer: answer | {"id": "1"}, "answered id '1', expected '"),
-        (lambda answer: answer | {"outputs": []}, r"answered outputs \[\], expected \['predict'\]"),
-        (output(name="other"), r"answered outputs \['other'\], expected \['predict'\]"),
+        (lambda answer: answer | {"outputs": []}, "not an answer of the protocol: ValueError"),
+        (output(name="other"), "answered output 'other', expected 'predict'"),
         (output(datatype="FP32"), "answered datatype 'FP32', expected 'INT64'"),
         (output(shape=[2]), "answered number of rows 2, expected 3"),
         (output(data=[7, 7]), "answered number of labels 2, expected 3"),
+        (output(shape=[]), "not an answer of the protocol: IndexError"),
+        (output(data=None), "not an answer of the protocol: TypeError"),
+        (lambda _: {}, "not an answer of the protocol: KeyError"),
+        (lambda _: b"[]", "not an answer of the protocol: TypeError"),
         (lambda _: b"<html>", "no answer: JSONDecodeError"),
     ],
 )
@@ -120,6 +131,26 @@ def test_a_wrong_answer_is_an_error_that_names_what_came(
 ):
     with pytest.raises(AnswerError, match=message):
         infer(liar(change), "m", "v1", small.images[:3])
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    liar: Callable[..., str], small: Images, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert len(infer(liar(lambda answer: answer), "m", "v1", small.images[:3])) == 3
+
+
+def test_an_svm_whose_labels_are_not_those_of_scikit_learn_is_an_error(
+    repository: Path, digits: tuple[Images, Images]
+):
+    (path,) = repository.rglob("model.joblib")
+    images = digits[1].images
+    labels = offline_labels(path, [images])
+    check_library(path, images, labels)
+    labels[::2] += 1
+    with pytest.raises(StageError, match=r"model.joblib: 50.0% of the labels are those of scikit"):
+        check_library(path, images, labels)
 
 
 def test_a_closed_port_is_an_error_in_one_line(small: Images):

@@ -44,7 +44,7 @@ def test_each_model_has_its_file_and_true_settings(
     assert settings["parameters"]["extra"]["sha256"] == digest
     assert settings["parameters"]["extra"]["class_names"] == ["a", "b", "c", "d"]
     assert settings["inputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 784]}]
-    assert settings["outputs"] == [{"name": "predict", "datatype": "INT64", "shape": [-1]}]
+    assert settings["outputs"] == [{"name": "predict", "datatype": "INT64", "shape": [-1, 1]}]
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from processes import DEADLINE_SECONDS, processes_in, servers_of, wait_until
+from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
 from scratch import ROOT, run
 
 from serving import server as server_module
@@ -34,14 +34,7 @@ def test_both_models_answer_ready_and_nothing_is_left_behind(own_repository: Pat
 
 
 def test_the_server_listens_to_this_machine_alone(server: Server):
-    listening = [
-        connection.laddr.ip
-        for process in processes_in(server.guard.pid)
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert len(listening) >= 3
-    assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    assert listening_addresses(server.guard.pid) == {"127.0.0.1"}
 
 
 def test_variables_of_another_server_do_not_reach_it(
@@ -115,7 +108,7 @@ def test_a_model_that_is_not_ready_in_time_is_an_error(
         "utf-8",
     )
     monkeypatch.setattr(server_module, "START_SECONDS", 8.0)
-    monkeypatch.setattr(server_module, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 4.0)
     with (
         pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 8 s"),
         running(own_repository),
@@ -134,6 +127,22 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
         f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
         "or choose another: MLSERVER_HTTP_PORT=…\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [
+        (
+            "eighty",
+            "error: MLServer's setting http_port is 'eighty': Input should be a valid integer",
+        ),
+        ("99999", "error: port 99999 of 127.0.0.1: "),
+    ],
+)
+def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str, message: str):
+    said = preflight(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
+    assert said.startswith(message)
+    assert said.count("\n") == 1
 
 
 def test_nothing_packaged_is_told_in_one_line(own_repository: Path):
