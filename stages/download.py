@@ -106,10 +106,16 @@ def _retried(source: str, name: str, part: Path) -> str:
             reason = f"no connection within {CONNECT_SECONDS:g} s"
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
             reason = f"nothing came for {READ_SECONDS:g} s"
+        except (requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+            reason = "no secure connection: its certificate or TLS is refused"
+        except requests.exceptions.ProxyError:
+            reason = "cannot connect to the proxy that the environment names"
         except requests.ConnectionError:
             reason = "cannot connect"
-        except urllib3.exceptions.ProtocolError:
+        except urllib3.exceptions.HTTPError:
             reason = "cut off midway"
+        except requests.TooManyRedirects:
+            raise UnavailableError("too many redirects") from None
         except requests.RequestException as error:
             raise UnavailableError(f"not a usable URL: {error}") from None
     raise UnavailableError(f"{reason} ({ATTEMPTS} attempts)")

@@ -129,11 +129,12 @@ def _explain(path: Path, error: ErrorDetails) -> str:
     keys = [str(key) for key in error["loc"][:2]]  # what lies deeper is a list's or a union's
     section = Params.model_fields[keys[0]].annotation if keys[1:] else Params
     known = cast(type[Section], section).model_fields
-    if error["type"] == "extra_forbidden":
-        return f"{path}: {'.'.join(keys)} is not a parameter; expected {_nearest(keys[-1], known)}"
-    came = "is missing" if error["type"] == "missing" else f"is {json.dumps(error['input'])}"
+    name, value = ".".join(keys) or "the file", json.dumps(error["input"], default=str)
+    if keys and keys[-1] not in known:
+        return f"{path}: {name} is {value}, but no parameter; expected {_nearest(keys[-1], known)}"
     expected = known[keys[1]].description if keys[1:] else "a section of keys and values"
-    return f"{path}: {'.'.join(keys) or 'the file'} {came}; expected {expected}"
+    came = "missing" if error["type"] == "missing" else value
+    return f"{path}: {name} is {came}; expected {expected}"
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

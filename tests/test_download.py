@@ -65,6 +65,16 @@ class Handler(BaseHTTPRequestHandler):
         self.server.stop_slow.append(stop)  # type: ignore[attr-defined]
         stop.wait(30)
 
+    def stalls_midway(self) -> None:
+        self.good(CONTENT[: len(CONTENT) // 2])
+        self.wfile.flush()
+        self.slow()
+
+    def loop(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -102,6 +112,7 @@ def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str],
         ("missing", 1, "HTTP 404 Not Found"),
         ("cut_off", 3, r"cut off midway \(3 attempts\)"),
         ("slow", 3, r"nothing came for 0.3 s \(3 attempts\)"),
+        ("stalls_midway", 3, r"nothing came for 0.3 s \(3 attempts\)"),
         ("wrong", 1, "wrong checksum: expected MD5 [0-9a-f]{32}, got [0-9a-f]{32}"),
     ],
 )
@@ -153,6 +164,24 @@ def test_a_folder_is_a_source_too(tmp_path: Path):
     fetch(NAME, [str(folder)], target)
     assert (target / NAME).read_bytes() == CONTENT
     assert (folder / NAME).read_bytes() == CONTENT
+
+
+def test_endless_redirects_are_a_reason(tmp_path: Path, source: Callable[[str], str]):
+    with pytest.raises(NoSourceError, match="loop: too many redirects"):
+        fetch(NAME, [source("loop")], tmp_path)
+
+
+def test_a_proxy_that_does_not_answer_is_the_reason(
+    tmp_path: Path, source: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(NoSourceError, match="cannot connect to the proxy"):
+        fetch(NAME, [source("good")], tmp_path)
+
+
+def test_a_server_without_tls_is_no_secure_source(tmp_path: Path, source: Callable[[str], str]):
+    with pytest.raises(NoSourceError, match="no secure connection"):
+        fetch(NAME, [source("good").replace("http:", "https:")], tmp_path)
 
 
 def test_a_source_that_is_no_usable_url_is_a_reason_not_a_traceback(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Params are typed and closed; each mistake is one line.  Run: pytest tests/test_params.py"""
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_the_committed_file_is_valid():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("svm.c", 10, "svm.c is not a parameter; expected C"),
+        ("svm.c", 10, "svm.c is 10, but no parameter; expected C"),
         ("svm.C", "ten", 'svm.C is "ten"; expected a number above 0'),
         ("svm.C", -1, "svm.C is -1; expected a number above 0"),
         ("svm.C", float("nan"), "svm.C is NaN; expected a number above 0"),
@@ -39,7 +40,7 @@ def test_the_committed_file_is_valid():
             "gauss",
             'svm.kernel is "gauss"; expected one of linear, poly, rbf, sigmoid',
         ),
-        ("xgboost.max_depht", 3, "xgboost.max_depht is not a parameter; expected max_depth"),
+        ("xgboost.max_depht", 3, "max_depht is 3, but no parameter; expected max_depth"),
         (
             "xgboost.max_depth",
             3.5,
@@ -51,6 +52,8 @@ def test_the_committed_file_is_valid():
         ("download.sources", [3], "download.sources is 3; expected a list of base URLs or folders"),
         ("preprocess.train_limit", 5, "train_limit is 5; expected null or a whole number from 100"),
         ("preprocess.validation", None, "preprocess.validation is null; expected 0"),
+        ("package.version", datetime.date(2026, 1, 2), 'package.version is "2026-01-02"; expected'),
+        ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, coef0, degree, gamma"),
         ("package.version", "1", 'package.version is "1"; expected v1, v2, v3'),
         ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
     ],
@@ -87,12 +90,18 @@ def test_a_missing_key_or_section_is_named(tmp_path: Path):
     with pytest.raises(StageError, match=r"package\.version is missing; expected v1"):
         load_params(path)
     path.write_text(text.replace("evaluate:", "evaluation:"), "utf-8")
-    with pytest.raises(StageError, match=r"evaluation is not a parameter; expected evaluate"):
+    with pytest.raises(StageError, match=r"evaluation is .*, but no parameter; expected evaluate"):
         load_params(path)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "the file is null"), ("a: [1", "not YAML"), ("3", "the file is 3")]
+    ("text", "message"),
+    [
+        ("", "the file is null"),
+        ("a: [1", "not YAML"),
+        ("3", "the file is 3"),
+        ("1: 2", "1 is 1, but no parameter"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str, message: str):
     (tmp_path / "params.yaml").write_text(text, "utf-8")
