@@ -108,12 +108,12 @@ def test_two_queued_experiments_run_at_once(project: Path):
         ("svm.C=ten", 'error: params.yaml: svm.C is "ten"; expected a number above 0'),
         (
             "+xgboost.max_depht=3",
-            "error: params.yaml: xgboost.max_depht is not a parameter; expected max_depth",
+            "error: params.yaml: xgboost.max_depht is 3, but no parameter; expected max_depth",
         ),
         ("evaluate.min_accuracy=1", "expected at least 1 (params.yaml: evaluate.min_accuracy)"),
     ],
 )
-def test_a_wrong_parameter_fails_in_one_line_and_keeps_the_metrics(
+def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_back(
     project: Path, change: str, message: str
 ):
     before = metrics(project)
@@ -126,21 +126,34 @@ def test_a_wrong_parameter_fails_in_one_line_and_keeps_the_metrics(
     assert metrics(project) == before
 
 
-def test_a_raw_file_that_was_damaged_is_told_before_anything_is_trained(project: Path):
+def test_a_damaged_raw_file_is_told_and_repaired(project: Path):
     path = project / "data/raw/train-images-idx3-ubyte.gz"
     good = path.read_bytes()
     path.write_bytes(good[:-10])
     output = run(project, "python", "-m", "stages.preprocess", expect=1)
     assert output.startswith(f"error: {path.relative_to(project)}: damaged gzip file")
-    path.write_bytes(good)
+    assert stages_run(run(project, "dvc", "repro")) == ["download"]
+    assert path.read_bytes() == good
+
+
+def test_a_parameter_that_is_changed_back_trains_nothing_again(project: Path):
+    params = project / "params.yaml"
+    text = params.read_text("utf-8")
+    params.write_text(text.replace("max_depth: 7", "max_depth: 3"), "utf-8")
+    assert "fitted in" in run(project, "dvc", "repro", "train_xgboost")
+    params.write_text(text, "utf-8")
+    output = run(project, "dvc", "repro")
+    assert "Stage 'train_xgboost' is cached" in output
+    assert "fitted in" not in output
+    assert run(project, "git", "status", "--short") == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, number: int):
+def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, tmp_path: Path, number: int):
     stage = subprocess.Popen(
         ["python", "-m", "stages.evaluate"],
         cwd=project,
-        env=environment(),
+        env=environment(TMPDIR=str(tmp_path)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -148,4 +161,6 @@ def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, number: in
         wait_until(lambda: servers_of(project / "serving"), "a server that was started")
         stage.send_signal(number)
     wait_until(lambda: not servers_of(project / "serving"), "the end of the server")
-    assert not list(project.glob("metrics/.part-*"))
+    if number != signal.SIGKILL:
+        assert stage.returncode == 128 + number
+        assert not list(tmp_path.iterdir())
