@@ -7,9 +7,6 @@ INSTALLED := $(VENV)/.installed
 PATH_BEFORE := $(PATH)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Idle threads of GNU OpenMP spin for long by default, and slow down whatever else runs.
-export GOMP_SPINCOUNT ?= 10000
-
 # Data beside the checkout, where there is some, comes before the published sources.
 DATA_BESIDE := $(abspath ../shared/fashion-mnist)
 ifneq ($(wildcard $(DATA_BESIDE)/.),)
@@ -21,13 +18,15 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
-	@if dvc repro; then \
-	  $(SHOW_METRICS); \
-	  echo "Serve both models:  make serve"; \
+	@python -m stages.download; status=$$?; \
+	if [ $$status -eq 0 ]; then \
+	  dvc repro && \
+	  $(SHOW_METRICS) && \
+	  echo "Serve both models:  make serve" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
+	elif [ $$status -ne $(EX_UNAVAILABLE) ]; then \
+	  exit $$status; \
 	else \
-	  python -m stages.download > /dev/null 2>&1; \
-	  test $$? -eq $(EX_UNAVAILABLE) || exit 1; \
 	  echo; \
 	  echo "The data set could not be fetched: no source was reached. Nothing is wrong with the"; \
 	  echo "installation; put the four files into a folder, or find a mirror, and name it:"; \
@@ -37,7 +36,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	  $(MAKE) --no-print-directory demo; \
 	fi
 
-INFER := http://localhost:8080/v2/models/fashion-sklearn/versions/v1/infer
+INFER := http://localhost:8080/v2/models/fashion-sklearn/infer
 EX_UNAVAILABLE := 69
 
 SHOW_METRICS := echo && dvc metrics show --json | python -m stages.metrics_table && echo
@@ -47,7 +46,9 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	git ls-files -zco --exclude-standard | xargs -0 ls -d 2> /dev/null | \
 	  tar -cf - -T - | tar -xf - -C "$$scratch" && cd "$$scratch" && \
 	git -c init.defaultBranch=main init --quiet && \
-	sed -i.bak 's/^  dataset: [a-z-]*/  dataset: digits/' params.yaml && \
+	sed -i.bak -e 's/^  dataset: [a-z-]*/  dataset: digits/' \
+	  -e 's/^  train_limit: [0-9a-z]*/  train_limit: null/' \
+	  -e 's/^  validation: [0-9]*/  validation: 0/' params.yaml && \
 	dvc repro --quiet && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \

@@ -1,11 +1,21 @@
 """The verbs do what they say, also where something is missing.  Run: pytest tests/test_make.py"""
 
+import json
+import os
 import re
+import signal
+import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
-from scratch import make_project, run
+import requests
+from processes import DEADLINE_SECONDS, listening_addresses, wait_until
+from scratch import environment, make_project, run
+
+from serving.server import free_ports
 
 
 @pytest.fixture
@@ -66,24 +76,64 @@ def test_serving_nothing_is_told_in_one_line(installed_checkout: Path):
     assert said.endswith("no model packaged; package them with: dvc repro")
 
 
-def test_a_run_that_reaches_no_source_says_so_and_runs_the_demo(
+def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
     installed_checkout: Path, tmp_path: Path
 ):
-    checkout = installed_checkout
-    params = checkout / "params.yaml"
-    sources = re.compile(r"(?m)^    - http.*$")
-    params.write_text(sources.sub("    - /nowhere", params.read_text("utf-8")), "utf-8")
-    before = run(checkout, "git", "status", "--short")
+    params = installed_checkout / "params.yaml"
+    text = re.sub(r"(?m)^    - http.*$", "    - /nowhere", params.read_text("utf-8"))
+    text = text.replace("train_limit: null", "train_limit: 6000")  # more than the demo has
+    params.write_text(text.replace("validation: 0", "validation: 10000"), "utf-8")
+    before = run(installed_checkout, "git", "status", "--short")
     (tmp_path / "temporary").mkdir()
 
-    said = run(checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
+    said = run(installed_checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
 
     assert "no source gave it: /nowhere: No such file or directory" in said
     assert "The data set could not be fetched: no source was reached." in said
     assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", said)
-    scratch, command = re.search(r"Serve both models:  cd (\S+) && (.+)", said).groups()  # type: ignore[union-attr]
-    assert command.endswith(".venv/bin/mlserver start serving")
-    assert (Path(scratch) / "serving/models/fashion-sklearn/model-settings.json").exists()
-    assert (Path(scratch) / "serving/models/example.json").exists()
-    assert run(checkout, "git", "status", "--short") == before
-    assert not [path for path in (checkout / "data").rglob("*") if path.is_file()]
+    assert run(installed_checkout, "git", "status", "--short") == before
+    assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
+    (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", said)
+    (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", said)
+    check_served(command, Path(example), installed_checkout)
+
+
+def check_served(command: str, example: Path, folder: Path) -> None:
+    """Run a command that serves, as a user types it; ask both models; end it as Ctrl-C does."""
+    rest, grpc, metrics = free_ports(3)
+    ports = {"HTTP": rest, "GRPC": grpc, "METRICS": metrics}
+    variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in ports.items()}
+    with subprocess.Popen(
+        ["bash", "-c", command.replace("&& ", "&& exec ")],
+        cwd=folder,
+        env=environment(**variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as served:
+        try:
+            for model in ("fashion-sklearn", "fashion-xgboost"):
+                url = f"http://127.0.0.1:{rest}/v2/models/{model}"
+                wait_until(partial(is_ready, url), f"{model} to be ready")
+                body = json.loads(example.read_text("utf-8"))
+                answer = requests.post(f"{url}/infer", json=body, timeout=30).json()
+                assert answer["outputs"][0]["datatype"] == "INT64"
+            assert listening_addresses(served.pid) == {"127.0.0.1"}
+            served.send_signal(signal.SIGINT)
+            served.wait(DEADLINE_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(served.pid, signal.SIGKILL)
+
+
+def is_ready(url: str) -> bool:
+    with suppress(requests.ConnectionError):
+        return requests.get(f"{url}/ready", timeout=30).ok
+    return False
+
+
+def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):
+    params = installed_checkout / "params.yaml"
+    params.write_text(params.read_text("utf-8").replace("C: 5", "C: five"), "utf-8")
+    said = run(installed_checkout, "make", "run", expect=2)
+    assert said.startswith('error: params.yaml: svm.C is "five"; expected a number above 0\nmake: ')
