@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
-from scratch import ROOT, run
+from scratch import ROOT, environment, run
 
 from serving import server as server_module
 from serving.server import Server, ServerError, running
@@ -48,14 +48,20 @@ def test_variables_of_another_server_do_not_reach_it(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_server_outlives_the_process_that_started_it(own_repository: Path, number: int):
+def test_no_server_outlives_the_process_that_started_it(
+    own_repository: Path, tmp_path: Path, number: int
+):
     program = (
         "import pathlib, sys, time; from serving.server import running\n"
         f"with running(pathlib.Path({str(own_repository)!r})) as server:\n"
         "    print(server.guard.pid, flush=True); time.sleep(600)"
     )
     starter = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert starter.stdout is not None
     with starter, starter.stdout:
