@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scratch import ROOT
+from scratch import ROOT, run
 
 from stages.params import Params
 
@@ -69,11 +69,13 @@ def test_a_stage_depends_on_each_section_of_the_params_that_it_reads(name: str):
 
 def test_outputs_are_ignored_by_git_or_small_and_tracked():
     ignored = (ROOT / ".gitignore").read_text("utf-8").split()
+    tracked = run(ROOT, "git", "ls-files").splitlines()
     for stage in PIPELINE["stages"].values():
         for out in stage.get("outs", []) + stage.get("metrics", []):
             path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
             kept_in_git = options.get("cache") is False
             assert kept_in_git != any(f"/{path}".startswith(rule.rstrip("/")) for rule in ignored)
+            assert kept_in_git == any(name.startswith(path) for name in tracked)
 
 
 def test_no_path_is_absolute_or_leaves_the_project():
