@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.fashion.contract import PIXELS, SIDE
+from serving.fashion.contract import FEATURES_FILE, PIXELS, SIDE
 from stages.atomic import replacing
 from stages.errors import StageError
 
 RAW, PROCESSED = Path("data/raw"), Path("data/processed")
+FEATURES, TRAIN_FEATURES = PROCESSED / FEATURES_FILE, PROCESSED / "train_features.npy"
 TRAIN_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 
@@ -96,6 +97,13 @@ def read_npz(path: Path) -> Images:
     with np.load(path, allow_pickle=False) as content:
         names = tuple(content["class_names"].tolist())
         return Images(content["images"], content["labels"], names)
+
+
+def read_features() -> np.ndarray:
+    """The features of the training images, float32 [n, k]. Raises StageError when not there."""
+    if not TRAIN_FEATURES.exists():
+        raise StageError(f"{TRAIN_FEATURES}: not found; make it with: dvc repro preprocess")
+    return np.load(TRAIN_FEATURES, allow_pickle=False)
 
 
 def write_npz(path: Path, content: Images) -> None:

@@ -1,24 +1,34 @@
 """Measure the accuracy of the packaged models over the wire, from a live MLServer.
 
 Reads   serving/, data/processed/test.npz
-Writes  metrics/evaluation.json             per model: accuracy, macro F1, recall by class, rows,
-                                            whether each served label equals the offline one
+Writes  metrics/evaluation.json             per model: accuracy, macro F1, top-2 accuracy, log loss,
+                                            calibration error, recall by class, rows, whether each
+                                            served label equals the offline one
         metrics/predictions/<name>.csv      actual and predicted class, for the confusion plots
 Params  evaluate.batch_size, evaluate.min_accuracy
 """
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score, recall_score
-from xgboost import XGBClassifier
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    recall_score,
+    top_k_accuracy_score,
+)
 
-from serving.client import AnswerError, infer
-from serving.fashion.svm import KernelClassifier
+from serving.client import Answer, AnswerError, infer
+from serving.fashion.classifiers import load_classifier
+from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
+from serving.fashion.features import read_features, transform
+from serving.fashion.svm import PairwiseDecisions
 from serving.server import Model, ServerError, models_in, running
 from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
@@ -27,72 +37,111 @@ from stages.params import load_params
 from stages.progress import progress
 
 SERVING = Path("serving")
-LIBRARY_SAMPLE, LIBRARY_AGREEMENT = 500, 0.99
+LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
+TOLERANCE = 1e-9  # of a probability
+BINS = 15  # of the calibration error
 METRICS, PREDICTIONS = Path("metrics/evaluation.json"), Path("metrics/predictions")
 DECIMALS = 6  # of a metric
 
 
-def served_labels(url: str, model: Model, batches: list[np.ndarray]) -> np.ndarray:
-    """Labels of all batches, uint8 [≤ batch_size, 784] each, from the server at url; int64 [n]."""
-    labels = []
-    with progress(f"asking {model.name}", sum(map(len, batches)), "images") as advance:
-        for batch in batches:
-            labels.append(infer(url, model.name, model.version, batch))
-            advance(len(batch))
-    return np.concatenate(labels)
+def served_answers(url: str, models: list[Model], batches: list[np.ndarray]) -> dict[Model, Answer]:
+    """Each model's answer to all batches, uint8 [≤ batch_size, 784] each, from the server at url.
 
-
-def offline_labels(path: Path, batches: list[np.ndarray]) -> np.ndarray:
-    """Labels of all batches from the model's file, loaded here; int64 [n]."""
-    if path.suffix == ".joblib":
-        model = KernelClassifier(joblib.load(path))
-    else:
-        model = XGBClassifier()
-        model.load_model(path)
-    return np.concatenate([model.predict(batch) for batch in batches])
-
-
-def check_library(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Raise StageError when the SVM's labels are not those of scikit-learn's own prediction.
-
-    That one is slow, so a sample is asked, spread over the images; it computes in float64, so
-    one label in a hundred may differ where two classes are all but equal.
+    The models are asked at the same time, as they are served.
     """
-    step = max(1, len(images) // LIBRARY_SAMPLE)
-    own = joblib.load(path).predict(images[::step])
-    agreement = float((own == labels[::step]).mean())
-    if agreement < LIBRARY_AGREEMENT:
+
+    def ask(model: Model) -> Answer:
+        answers = []
+        for batch in batches:
+            answers.append(infer(url, model.name, model.version, batch))
+            advance(len(batch))
+        return Answer(*map(np.concatenate, zip(*answers, strict=True)))
+
+    questions = len(models) * sum(map(len, batches))
+    with (
+        progress("asking both models", questions, "images") as advance,
+        ThreadPoolExecutor(len(models)) as pool,
+    ):
+        return dict(zip(models, pool.map(ask, models), strict=True))
+
+
+def offline_answer(path: Path, batches: list[np.ndarray]) -> Answer:
+    """The answer to all batches from the model's files, loaded here."""
+    classifier = load_classifier(path)
+    answers = [classifier.answer(batch) for batch in batches]
+    return Answer(*(np.concatenate([a[name] for a in answers]) for name in (LABELS, PROBABILITIES)))
+
+
+def check_library(path: Path, images: np.ndarray) -> None:
+    """Raise StageError when the SVM's decisions are not those of scikit-learn's own prediction.
+
+    That one is slow and computes in float64, so a sample is compared, spread over the images.
+    """
+    svc = joblib.load(path).set_params(decision_function_shape="ovo")
+    sample = images[:: max(1, len(images) // LIBRARY_SAMPLE)]
+    features = transform(sample, read_features(path.parent / FEATURES_FILE))
+    off = np.abs(svc.decision_function(features) - PairwiseDecisions(svc)(features)).max()
+    if off > LIBRARY_TOLERANCE:
         raise StageError(
-            f"{path}: {agreement:.1%} of the labels are those of scikit-learn's own prediction, "
-            f"expected at least {LIBRARY_AGREEMENT:.0%}"
+            f"{path}: a decision is {off:.2g} off scikit-learn's own, "
+            f"expected at most {LIBRARY_TOLERANCE:g}"
         )
 
 
-def check_equal(model: Model, served: np.ndarray, offline: np.ndarray) -> None:
-    """Raise StageError when a served label differs from the offline one."""
-    differing = np.flatnonzero(served != offline)
+def check_equal(model: Model, served: Answer, offline: Answer) -> None:
+    """Raise StageError when a served label or probability differs from the offline one."""
+    differing = np.flatnonzero(served.labels != offline.labels)
     if len(differing):
         first = differing[0]
         raise StageError(
-            f"{model.name}: {len(differing):,} of {len(served):,} served labels differ from the "
-            f"offline ones, first image {first:,}: served {served[first]}, offline {offline[first]}"
+            f"{model.name}: {len(differing):,} of {len(served.labels):,} served labels differ from "
+            f"the offline ones, first image {first:,}: served {served.labels[first]}, "
+            f"offline {offline.labels[first]}"
+        )
+    off = np.abs(served.probabilities - offline.probabilities).max()
+    if not off <= TOLERANCE:
+        raise StageError(
+            f"{model.name}: a served probability is {off:.2g} off the offline one, "
+            f"expected at most {TOLERANCE:g}"
         )
 
 
-def scores(data: Images, predicted: np.ndarray) -> dict[str, Any]:
-    """Accuracy, macro F1, recall by class name, rows. predicted: [n], labels."""
-    macro_f1 = f1_score(data.labels, predicted, average="macro")
-    known = np.unique(data.labels)
-    recall = recall_score(data.labels, predicted, average=None, labels=known)
+def scores(data: Images, answer: Answer) -> dict[str, Any]:
+    """Accuracy, macro F1, recall by class, log loss, calibration error, top-2 accuracy, rows."""
+    actual, predicted, probabilities = data.labels, answer.labels, answer.probabilities
+    known = np.unique(actual)
+    every = np.arange(len(data.class_names))
+    recall = recall_score(actual, predicted, average=None, labels=known)
+    values = {
+        "accuracy": accuracy_score(actual, predicted),
+        "macro_f1": f1_score(actual, predicted, average="macro"),
+        "top_2_accuracy": top_k_accuracy_score(actual, probabilities, k=2, labels=every),
+        "log_loss": log_loss(actual, probabilities, labels=every),
+        "calibration_error": calibration_error(actual, predicted, probabilities),
+    }
     return {
-        "accuracy": round(float(accuracy_score(data.labels, predicted)), DECIMALS),
-        "macro_f1": round(float(macro_f1), DECIMALS),
+        **{name: round(float(value), DECIMALS) for name, value in values.items()},
         "recall": {
             data.class_names[label]: round(float(value), DECIMALS)
             for label, value in zip(known, recall, strict=True)
         },
         "rows": len(predicted),
     }
+
+
+def calibration_error(
+    actual: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray
+) -> float:
+    """By how much the probability of the predicted class differs from how often it is right.
+
+    On average over the images, in bins of equal width; 0 to 1, 0 is best. actual, predicted: [n];
+    probabilities: [n, classes]. Source: expected calibration error, Guo et al., On calibration of
+    modern neural networks, ICML 2017, with their 15 bins.
+    """
+    confidence, right = probabilities.max(axis=1), predicted == actual
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(actual))
 
 
 def check_accuracy(model: Model, accuracy: float, minimum: float) -> None:
@@ -119,25 +168,25 @@ def main() -> None:
     try:
         models = models_in(SERVING)
         with running(SERVING) as server:
-            served = {model: served_labels(server.rest, model, batches) for model in models}
+            served = served_answers(server.rest, models, batches)
     except (ServerError, AnswerError) as error:
         raise StageError(str(error)) from None
     results = {}
-    for model, labels in served.items():
-        offline = offline_labels(model.path, batches)
-        check_equal(model, labels, offline)
+    for model, answer in served.items():
+        offline = offline_answer(model.path, batches)
+        check_equal(model, answer, offline)
         if model.path.suffix == ".joblib":
-            check_library(model.path, data.images, labels)
-        result = scores(data, labels)
-        result["served_equals_offline"] = bool(np.array_equal(labels, offline))
+            check_library(model.path, data.images)
+        result = scores(data, answer)
+        result["served_equals_offline"] = bool(np.array_equal(answer.labels, offline.labels))
         check_accuracy(model, result["accuracy"], params.min_accuracy)
         results[model.name] = result
         print(
             f"{model.name} {model.version}: accuracy {result['accuracy']:.4f} "
-            f"on {result['rows']:,} images, every label as offline"
+            f"on {result['rows']:,} images, every answer as offline"
         )
-    for model, labels in served.items():
-        write_predictions(PREDICTIONS / f"{model.name}.csv", data, labels)
+    for model, answer in served.items():
+        write_predictions(PREDICTIONS / f"{model.name}.csv", data, answer.labels)
     with replacing(METRICS) as part:
         part.write_text(json.dumps(results, indent=4) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Make a repository that MLServer serves out of the trained models.
 
-Reads   models/sklearn/model.joblib, models/xgboost/model.json, data/processed/test.npz
-Writes  serving/models/<name>/     the model's file and model-settings.json
+Reads   models/, data/processed/features.npz, data/processed/test.npz
+Writes  serving/models/<name>/     the model's files, features.npz and model-settings.json
         serving/models/example.json     a request with the first evaluation image, to try
 Params  package.version
 """
@@ -14,57 +14,73 @@ from pathlib import Path
 from typing import Any
 
 from serving.client import infer_request
-from serving.fashion.contract import INPUT_NAME, OUTPUT_NAME, PIXELS
+from serving.fashion.contract import INPUT_NAME, LABELS, PIXELS, PROBABILITIES
 from serving.server import MODEL_SETTINGS
-from stages.dataset import PROCESSED, Images, read_npz
+from stages.dataset import FEATURES, PROCESSED, Images, read_npz
 from stages.errors import StageError, run
 from stages.params import load_params
 
 TARGET = Path("serving/models")
 EXAMPLE = "example.json"
 
-# name: (file, the MLServer runtime that serves it)
+# name: (the model's own file; its neighbours go with it, the MLServer runtime that serves it)
 MODELS = {
-    "fashion-sklearn": (Path("models/sklearn/model.joblib"), "fashion.runtimes.KernelModel"),
-    "fashion-xgboost": (Path("models/xgboost/model.json"), "mlserver_xgboost.XGBoostModel"),
+    "fashion-sklearn": (Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel"),
+    "fashion-xgboost": (Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel"),
 }
 
 
 def model_settings(
-    name: str, model: Path, runtime: str, version: str, class_names: tuple[str, ...]
+    name: str, files: list[Path], runtime: str, version: str, class_names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What MLServer has to know of a model: its runtime, file, version, inputs and outputs."""
+    """What MLServer has to know of a model: its runtime, file, version, inputs and outputs.
+
+    files: of the model, its own one first.
+    """
     return {
         "name": name,
         "implementation": runtime,
         "parameters": {
-            "uri": f"./{model.name}",
+            "uri": f"./{files[0].name}",
             "version": version,
             "extra": {
-                "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+                "sha256": {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files},
                 "class_names": class_names,
             },
         },
         "inputs": [{"name": INPUT_NAME, "datatype": "FP64", "shape": [-1, PIXELS]}],
-        "outputs": [{"name": OUTPUT_NAME, "datatype": "INT64", "shape": [-1, 1]}],
+        "outputs": [
+            {"name": LABELS, "datatype": "INT64", "shape": [-1, 1]},
+            {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(class_names)]},
+        ],
     }
 
 
-def package(target: Path, models: dict[str, tuple[Path, str]], version: str, data: Images) -> None:
+def package(
+    target: Path,
+    models: dict[str, tuple[Path, str]],
+    features: Path,
+    version: str,
+    data: Images,
+) -> None:
     """Put the models, and a request that asks for the first image, into the folder `target`.
 
-    models: by name, (file, runtime). The folder is replaced whole or not at all.
-    Raises StageError for a model's file that is missing.
+    models: by name, (file, runtime); what lies beside the file goes with it, and so does
+    `features`, the file of the map from pixels. The folder is replaced whole or not at all.
+    Raises StageError for a file that is missing.
     """
     beside = target.resolve().parent.parent  # not inside serving/, where a server would find it
     with tempfile.TemporaryDirectory(dir=beside, prefix=".part-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         for name, (file, runtime) in models.items():
-            if not file.exists():
-                raise StageError(f"{file}: not found; train it with: dvc repro")
+            neighbours = sorted(path for path in file.parent.glob("[!.]*") if path != file)
+            files = [file, *neighbours, features]
             (new / name).mkdir(parents=True)
-            shutil.copyfile(file, new / name / file.name)
-            settings = model_settings(name, file, runtime, version, data.class_names)
+            for path in files:
+                if not path.exists():
+                    raise StageError(f"{path}: not found; make it with: dvc repro")
+                shutil.copyfile(path, new / name / path.name)
+            settings = model_settings(name, files, runtime, version, data.class_names)
             _write_json(new / name / MODEL_SETTINGS, settings, indent=4)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         if target.exists():
@@ -78,7 +94,7 @@ def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) 
 
 def main() -> None:
     version = load_params().package.version
-    package(TARGET, MODELS, version, read_npz(PROCESSED / "test.npz"))
+    package(TARGET, MODELS, FEATURES, version, read_npz(PROCESSED / "test.npz"))
     print(f"{TARGET}: {', '.join(MODELS)}, both {version}")
 
 

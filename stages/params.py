@@ -52,11 +52,29 @@ class Preprocess(Section):
     seed: int = Seed
 
 
-class Svm(Section):
-    """Support vector classifier, on pixels scaled to 0–1; the names are scikit-learn's (SVC).
+class Features(Section):
+    """What the models see of an image; see serving/fashion/features.py.
 
-    C: inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid; degree: of
-    poly; coef0: for poly and sigmoid; tol: of the stopping criterion.
+    kind: hog, histograms of gradients and means of pixels, or pixels alone, to which nothing below
+    applies; cells: sides of the histograms' cells, in pixels, a set of histograms each; bins:
+    directions of a histogram; pixel_weight: of the means of pixels, as 0 to 1, beside the
+    histograms; components: principal components kept, at most as many as there are images, or null
+    for all descriptors as they are.
+    """
+
+    kind: Literal["hog", "pixels"] = Field(description="one of hog, pixels")
+    cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1, description="a list out of 2, 4, 8, 16")
+    bins: int = Field(ge=2, le=72, description="a whole number from 2 to 72")
+    pixel_weight: float = Field(ge=0, description="a number from 0")
+    components: int | None = Field(ge=1, description="null or a whole number from 1")
+
+
+class Svm(Section):
+    """Support vector classifier on the features; the names are scikit-learn's (SVC).
+
+    C: inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid, where two
+    images are a squared distance of 2 apart on average; degree: of poly; coef0: for poly and
+    sigmoid; tol: of the stopping criterion.
     """
 
     kernel: Literal["linear", "poly", "rbf", "sigmoid"] = Field(
@@ -71,14 +89,34 @@ class Svm(Section):
     tol: float = Field(gt=0, lt=1, description="a number above 0, below 1")
 
 
-class Xgboost(Section):
-    """Boosted trees on raw pixels; the names are XGBoost's (XGBClassifier).
+class ClassScores(Section):
+    """Kernel ridge regression of the classes, whose scores the trees see beside the features.
 
-    n_estimators: boosting rounds, one tree a class each; max_bin: histogram bins a feature;
-    colsample_bytree, colsample_bynode, subsample: shares of features and images drawn.
+    landmarks: training images that the kernel compares with, at most as many as there are; gamma:
+    kernel width, as of svm; ridge: of the regression, as a share of the mean diagonal; folds: into
+    which the training images are cut, so that none is scored by a regression that knew its label.
     """
 
+    landmarks: int = Field(ge=10, le=20_000, description="a whole number from 10 to 20000")
+    gamma: float = Field(gt=0, description="a number above 0")
+    ridge: float = Field(gt=0, description="a number above 0")
+    folds: int = Field(ge=2, le=20, description="a whole number from 2 to 20")
+    seed: int = Seed
+
+
+class Xgboost(Section):
+    """Boosted trees on features and class scores; the names are XGBoost's (XGBClassifier).
+
+    columns: how many of the leading features the trees see; n_estimators: boosting rounds, one
+    tree a class each, at most; early_stopping_rounds: without a lower log loss on held-out images,
+    after which boosting stops, or null to boost n_estimators rounds; max_bin: histogram bins a
+    feature; colsample_bytree, colsample_bynode, subsample: shares of features and images drawn.
+    """
+
+    device: Literal["cpu", "cuda"] = Field(description="one of cpu, cuda")
+    columns: int = Field(ge=0, description="a whole number from 0")
     n_estimators: int = Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
+    early_stopping_rounds: int | None = Field(ge=1, description="null or a whole number from 1")
     learning_rate: float = Fraction
     max_depth: int = Field(ge=1, le=30, description="a whole number from 1 to 30")
     max_bin: int = Field(ge=2, le=1024, description="a whole number from 2 to 1024")
@@ -87,6 +125,16 @@ class Xgboost(Section):
     subsample: float = Fraction
     colsample_bytree: float = Fraction
     colsample_bynode: float = Fraction
+    seed: int = Seed
+
+
+class Calibration(Section):
+    """Training images on which a trial model tells how sure the final one may be.
+
+    held_out: how many, at most a fifth of all; the final model is trained on all of them.
+    """
+
+    held_out: int = Field(ge=20, description="a whole number from 20")
     seed: int = Seed
 
 
@@ -108,8 +156,11 @@ class Params(Section):
 
     download: Download
     preprocess: Preprocess
+    features: Features
     svm: Svm
+    scores: ClassScores
     xgboost: Xgboost
+    calibration: Calibration
     package: Package
     evaluate: Evaluate
 

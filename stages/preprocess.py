@@ -1,34 +1,38 @@
-"""Turn the published files into the images that train and the images that evaluate.
+"""Turn the published files into images that train, their features, and images that evaluate.
 
 Reads   data/raw/*.gz                      four gzipped IDX files
 Writes  data/processed/{train,test}.npz    images uint8 [n, 784], labels uint8 [n], class_names
-Params  preprocess.train_limit, preprocess.validation, preprocess.seed, download.dataset
+        data/processed/features.npz        the map from pixels to features (Features)
+        data/processed/train_features.npy  float32 [n, k], the features of the images that train
+Params  preprocess, features, download.dataset
 """
 
-import numpy as np
+import time
 
+import numpy as np
+from sklearn.decomposition import PCA
+
+from serving.fashion import features as maps
 from serving.fashion.contract import CLASS_NAMES
-from stages.dataset import PROCESSED, RAW, TEST_FILES, TRAIN_FILES, Images, read_idx, write_npz
+from serving.fashion.features import Features
+from stages import params as sections
+from stages.atomic import replacing
+from stages.dataset import (
+    FEATURES,
+    PROCESSED,
+    RAW,
+    TEST_FILES,
+    TRAIN_FEATURES,
+    TRAIN_FILES,
+    Images,
+    read_idx,
+    write_npz,
+)
 from stages.errors import StageError, run
 from stages.params import load_params
+from stages.split import split, stratified
 
-
-def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Choose `size` positions at random such that each class keeps its share.
-
-    labels: [n]; size: 1 to n; returns int [size], ascending. A class's count is off its exact
-    share by less than one (largest remainders first, ties to the lower label).
-    """
-    random = np.random.default_rng(seed)
-    classes, counts = np.unique(labels, return_counts=True)
-    shares = counts * size / len(labels)
-    quotas = np.floor(shares).astype(int)
-    quotas[np.argsort(quotas - shares, kind="stable")[: size - quotas.sum()]] += 1
-    chosen = [
-        random.choice(np.flatnonzero(labels == label), quota, replace=False)
-        for label, quota in zip(classes, quotas, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen))
+SAMPLE = 20_000  # images at most, evenly spread, to find principal components with
 
 
 def subset(data: Images, positions: np.ndarray) -> Images:
@@ -43,8 +47,7 @@ def hold_out(data: Images, size: int, seed: int) -> tuple[Images, Images]:
             f"params.yaml: preprocess.validation is {size}; "
             f"expected less than the {len(data.labels):,} training images"
         )
-    held_out = stratified(data.labels, size, seed)
-    rest = np.setdiff1d(np.arange(len(data.labels)), held_out)
+    rest, held_out = split(data.labels, size, seed)
     return subset(data, rest), subset(data, held_out)
 
 
@@ -56,6 +59,34 @@ def limit(data: Images, size: int, seed: int) -> Images:
             f"expected null or at most the {len(data.labels):,} training images"
         )
     return subset(data, stratified(data.labels, size, seed))
+
+
+def fit_features(images: np.ndarray, params: sections.Features) -> tuple[Features, np.ndarray]:
+    """Fit the map on uint8 [n, 784] images; returns it, and their features, float32 [n, k].
+
+    The principal components of the descriptors, by falling variance, scaled such that the
+    variances of all features add up to 1; without components, the descriptors so scaled.
+    A sample of the images gives the components: more would change them little.
+    """
+    hog = params.kind == "hog"
+    unfitted = Features(
+        cells=np.array(params.cells if hog else [], np.int64),
+        bins=np.array(params.bins),
+        pixel_weight=np.array(params.pixel_weight if hog else 1.0),
+        projection=np.empty((0, 0), np.float32),
+        offset=np.zeros(1, np.float32),
+        scale=np.ones(1, np.float32),
+    )
+    descriptors = maps.describe(images, unfitted)
+    if hog and params.components:
+        sample = descriptors[:: -(-len(descriptors) // SAMPLE)]
+        count = min(params.components, *sample.shape)
+        pca = PCA(count, svd_solver="covariance_eigh").fit(sample)
+        unfitted = unfitted._replace(projection=np.ascontiguousarray(pca.components_.T))
+    projected = maps.project(descriptors, unfitted)
+    scale = 1 / np.sqrt(projected.var(axis=0).sum(keepdims=True))
+    fitted = unfitted._replace(offset=projected.mean(axis=0), scale=scale)
+    return fitted, (projected - fitted.offset) * fitted.scale
 
 
 def main() -> None:
@@ -72,6 +103,13 @@ def main() -> None:
     write_npz(PROCESSED / "test.npz", test)
     source = "held out of the training files" if chosen.validation else "of the test files"
     print(f"{len(train.labels):,} images to train on, {len(test.labels):,} {source} to evaluate on")
+    start = time.monotonic()
+    fitted, features = fit_features(train.images, params.features)
+    with replacing(FEATURES) as part:
+        np.savez(part, **fitted._asdict())
+    with replacing(TRAIN_FEATURES) as part, part.open("wb") as file:
+        np.save(file, features)
+    print(f"{features.shape[1]} features an image, made in {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Train the support vector machine.
 
-Reads   data/processed/train.npz
-Writes  models/sklearn/model.joblib     a scikit-learn Pipeline: pixels to float32, to 0–1, to SVC
-Params  svm
+Reads   data/processed/train.npz, train_features.npy
+Writes  models/sklearn/model.joblib         a scikit-learn SVC, on features
+        models/sklearn/calibration.json     the temperature of its probabilities
+Params  svm, calibration
 """
 
 import time
@@ -11,16 +12,16 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 from sklearn.svm import SVC
 
-from serving.fashion.contract import PIXEL_MAX, PIXELS
-from serving.fashion.svm import KernelClassifier
+from serving.fashion.contract import CALIBRATION_FILE
+from serving.fashion.svm import PairwiseDecisions, couple
 from stages.atomic import replacing
-from stages.dataset import PROCESSED, read_npz
+from stages.calibration import fit_temperature, held_out_size, write_calibration
+from stages.dataset import PROCESSED, read_features, read_npz
 from stages.errors import run
-from stages.params import Svm, load_params
+from stages.params import Calibration, Svm, load_params
+from stages.split import split, stratified
 
 try:
     from sklearnex import svm as engine
@@ -31,10 +32,10 @@ except ImportError:
 
     ENGINE = f"scikit-learn {version('scikit-learn')}"
 
-MODEL = Path("models/sklearn/model.joblib")
+FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
 CACHE_MB = 2000  # of kernel rows kept while fitting; changes the time, not the result
 BATCH = 100  # images to check a saved model with
-AGREEMENT = 0.98  # of labels: float32 and float64 may part where two classes are all but equal
+TRIAL = 5_000  # images at most, to train the model that calibrates the final one
 
 # What an SVC is once it is fitted, with the types that scikit-learn's own prediction takes.
 FITTED = {
@@ -53,24 +54,10 @@ FITTED = {
 FITTED_PLAIN = ("fit_status_", "n_features_in_", "shape_fit_", "_gamma", "_sparse")
 
 
-def scaling() -> list[tuple[str, object]]:
-    """The steps before the classifier: any numeric [n, 784], 0 to 255, to float32, 0 to 1.
-
-    float32 whatever a request brings, so that integers, float32 and float64 get equal labels.
-    """
-    to_float32 = FunctionTransformer(np.asarray, kw_args={"dtype": np.float32})
-    return [
-        ("float32", to_float32),
-        ("scale", MaxAbsScaler().fit(np.full((1, PIXELS), PIXEL_MAX, np.float32))),
-    ]
-
-
-def train(images: np.ndarray, labels: np.ndarray, params: Svm) -> Pipeline:
-    """Fit on uint8 [n, 784] images with labels [n]; returns the pipeline from pixels to labels."""
-    steps = scaling()
+def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC:
+    """Fit on float32 [n, k] features with labels [n]."""
     classifier = engine.SVC(**params.model_dump(), cache_size=CACHE_MB)
-    classifier.fit(Pipeline(steps).transform(images), labels.astype(np.int64))
-    return Pipeline([*steps, ("svc", as_stock(classifier))])
+    return as_stock(classifier.fit(features, labels.astype(np.int64)))
 
 
 def as_stock(fitted: SVC) -> SVC:
@@ -87,35 +74,50 @@ def as_stock(fitted: SVC) -> SVC:
     for name, dtype in FITTED.items():
         value = fitted.n_iter_ if name == "_num_iter" else getattr(fitted, name)
         setattr(stock, name, np.ascontiguousarray(value, dtype))
-    stock._probA = stock._probB = np.empty(0)  # no probabilities
+    stock._probA = stock._probB = np.empty(0)  # no probabilities of libsvm's kind
     stock._effective_probability = False
     return stock
 
 
-def save(path: Path, model: Pipeline, batch: np.ndarray) -> None:
-    """Write the model, reload it, and check its labels of a batch, uint8 [n, 784].
+def calibrate(
+    features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
+) -> float:
+    """The temperature of a trial model, fitted on images that it has not seen.
 
-    Raises RuntimeError when the reloaded model labels an image differently, or when the labels
-    that a server computes from it are not those of scikit-learn's own prediction.
+    features: float32 [n, k]; labels: [n]. The trial trains on a sample, since the temperature
+    depends little on its size, and its time on the square of it.
     """
-    with replacing(path) as part:
+    size = held_out_size(len(labels), calibration.held_out)
+    rest, held_out = split(labels, size, calibration.seed)
+    sample = rest[stratified(labels[rest], min(TRIAL, len(rest)), calibration.seed)]
+    trial = PairwiseDecisions(train(features[sample], labels[sample], params))
+    decisions = trial(features[held_out])
+    return fit_temperature(lambda t: couple(decisions, t), labels[held_out])
+
+
+def save(folder: Path, model: SVC, temperature: float, batch: np.ndarray) -> None:
+    """Write the model and its temperature, reload it, check its decisions on float32 [n, k].
+
+    Raises RuntimeError when the reloaded model decides differently.
+    """
+    with replacing(folder / MODEL) as part:
         joblib.dump(model, part)
-        reloaded = joblib.load(part)
-        served = KernelClassifier(reloaded).predict(batch)
-        if not np.array_equal(served, KernelClassifier(model).predict(batch)):
-            raise RuntimeError(f"{path}: reloaded, it labels images differently")
-        if (served == reloaded.predict(batch)).mean() < AGREEMENT:
-            raise RuntimeError(f"{path}: served, it labels images unlike scikit-learn")
+        reloaded = PairwiseDecisions(joblib.load(part))
+        if not np.array_equal(reloaded(batch), PairwiseDecisions(model)(batch)):
+            raise RuntimeError(f"{folder / MODEL}: reloaded, it decides differently")
+    write_calibration(folder / CALIBRATION_FILE, temperature)
 
 
 def main() -> None:
-    params, data = load_params().svm, read_npz(PROCESSED / "train.npz")
-    print(f"fitting SVC with {ENGINE} on {len(data.labels):,} images", flush=True)
+    params, labels = load_params(), read_npz(PROCESSED / "train.npz").labels
+    features = read_features()
+    print(f"fitting SVC with {ENGINE} on {len(labels):,} images", flush=True)
     start = time.monotonic()
-    model = train(data.images, data.labels, params)
-    vectors = model["svc"].n_support_.sum()
+    temperature = calibrate(features, labels, params.svm, params.calibration)
+    model = train(features, labels, params.svm)
+    vectors = model.n_support_.sum()
     print(f"fitted in {time.monotonic() - start:.0f} s: {vectors:,} support vectors", flush=True)
-    save(MODEL, model, data.images[:BATCH])
+    save(FOLDER, model, temperature, features[:BATCH])
 
 
 if __name__ == "__main__":

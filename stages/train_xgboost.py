@@ -1,24 +1,35 @@
-"""Train the boosted trees.
+"""Train the boosted trees, and the class scores that they see.
 
-Reads   data/processed/train.npz
-Writes  models/xgboost/model.json       an XGBClassifier
-        metrics/training_curve.csv      log loss on the training images, by boosting round
-Params  xgboost.*
+Reads   data/processed/train.npz, train_features.npy
+Writes  models/xgboost/model.json           an XGBClassifier, on features and class scores
+        models/xgboost/scores.npz           what computes the class scores (Scores)
+        models/xgboost/calibration.json     the temperature of its probabilities
+        metrics/training_curve.csv          log loss by boosting round, of held-out images too
+Params  xgboost, scores, calibration
 """
 
 import csv
+import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 
+from serving.fashion.contract import CALIBRATION_FILE, SCORES_FILE
+from serving.fashion.trees import Scores, tree_inputs
 from stages.atomic import replacing
-from stages.dataset import PROCESSED, read_npz
-from stages.errors import run
-from stages.params import Xgboost, load_params
+from stages.calibration import fit_temperature, held_out_size, write_calibration
+from stages.dataset import PROCESSED, read_features, read_npz
+from stages.errors import StageError, run
+from stages.params import Params, Xgboost, load_params
 from stages.progress import progress
+from stages.scores import fit_scores
+from stages.split import split
 
 # Idle threads of GNU OpenMP spin for long by default, which makes training many times slower when
 # something else runs, a second experiment for instance. Read when XGBoost is imported.
@@ -26,9 +37,19 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import xgboost
 from xgboost import XGBClassifier
 
-MODEL, CURVE = Path("models/xgboost/model.json"), Path("metrics/training_curve.csv")
+FOLDER, MODEL = Path("models/xgboost"), "model.json"
+CURVE = Path("metrics/training_curve.csv")
 BATCH = 100  # images to check a saved model with
 LOSS = "mlogloss"
+
+
+class Trained(NamedTuple):
+    """Trees and what goes with them. trial: the model that chose rounds and temperature."""
+
+    model: XGBClassifier
+    scores: Scores
+    temperature: float
+    trial: XGBClassifier
 
 
 class AdvanceEachRound(xgboost.callback.TrainingCallback):
@@ -43,47 +64,115 @@ class AdvanceEachRound(xgboost.callback.TrainingCallback):
         return False
 
 
-def train(images: np.ndarray, labels: np.ndarray, params: Xgboost) -> XGBClassifier:
-    """Fit on uint8 [n, 784] images with labels [n], showing progress by boosting round."""
-    values = params.model_dump()
-    with progress("boosting", params.n_estimators, "rounds") as advance:
+def check_device(device: str) -> None:
+    """Raise StageError when there is no such device; XGBoost itself warns and takes the CPU."""
+    with warnings.catch_warnings(action="ignore"):
+        data = xgboost.DMatrix(np.zeros((1, 1)), [0])
+        config = json.loads(xgboost.train({"device": device}, data, 1).save_config())
+    taken = config["learner"]["generic_param"]["device"]
+    if not taken.startswith(device):
+        built = "" if xgboost.build_info()["USE_CUDA"] else ", and is built without GPU support"
+        raise StageError(
+            f"params.yaml: xgboost.device is {device}, but XGBoost finds no GPU{built}; "
+            "use cpu, or a machine with an NVIDIA GPU and its driver"
+        )
+
+
+def train(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    params: Xgboost,
+    rounds: int,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+) -> XGBClassifier:
+    """Fit on float32 [n, k] inputs with labels [n], showing progress by boosting round.
+
+    held_out: inputs and labels; the log loss of both sets is followed, and that of these ones stops
+    the boosting early.
+    """
+    values = params.model_dump(exclude={"columns", "n_estimators", "early_stopping_rounds"})
+    with progress("boosting", rounds, "rounds") as advance:
         model = XGBClassifier(
+            n_estimators=rounds,
+            early_stopping_rounds=params.early_stopping_rounds if held_out else None,
             tree_method="hist",
             random_state=values.pop("seed"),
             eval_metric=LOSS,
             callbacks=[AdvanceEachRound(advance)],
             **values,
         )
-        return model.fit(images, labels, eval_set=[(images, labels)], verbose=False)
+        followed = [(inputs, labels), held_out] if held_out else None
+        return model.fit(inputs, labels, eval_set=followed, verbose=False)
 
 
-def save(path: Path, model: XGBClassifier, batch: np.ndarray) -> None:
-    """Write the model, reload it, and check that both label a batch, uint8 [n, 784], alike."""
-    with replacing(path) as part:
-        model.save_model(part)
+def best_rounds(trial: XGBClassifier) -> int:
+    """After how many rounds the held-out log loss was least, or all where nothing could stop it."""
+    every: int = trial.get_booster().num_boosted_rounds()
+    return trial.best_iteration + 1 if trial.early_stopping_rounds else every
+
+
+def calibrate(model: XGBClassifier, inputs: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of a trial model, fitted on images that it has not seen.
+
+    inputs: float32 [n, k]; labels: [n].
+    """
+    margins = model.predict(inputs, output_margin=True).astype(np.float64)
+    return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
+
+
+def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
+    """Fit class scores and trees on float32 [n, k] features with labels [n].
+
+    A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
+    """
+    start = time.monotonic()
+    scores, own = fit_scores(features, labels, params.xgboost.columns, params.scores)
+    inputs = np.hstack([features[:, : params.xgboost.columns], own])
+    print(f"scored the classes in {time.monotonic() - start:.0f} s", flush=True)
+    start = time.monotonic()
+    size = held_out_size(len(labels), params.calibration.held_out)
+    rest, held_out = split(labels, size, params.calibration.seed)
+    unseen = (inputs[held_out], labels[held_out])
+    rounds = params.xgboost.n_estimators
+    trial = train(inputs[rest], labels[rest], params.xgboost, rounds, unseen)
+    rounds = best_rounds(trial)
+    model = train(inputs, labels, params.xgboost, rounds)
+    print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)
+    return Trained(model, scores, calibrate(trial, *unseen), trial)
+
+
+def save(folder: Path, trained: Trained, features: np.ndarray) -> None:
+    """Write what serving needs, reload the model, check that it labels float32 [n, k] alike."""
+    batch = tree_inputs(features, trained.scores)
+    with replacing(folder / MODEL) as part:
+        trained.model.save_model(part)
         reloaded = XGBClassifier()
         reloaded.load_model(part)
-        if not np.array_equal(reloaded.predict(batch), model.predict(batch)):
-            raise RuntimeError(f"{path}: reloaded, it labels images differently")
+        if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
+            raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
+    with replacing(folder / SCORES_FILE) as part:
+        np.savez(part, **trained.scores._asdict())
+    write_calibration(folder / CALIBRATION_FILE, trained.temperature)
 
 
-def write_curve(path: Path, model: XGBClassifier) -> None:
-    """Write round, from 1, and log loss, as CSV."""
-    curve = model.evals_result()["validation_0"][LOSS]
+def write_curve(path: Path, trial: XGBClassifier) -> None:
+    """Write round, from 1, and log loss, of training and held-out images, as CSV."""
+    curves = [losses[LOSS] for losses in trial.evals_result().values()]
     with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["round", "log_loss"])
-        table.writerows((number, f"{loss:.6f}") for number, loss in enumerate(curve, 1))
+        table.writerow(["round", "training", "held_out"])
+        for number, losses in enumerate(zip(*curves, strict=True), 1):
+            table.writerow([number, *(f"{loss:.6f}" for loss in losses)])
 
 
 def main() -> None:
-    params, data = load_params().xgboost, read_npz(PROCESSED / "train.npz")
-    print(f"XGBoost {xgboost.__version__} on {len(data.labels):,} images", flush=True)
-    start = time.monotonic()
-    model = train(data.images, data.labels, params)
-    print(f"fitted in {time.monotonic() - start:.0f} s: {params.n_estimators} rounds", flush=True)
-    save(MODEL, model, data.images[:BATCH])
-    write_curve(CURVE, model)
+    params, labels = load_params(), read_npz(PROCESSED / "train.npz").labels
+    check_device(params.xgboost.device)
+    print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
+    features = read_features()
+    trained = fit(features, labels, params)
+    save(FOLDER, trained, features[:BATCH])
+    write_curve(CURVE, trained.trial)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scratch import ROOT
 
-from serving.fashion.contract import PIXELS
+from serving.fashion.contract import FEATURES_FILE, PIXELS
+from serving.fashion.features import Features
 from serving.server import Server, running
-from stages import package, train_sklearn, train_xgboost
+from stages import package, preprocess, train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.download import make_digits
 from stages.params import Params, load_params
@@ -18,15 +19,27 @@ from stages.params import Params, load_params
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """params.yaml, with boosting made short."""
+    """params.yaml, with features, scores and boosting made small."""
     params = load_params(ROOT / "params.yaml")
-    short = params.xgboost.model_copy(update={"n_estimators": 10})
-    return params.model_copy(update={"xgboost": short})
+    small = {
+        "features": {"cells": [8], "components": 60},
+        "scores": {"landmarks": 300},
+        "xgboost": {"columns": 20, "n_estimators": 15, "learning_rate": 0.5},
+    }
+    return params.model_copy(
+        update={name: getattr(params, name).model_copy(update=v) for name, v in small.items()}
+    )
 
 
 @pytest.fixture(scope="session")
 def digits() -> tuple[Images, Images]:
     return make_digits()
+
+
+@pytest.fixture(scope="session")
+def fitted(digits: tuple[Images, Images], params: Params) -> tuple[Features, np.ndarray]:
+    """The map from pixels to features, and the features of the training digits."""
+    return preprocess.fit_features(digits[0].images, params.features)
 
 
 @pytest.fixture
@@ -39,20 +52,28 @@ def small() -> Images:
 
 @pytest.fixture(scope="session")
 def repository(
-    tmp_path_factory: pytest.TempPathFactory, digits: tuple[Images, Images], params: Params
+    tmp_path_factory: pytest.TempPathFactory,
+    digits: tuple[Images, Images],
+    fitted: tuple[Features, np.ndarray],
+    params: Params,
 ) -> Path:
     """A copy of serving/ with both models, trained on digits and packaged, in another place."""
     folder = tmp_path_factory.mktemp("repository")
     train, test = digits
-    models = {n: (folder / file.name, runtime) for n, (file, runtime) in package.MODELS.items()}
-    svm = train_sklearn.train(train.images, train.labels, params.svm)
-    train_sklearn.save(models["fashion-sklearn"][0], svm, test.images)
-    trees = train_xgboost.train(train.images, train.labels, params.xgboost)
-    train_xgboost.save(models["fashion-xgboost"][0], trees, test.images)
+    features, labels = fitted[1], train.labels
+    models = {n: (folder / file, runtime) for n, (file, runtime) in package.MODELS.items()}
+    svm = train_sklearn.train(features, labels, params.svm)
+    temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
+    train_sklearn.save(folder / train_sklearn.FOLDER, svm, temperature, features)
+    trees = train_xgboost.fit(features, labels, params)
+    train_xgboost.save(folder / train_xgboost.FOLDER, trees, features)
+    np.savez(folder / FEATURES_FILE, **fitted[0]._asdict())
     shutil.copytree(
         ROOT / "serving", folder / "serving", ignore=shutil.ignore_patterns("models", "__pycache__")
     )
-    package.package(folder / "serving" / "models", models, params.package.version, test)
+    package.package(
+        folder / "serving/models", models, folder / FEATURES_FILE, params.package.version, test
+    )
     return folder / "serving"
 
 

@@ -16,9 +16,19 @@ from stages.package import package
 
 @pytest.fixture
 def models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    for name in ("a.joblib", "b.json"):
+    for name in ("a/a.joblib", "a/calibration.json", "b/b.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"content of {name}", "utf-8")
-    return {"a": (tmp_path / "a.joblib", "runtime.A"), "b": (tmp_path / "b.json", "runtime.B")}
+    return {
+        "a": (tmp_path / "a" / "a.joblib", "runtime.A"),
+        "b": (tmp_path / "b" / "b.json", "runtime.B"),
+    }
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    (tmp_path / "features.npz").write_text("the map", "utf-8")
+    return tmp_path / "features.npz"
 
 
 @pytest.fixture
@@ -32,60 +42,76 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_each_model_has_its_file_and_true_settings(
-    target: Path, models: dict[str, tuple[Path, str]], small: Images
+    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
 ):
-    package(target, models, "v3", small)
+    package(target, models, features, "v3", small)
     settings = json.loads((target / "a" / "model-settings.json").read_text("utf-8"))
     assert settings["name"] == "a"
     assert settings["implementation"] == "runtime.A"
     assert settings["parameters"]["version"] == "v3"
     assert settings["parameters"]["uri"] == "./a.joblib"
-    digest = hashlib.sha256((target / "a" / "a.joblib").read_bytes()).hexdigest()
-    assert settings["parameters"]["extra"]["sha256"] == digest
+    assert settings["parameters"]["extra"]["sha256"] == {
+        name: hashlib.sha256((target / "a" / name).read_bytes()).hexdigest()
+        for name in ("a.joblib", "calibration.json", "features.npz")
+    }
     assert settings["parameters"]["extra"]["class_names"] == ["a", "b", "c", "d"]
     assert settings["inputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 784]}]
-    assert settings["outputs"] == [{"name": "predict", "datatype": "INT64", "shape": [-1, 1]}]
+    assert settings["outputs"] == [
+        {"name": "predict", "datatype": "INT64", "shape": [-1, 1]},
+        {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 4]},
+    ]
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 
 
 def test_the_example_asks_for_the_first_image(
-    target: Path, models: dict[str, tuple[Path, str]], small: Images
+    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
 ):
-    package(target, models, "v1", small)
+    package(target, models, features, "v1", small)
     (tensor,) = json.loads((target / "example.json").read_text("utf-8"))["inputs"]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("predict", "FP64", [1, 784])
     assert np.array_equal(tensor["data"], small.images[0])
 
 
 def test_packaging_twice_gives_the_same_bytes(
-    target: Path, models: dict[str, tuple[Path, str]], small: Images
+    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
 ):
-    package(target, models, "v1", small)
+    package(target, models, features, "v1", small)
     first = content(target)
-    package(target, models, "v1", small)
+    package(target, models, features, "v1", small)
     assert content(target) == first
 
 
 def test_an_earlier_repository_is_replaced_whole(
-    target: Path, models: dict[str, tuple[Path, str]], small: Images
+    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
 ):
-    package(target, models, "v1", small)
+    package(target, models, features, "v1", small)
     (target / "a" / "stray").write_text("x", "utf-8")
-    package(target, {"b": models["b"]}, "v2", small)
-    assert sorted(content(target)) == ["b/b.json", "b/model-settings.json", "example.json"]
+    package(target, {"b": models["b"]}, features, "v2", small)
+    files = ["b/b.json", "b/features.npz", "b/model-settings.json", "example.json"]
+    assert sorted(content(target)) == files
 
 
-@pytest.mark.parametrize("earlier", [True, False])
+@pytest.fixture(params=[True, False], ids=["earlier ones", "none before"])
+def before(
+    request: pytest.FixtureRequest,
+    target: Path,
+    models: dict[str, tuple[Path, str]],
+    features: Path,
+    small: Images,
+) -> dict[str, bytes]:
+    """What the target holds before a test."""
+    if request.param:
+        package(target, models, features, "v1", small)
+    return content(target)
+
+
 def test_a_failure_midway_leaves_what_was_there(
     target: Path,
     models: dict[str, tuple[Path, str]],
     small: Images,
     monkeypatch: pytest.MonkeyPatch,
-    earlier: bool,
+    before: dict[str, bytes],
 ):
-    if earlier:
-        package(target, models, "v1", small)
-    before = content(target)
 
     def copy_but_fail_on_b(source: Path, to: Path) -> None:
         if source.name == "b.json":
@@ -94,18 +120,23 @@ def test_a_failure_midway_leaves_what_was_there(
 
     monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
     with pytest.raises(OSError, match="No space left"):
-        package(target, models, "v2", small)
+        package(target, models, target.parent.parent / "features.npz", "v2", small)
     assert content(target) == before
-    assert target.exists() == earlier
+    assert target.exists() == bool(before)
     assert not list(target.parent.parent.glob(".part-*"))
 
 
-def test_a_missing_model_is_named_with_its_remedy(
-    target: Path, models: dict[str, tuple[Path, str]], small: Images
+@pytest.mark.parametrize("name", ["a.joblib", "features.npz"])
+def test_a_missing_file_is_named_with_its_remedy(
+    target: Path,
+    models: dict[str, tuple[Path, str]],
+    features: Path,
+    small: Images,
+    name: str,
 ):
-    models["a"][0].unlink()
-    with pytest.raises(StageError, match=r"a\.joblib: not found; train it with: dvc repro"):
-        package(target, models, "v1", small)
+    (models["a"][0] if name == "a.joblib" else features).unlink()
+    with pytest.raises(StageError, match=f"{name}: not found; make it with: dvc repro"):
+        package(target, models, features, "v1", small)
 
 
 def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):

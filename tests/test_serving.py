@@ -15,7 +15,7 @@ from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
 from serving.client import AnswerError, infer, infer_request
 from serving.server import Server, models_in
 from stages.dataset import Images
-from stages.evaluate import offline_labels
+from stages.evaluate import offline_answer
 
 TEST_ROWS = 10_000  # of the published test set
 each_model = pytest.mark.parametrize("model", ["fashion-sklearn", "fashion-xgboost"])
@@ -29,7 +29,7 @@ def ask(server: Server, model: str, body: Any) -> requests.Response:
 
 def offline(repository: Path, model: str, images: np.ndarray) -> np.ndarray:
     (path,) = (found.path for found in models_in(repository) if found.name == model)
-    return offline_labels(path, [images])
+    return offline_answer(path, [images]).labels
 
 
 @each_model
@@ -81,9 +81,12 @@ def test_the_client_gets_the_offline_labels(
     server: Server, repository: Path, digits: tuple[Images, Images], model: str, size: int
 ):
     images = digits[1].images[:size]
-    labels = infer(server.rest, model, "v1", images)
+    labels, probabilities = infer(server.rest, model, "v1", images)
     assert labels.dtype == np.int64
     assert np.array_equal(labels, offline(repository, model, images))
+    assert probabilities.shape == (size, 10)
+    assert np.array_equal(probabilities.argmax(axis=1), labels)
+    assert np.allclose(probabilities.sum(axis=1), 1)
 
 
 @each_model
@@ -129,7 +132,17 @@ def test_a_malformed_request_is_refused_and_the_next_one_answered(
     server: Server, digits: tuple[Images, Images], model: str, body: Any
 ):
     assert ask(server, model, body).status_code >= HTTPStatus.BAD_REQUEST
-    assert len(infer(server.rest, model, "v1", digits[1].images[:2])) == 2
+    assert len(infer(server.rest, model, "v1", digits[1].images[:2]).labels) == 2
+
+
+@each_model
+@pytest.mark.parametrize("value", [-1.0, 255.5, 1e9])
+def test_a_value_that_no_pixel_has_is_refused_in_words(server: Server, model: str, value: float):
+    request = infer_request(np.full((1, 784), value), "FP64")
+    answer = ask(server, model, request)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    expected = f"expected pixel values from 0 to 255, got {value} at image 0, pixel 0"
+    assert expected in answer.json()["error"]
 
 
 def test_an_unknown_model_or_version_is_refused_in_one_line(

@@ -1,109 +1,159 @@
 """Models learn, are repeatable and survive saving.  Run: pytest tests/test_training.py"""
 
+import copy
 import csv
+import shutil
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 import sklearn.svm
-from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.contract import PIXELS
+from serving.fashion.features import Features, transform
+from serving.fashion.svm import PairwiseDecisions
+from serving.fashion.trees import tree_inputs
 from stages import train_sklearn, train_xgboost
 from stages.dataset import Images
+from stages.errors import StageError
 from stages.params import Params
+from stages.train_xgboost import Trained, best_rounds, check_device
 
-type_of_images = pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float32, np.float64])
-
-
-@pytest.fixture(scope="session")
-def svm(digits: tuple[Images, Images], params: Params) -> Pipeline:
-    return train_sklearn.train(digits[0].images, digits[0].labels, params.svm)
+Fitted = tuple[Features, np.ndarray]
 
 
-@pytest.fixture(scope="session")
-def trees(digits: tuple[Images, Images], params: Params) -> XGBClassifier:
-    return train_xgboost.train(digits[0].images, digits[0].labels, params.xgboost)
+@pytest.fixture(scope="module")
+def svm(digits: tuple[Images, Images], fitted: Fitted, params: Params) -> SVC:
+    return train_sklearn.train(fitted[1], digits[0].labels, params.svm)
 
 
-def test_both_learn_digits(svm: Pipeline, trees: XGBClassifier, digits: tuple[Images, Images]):
-    test = digits[1]
-    assert (svm.predict(test.images) == test.labels).mean() > 0.97
-    assert (trees.predict(test.images) == test.labels).mean() > 0.85
+@pytest.fixture(scope="module")
+def trees(digits: tuple[Images, Images], fitted: Fitted, params: Params) -> Trained:
+    return train_xgboost.fit(fitted[1], digits[0].labels, params)
 
 
-def test_the_svm_scales_pixels_to_0_to_1_in_float32(svm: Pipeline):
-    scaled = svm[:-1].transform(np.full((2, PIXELS), 255, np.uint8))
-    assert scaled.dtype == np.float32
-    assert (scaled == 1).all()
+def test_both_learn_digits(svm: SVC, trees: Trained, fitted: Fitted, digits: tuple[Images, Images]):
+    features = transform(digits[1].images, fitted[0])
+    assert (svm.predict(features) == digits[1].labels).mean() > 0.97
+    labels = trees.model.predict(tree_inputs(features, trees.scores))
+    assert (labels == digits[1].labels).mean() > 0.95
 
 
-@type_of_images
-def test_labels_do_not_depend_on_the_type_of_the_pixels(
-    svm: Pipeline, trees: XGBClassifier, digits: tuple[Images, Images], dtype: type
-):
-    images = digits[1].images
-    for model in (svm, trees):
-        assert np.array_equal(model.predict(images.astype(dtype)), model.predict(images))
-
-
-def test_the_chosen_svm_labels_as_stock_scikit_learn_does(
-    svm: Pipeline,
+def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
+    svm: SVC,
+    fitted: Fitted,
     digits: tuple[Images, Images],
     params: Params,
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
-    stock = train_sklearn.train(digits[0].images, digits[0].labels, params.svm)
-    agree = stock.predict(digits[1].images) == svm.predict(digits[1].images)
-    assert agree.mean() >= 0.99
+    stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
+    features = transform(digits[1].images, fitted[0])
+    own, other = PairwiseDecisions(stock)(features), PairwiseDecisions(svm)(features)
+    assert np.allclose(own, other, atol=0.02)
 
 
 def test_training_and_saving_twice_gives_the_same_bytes(
-    tmp_path: Path, digits: tuple[Images, Images], params: Params
+    tmp_path: Path, fitted: Fitted, digits: tuple[Images, Images], params: Params
 ):
-    images, labels = digits[0].images[:300], digits[0].labels[:300]
+    features, labels = fitted[1][:300], digits[0].labels[:300]
     for name in ("1", "2"):
-        svm = train_sklearn.train(images, labels, params.svm)
-        train_sklearn.save(tmp_path / name / "model.joblib", svm, images)
-        trees = train_xgboost.train(images, labels, params.xgboost)
-        train_xgboost.save(tmp_path / name / "model.json", trees, images)
-        train_xgboost.write_curve(tmp_path / name / "curve.csv", trees)
-    for name in ("model.joblib", "model.json", "curve.csv"):
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+        svm = train_sklearn.train(features, labels, params.svm)
+        temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
+        train_sklearn.save(tmp_path / name / "sklearn", svm, temperature, features)
+        trees = train_xgboost.fit(features, labels, params)
+        train_xgboost.save(tmp_path / name / "xgboost", trees, features)
+        train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.trial)
+    written = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
+    assert [str(path) for path in written] == [
+        "curve.csv",
+        "sklearn/calibration.json",
+        "sklearn/model.joblib",
+        "xgboost/calibration.json",
+        "xgboost/model.json",
+        "xgboost/scores.npz",
+    ]
+    for path in written:
+        assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
 
 
-def test_a_saved_svm_holds_no_class_of_this_project(
-    tmp_path: Path, svm: Pipeline, digits: tuple[Images, Images]
-):
-    train_sklearn.save(tmp_path / "model.joblib", svm, digits[1].images)
+def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted):
+    train_sklearn.save(tmp_path, svm, 1.0, fitted[1])
     content = (tmp_path / "model.joblib").read_bytes()
-    assert b"stages" not in content
-    assert b"serving" not in content
+    assert type(joblib.load(tmp_path / "model.joblib")) is SVC
+    for module in (b"stages", b"serving", b"sklearnex", b"daal4py", b"onedal"):
+        assert module not in content
 
 
-def test_a_model_that_does_not_survive_saving_is_refused_and_leaves_no_file(
-    tmp_path: Path,
-    svm: Pipeline,
-    digits: tuple[Images, Images],
-    params: Params,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
+    tmp_path: Path, svm: SVC, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ):
-    other = train_sklearn.train(digits[0].images, digits[0].labels[::-1], params.svm)
+    other = copy.deepcopy(svm)
+    other._intercept_ = svm._intercept_ + 1
     monkeypatch.setattr(joblib, "load", lambda _: other)
+    with pytest.raises(RuntimeError, match="reloaded, it decides differently"):
+        train_sklearn.save(tmp_path, svm, 1.0, fitted[1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
+    tmp_path: Path, trees: Trained, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(XGBClassifier, "load_model", lambda *_: None)
+    monkeypatch.setattr(
+        XGBClassifier,
+        "predict",
+        lambda self, rows: np.full(len(rows), self is trees.model),
+    )
     with pytest.raises(RuntimeError, match="reloaded, it labels images differently"):
-        train_sklearn.save(tmp_path / "model.joblib", svm, digits[1].images)
+        train_xgboost.save(tmp_path, trees, fitted[1])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_training_curve_has_a_line_a_round_and_falls(
-    tmp_path: Path, trees: XGBClassifier, params: Params
+    tmp_path: Path, trees: Trained, params: Params
 ):
-    train_xgboost.write_curve(tmp_path / "curve.csv", trees)
+    train_xgboost.write_curve(tmp_path / "curve.csv", trees.trial)
     with (tmp_path / "curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["round"]) for row in rows] == list(range(1, params.xgboost.n_estimators + 1))
-    losses = [float(row["log_loss"]) for row in rows]
+    assert [int(row["round"]) for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) <= params.xgboost.n_estimators
+    losses = [float(row["training"]) for row in rows]
     assert losses == sorted(losses, reverse=True)
+    assert float(rows[-1]["held_out"]) < float(rows[0]["held_out"])
+
+
+def test_boosting_stops_where_the_loss_of_held_out_images_is_least(
+    fitted: Fitted, digits: tuple[Images, Images], params: Params
+):
+    changes = {"n_estimators": 200, "early_stopping_rounds": 3, "learning_rate": 1.0}
+    section = params.xgboost.model_copy(update=changes)
+    trained = train_xgboost.fit(
+        fitted[1][:400], digits[0].labels[:400], params.model_copy(update={"xgboost": section})
+    )
+    losses = trained.trial.evals_result()["validation_1"]["mlogloss"]
+    rounds = best_rounds(trained.trial)
+    assert losses[rounds - 1] == min(losses)
+    assert len(losses) == rounds + 3 < 200
+    assert trained.model.get_booster().num_boosted_rounds() == rounds
+
+
+def test_without_early_stopping_every_round_is_boosted(
+    fitted: Fitted, digits: tuple[Images, Images], params: Params
+):
+    section = params.xgboost.model_copy(update={"early_stopping_rounds": None, "n_estimators": 4})
+    trained = train_xgboost.fit(
+        fitted[1][:400], digits[0].labels[:400], params.model_copy(update={"xgboost": section})
+    )
+    assert trained.model.get_booster().num_boosted_rounds() == 4
+
+
+def test_a_gpu_that_is_not_there_is_one_line():
+    check_device("cpu")
+    if shutil.which("nvidia-smi"):
+        pytest.skip("a GPU is there")
+    with pytest.raises(StageError, match=r"xgboost\.device is cuda, but XGBoost finds no GPU") as e:
+        check_device("cuda")
+    assert "\n" not in str(e.value)

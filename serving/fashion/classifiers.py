@@ -1,0 +1,79 @@
+"""From raw pixels to labels and probabilities, in a server and without one, from the same files.
+
+What lies beside a model's own file, as `package` puts it there, is named in contract.py.
+"""
+
+import json
+from pathlib import Path
+
+import joblib
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+from .contract import CALIBRATION_FILE, FEATURES_FILE, LABELS, PROBABILITIES, SCORES_FILE
+from .features import read_features, transform
+from .svm import PairwiseDecisions, couple
+from .trees import read_scores, tree_inputs
+
+
+class Classifier:
+    """What both models share; folder: holds their files. classes: int64 [classes], by column."""
+
+    def __init__(self, model: SVC | XGBClassifier, folder: Path) -> None:
+        self.classes = np.asarray(model.classes_, np.int64)
+        self._features = read_features(folder / FEATURES_FILE)
+        calibration = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
+        self._temperature: float = calibration["temperature"]
+
+    def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Labels, int64 [n], the most probable class each, and probabilities, float64 [n, classes].
+
+        images: any numbers [n, 784], 0 to 255. Raises PixelError for others.
+        """
+        logs = self._log_probabilities(transform(images, self._features))
+        return {LABELS: self.classes[logs.argmax(axis=1)], PROBABILITIES: np.exp(logs)}
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """The labels of an answer."""
+        return self.answer(images)[LABELS]
+
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        """The probabilities of an answer."""
+        return self.answer(images)[PROBABILITIES]
+
+    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class SvmClassifier(Classifier):
+    """A fitted SVC."""
+
+    def __init__(self, model: SVC, folder: Path) -> None:
+        super().__init__(model, folder)
+        self._decide = PairwiseDecisions(model)
+
+    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
+        return couple(self._decide(features), self._temperature)
+
+
+class TreesClassifier(Classifier):
+    """A fitted XGBClassifier."""
+
+    def __init__(self, model: XGBClassifier, folder: Path) -> None:
+        super().__init__(model, folder)
+        self._model, self._scores = model, read_scores(folder / SCORES_FILE)
+
+    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
+        margins = self._model.predict(tree_inputs(features, self._scores), output_margin=True)
+        return log_softmax(margins.astype(np.float64) / self._temperature, axis=1)
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Load a model from its file, model.joblib or model.json, and what lies beside it."""
+    if path.suffix == ".joblib":
+        return SvmClassifier(joblib.load(path), path.parent)
+    model = XGBClassifier()
+    model.load_model(path)
+    return TreesClassifier(model, path.parent)

@@ -1,0 +1,39 @@
+"""Fit the one number that turns a model's decisions into probabilities."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from stages.atomic import replacing
+
+RANGE = 1e-3, 1e3  # of temperatures
+
+
+def held_out_size(images: int, wanted: int) -> int:
+    """How many of the training images to hold out: what is wanted, but at most a fifth."""
+    return min(wanted, images // 5)
+
+
+def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np.ndarray) -> float:
+    """The temperature, 0.001 to 1000, at which the log loss of held-out images is least.
+
+    log_probabilities: gives float [n, classes] at a temperature; labels: [n], of images that the
+    model was not trained on. Source: Guo et al., On calibration of modern neural networks, ICML
+    2017.
+    """
+
+    def loss(log_temperature: float) -> float:
+        logs = log_probabilities(float(np.exp(log_temperature)))
+        return -float(logs[np.arange(len(labels)), labels].mean())
+
+    best = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-3})
+    return round(float(np.exp(best.x)), 3)
+
+
+def write_calibration(path: Path, temperature: float) -> None:
+    """Write calibration.json."""
+    with replacing(path) as part:
+        part.write_text(json.dumps({"temperature": temperature}) + "\n", encoding="utf-8")

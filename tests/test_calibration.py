@@ -1,0 +1,46 @@
+"""Probabilities are as sure as they are right.  Run: pytest tests/test_calibration.py"""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from stages.calibration import fit_temperature, held_out_size
+from stages.evaluate import calibration_error
+
+
+def drawn(temperature: float, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Random decisions of four classes, and labels drawn with their softmax at a temperature."""
+    random = np.random.default_rng(1)
+    decisions = random.normal(0, 3, (size, 4))
+    chances = softmax(decisions / temperature, axis=1).cumsum(axis=1)
+    return decisions, (chances < random.random((size, 1))).sum(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1, 5])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float):
+    decisions, labels = drawn(temperature)
+    found = fit_temperature(lambda t: log_softmax(decisions / t, axis=1), labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_the_calibration_error_is_small_at_that_temperature_and_large_at_others():
+    decisions, labels = drawn(2)
+    errors = [
+        calibration_error(labels, decisions.argmax(axis=1), softmax(decisions / t, axis=1))
+        for t in (0.5, 2, 8)
+    ]
+    assert errors[1] < 0.01
+    assert min(errors[0], errors[2]) > 0.1
+
+
+def test_the_calibration_error_is_that_computed_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]])
+    predicted = np.array([0, 0, 1, 1])
+    actual = np.array([0, 1, 1, 1])
+    by_hand = (abs(1.8 - 1) + abs(0.6 - 1) + abs(1.0 - 1)) / 4
+    assert calibration_error(actual, predicted, probabilities) == pytest.approx(by_hand)
+
+
+def test_at_most_a_fifth_of_the_images_is_held_out():
+    assert held_out_size(60_000, 5000) == 5000
+    assert held_out_size(1000, 5000) == 200
