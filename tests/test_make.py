@@ -46,7 +46,7 @@ def stand_ins(folder: Path, **versions: str) -> str:
 
 def test_bare_make_lists_the_verbs(checkout: Path):
     listed = re.findall(r"(?m)^  ([a-z]+) ", run(checkout, "make"))
-    assert listed == ["help", "run", "demo", "serve", "check", "test", "lock"]
+    assert listed == ["help", "run", "demo", "serve", "check", "test", "bench", "lock"]
     assert run(checkout, "make", "help") == run(checkout, "make")
 
 

@@ -1,0 +1,110 @@
+"""Train a model one way, in a process of its own, and say what that took.
+
+The blog's ways are those of "Serving Python Machine Learning Models With Ease" (Ed Shee):
+its model parameters, raw pixels as float64, its file formats, the stock MLServer runtimes.
+
+Run: python -m benchmarks.ways WAY IMAGES FOLDER, from the project's root, after dvc repro download
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
+from serving.server import MODEL_SETTINGS
+from stages import package, preprocess, train_sklearn, train_xgboost
+from stages.dataset import RAW, TRAIN_FILES, read_idx
+from stages.errors import run
+from stages.params import load_params
+from stages.split import stratified
+
+Seconds = dict[str, float]
+MODEL = "fashion"  # the name that each way's model is served by
+
+
+def blog_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
+    """The blog's SVC, with scikit-learn alone."""
+    from sklearn.svm import SVC  # noqa: PLC0415
+
+    start = time.perf_counter()
+    model = SVC(kernel="poly", degree=4, gamma=0.1).fit(images.astype(np.float64), labels)
+    seconds = time.perf_counter() - start
+    folder.mkdir(parents=True)
+    joblib.dump(model, folder / "model.joblib")
+    _settings(folder, "model.joblib", "mlserver_sklearn.SKLearnModel")
+    return {"features": 0.0, "fit": seconds}
+
+
+def blog_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
+    """The blog's boosted trees."""
+    import xgboost  # noqa: PLC0415
+
+    start = time.perf_counter()
+    given = {"max_depth": 5, "eta": 0.3, "objective": "multi:softmax", "num_class": 10}
+    data = xgboost.DMatrix(images.astype(np.float64), labels)
+    model = xgboost.train(given, data, 50)
+    seconds = time.perf_counter() - start
+    folder.mkdir(parents=True)
+    model.save_model(folder / "model.json")
+    _settings(folder, "model.json", "mlserver_xgboost.XGBoostModel")
+    return {"features": 0.0, "fit": seconds}
+
+
+def ours_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
+    """The support vector machine of params.yaml, with its features and calibration."""
+    params = load_params()
+    features, seconds = _features(images, folder)
+    start = time.perf_counter()
+    temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
+    model = train_sklearn.train(features, labels, params.svm)
+    seconds["fit"] = time.perf_counter() - start
+    train_sklearn.save(folder, model, temperature, features[:100])
+    _settings(folder, train_sklearn.MODEL, package.MODELS["fashion-sklearn"][1])
+    return seconds
+
+
+def ours_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
+    """The boosted trees of params.yaml, with their features, class scores and trial."""
+    features, seconds = _features(images, folder)
+    start = time.perf_counter()
+    trained = train_xgboost.fit(features, labels, load_params())
+    seconds["fit"] = time.perf_counter() - start
+    train_xgboost.save(folder, trained, features[:100])
+    _settings(folder, train_xgboost.MODEL, package.MODELS["fashion-xgboost"][1])
+    return seconds
+
+
+def _features(images: np.ndarray, folder: Path) -> tuple[np.ndarray, Seconds]:
+    start = time.perf_counter()
+    fitted, features = preprocess.fit_features(images, load_params().features)
+    seconds = time.perf_counter() - start
+    folder.mkdir(parents=True)
+    np.savez(folder / FEATURES_FILE, **fitted._asdict())
+    return features, {"features": seconds}
+
+
+def _settings(folder: Path, file: str, runtime: str) -> None:
+    parameters = {"uri": f"./{file}", "version": "v1"}
+    content = {"name": MODEL, "implementation": runtime, "parameters": parameters}
+    (folder / MODEL_SETTINGS).write_text(json.dumps(content), encoding="utf-8")
+
+
+WAYS = {way.__name__: way for way in (blog_sklearn, ours_sklearn, blog_xgboost, ours_xgboost)}
+
+
+def main() -> None:
+    name, count, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    data = read_idx(RAW / TRAIN_FILES[0], RAW / TRAIN_FILES[1], CLASS_NAMES["fashion-mnist"])
+    rows = stratified(data.labels, count, seed=7)
+    seconds = WAYS[name](data.images[rows], data.labels[rows].astype(np.int64), folder)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kB on Linux
+    print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+
+
+if __name__ == "__main__":
+    run(main)
