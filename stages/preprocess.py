@@ -67,6 +67,7 @@ def fit_features(images: np.ndarray, params: sections.Features) -> tuple[Feature
     The principal components of the descriptors, by falling variance, scaled such that the
     variances of all features add up to 1; without components, the descriptors so scaled.
     A sample of the images gives the components: more would change them little.
+    Raises StageError when the images are all alike.
     """
     hog = params.kind == "hog"
     unfitted = Features(
@@ -84,7 +85,10 @@ def fit_features(images: np.ndarray, params: sections.Features) -> tuple[Feature
         pca = PCA(count, svd_solver="covariance_eigh").fit(sample)
         unfitted = unfitted._replace(projection=np.ascontiguousarray(pca.components_.T))
     projected = maps.project(descriptors, unfitted)
-    scale = 1 / np.sqrt(projected.var(axis=0).sum(keepdims=True))
+    variance = projected.var(axis=0).sum(keepdims=True)
+    if not variance:
+        raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
+    scale = 1 / np.sqrt(variance)
     fitted = unfitted._replace(offset=projected.mean(axis=0), scale=scale)
     return fitted, (projected - fitted.offset) * fitted.scale
 

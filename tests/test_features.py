@@ -20,6 +20,7 @@ from serving.fashion.features import (
 )
 from stages import params as sections
 from stages.dataset import Images
+from stages.errors import StageError
 from stages.preprocess import fit_features
 
 
@@ -62,6 +63,12 @@ def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: tuple[Image
     features = fit_features(images, section)[1]
     centred = images - images.mean(axis=0)
     assert np.allclose(features, centred / np.sqrt(centred.var(axis=0).sum()), atol=1e-4)
+
+
+def test_images_that_are_all_alike_are_refused():
+    section = sections.Features(kind="pixels", cells=[8], bins=9, pixel_weight=1, components=None)
+    with pytest.raises(StageError, match="the 5 training images are all alike"):
+        fit_features(np.full((5, PIXELS), 7, np.uint8), section)
 
 
 def test_a_map_is_saved_as_plain_arrays(tmp_path: Path, fitted: Features):

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from scratch import ROOT
 
+from benchmarks.growth import exponent
+from benchmarks.training import table
 from serving.fashion.contract import CLASS_NAMES
 from stages.params import Params
 
@@ -25,8 +27,23 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("model", METRICS)
 def test_the_results_are_those_of_the_committed_metrics(model: str):
-    (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\| ([0-9.]+) \| ([0-9.]+) \|", README)
-    assert row == (f"{METRICS[model]['accuracy']:.4f}", f"{METRICS[model]['macro_f1']:.4f}")
+    (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\|((?: [0-9.]+ \|){{4}})", README)
+    shown = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+    assert row.split("|")[:-1] == [f" {METRICS[model][name]:.4f} " for name in shown]
+
+
+def test_the_benchmark_table_is_that_of_the_last_results():
+    result = json.loads((ROOT / "benchmarks/training.json").read_text("utf-8"))
+    assert table(result["medians"]) in README
+    assert result["hardware"] in README
+    for name, curve in result["growth"].items():
+        assert curve["exponent"] == pytest.approx(exponent(curve["images"], curve["seconds"])), name
+        assert f"{curve['exponent']:.2f}" in README
+
+
+def test_the_cost_of_training_grows_with_a_power_that_is_found():
+    images = [1000, 2000, 4000]
+    assert exponent(images, [3 * n**1.5 for n in images]) == pytest.approx(1.5)
 
 
 def test_the_results_are_of_the_defaults_on_all_test_images():

@@ -119,7 +119,7 @@ def _describe(images: np.ndarray, features: Features) -> np.ndarray:
             row[:] = histograms.compute(image)
         parts.append(np.sqrt(part, out=part))
     patches = squares.reshape(len(images), SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
-    means = patches.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+    means = patches.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), (SIDE // PATCH) ** 2)
     return np.hstack([*parts, means * weight])
 
 

@@ -1,7 +1,7 @@
 """What the boosted trees see of an image's features: some of them, and a score for each class.
 
-A tree cuts along one feature at a time; the scores, of a kernel ridge regression on landmarks,
-are directions worth cutting. They hold a tenth as many numbers as the support vectors do.
+A tree cuts along one feature at a time; the scores, of a kernel ridge regression on landmarks
+(training images), are directions worth cutting.
 """
 
 from pathlib import Path
