@@ -4,6 +4,7 @@ What lies beside a model's own file, as `package` puts it there, is named in con
 """
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import joblib
@@ -18,7 +19,7 @@ from .svm import PairwiseDecisions, couple
 from .trees import read_scores, tree_inputs
 
 
-class Classifier:
+class Classifier(ABC):
     """What both models share; folder: holds their files. classes: int64 [classes], by column."""
 
     def __init__(self, model: SVC | XGBClassifier, folder: Path) -> None:
@@ -43,8 +44,9 @@ class Classifier:
         """The probabilities of an answer."""
         return self.answer(images)[PROBABILITIES]
 
+    @abstractmethod
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """Float64 [n, classes], of float32 [n, k] features."""
 
 
 class SvmClassifier(Classifier):
