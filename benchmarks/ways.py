@@ -58,7 +58,7 @@ def blog_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
 def ours_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
     """The support vector machine of params.yaml, with its features and calibration."""
     params = load_params()
-    features, seconds = _features(images, folder)
+    features, seconds = _features(images, labels, folder)
     start = time.perf_counter()
     temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
     model = train_sklearn.train(features, labels, params.svm)
@@ -69,8 +69,8 @@ def ours_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
 
 
 def ours_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
-    """The boosted trees of params.yaml, with their features, class scores and trial."""
-    features, seconds = _features(images, folder)
+    """The boosted trees of params.yaml, with their features and trial."""
+    features, seconds = _features(images, labels, folder)
     start = time.perf_counter()
     trained = train_xgboost.fit(features, labels, load_params())
     seconds["fit"] = time.perf_counter() - start
@@ -79,9 +79,9 @@ def ours_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
     return seconds
 
 
-def _features(images: np.ndarray, folder: Path) -> tuple[np.ndarray, Seconds]:
+def _features(images: np.ndarray, labels: np.ndarray, folder: Path) -> tuple[np.ndarray, Seconds]:
     start = time.perf_counter()
-    fitted, features = preprocess.fit_features(images, load_params().features)
+    fitted, features = preprocess.fit_features(images, labels, load_params())
     seconds = time.perf_counter() - start
     folder.mkdir(parents=True)
     np.savez(folder / FEATURES_FILE, **fitted._asdict())

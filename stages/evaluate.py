@@ -27,7 +27,7 @@ from sklearn.metrics import (
 from serving.client import Answer, AnswerError, infer
 from serving.fashion.classifiers import load_classifier
 from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
-from serving.fashion.features import read_features, transform
+from serving.fashion.features import FeatureMap, read_features
 from serving.fashion.svm import PairwiseDecisions
 from serving.server import Model, ServerError, models_in, running
 from stages.atomic import replacing
@@ -79,7 +79,7 @@ def check_library(path: Path, images: np.ndarray) -> None:
     """
     svc = joblib.load(path).set_params(decision_function_shape="ovo")
     sample = images[:: max(1, len(images) // LIBRARY_SAMPLE)]
-    features = transform(sample, read_features(path.parent / FEATURES_FILE))
+    features = FeatureMap(read_features(path.parent / FEATURES_FILE))(sample)
     off = np.abs(svc.decision_function(features) - PairwiseDecisions(svc)(features)).max()
     if off > LIBRARY_TOLERANCE:
         raise StageError(

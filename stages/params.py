@@ -69,11 +69,30 @@ class Features(Section):
     components: int | None = Field(ge=1, description="null or a whole number from 1")
 
 
+class ClassScores(Section):
+    """Kernel ridge regression of the classes, whose scores are the first of the features.
+
+    landmarks: training images that the kernel compares with, at most as many as there are, or null
+    for no scores; gamma: kernel width, as of svm; ridge: of the regression; folds: into which the
+    training images are cut, so that none is scored by a regression that knew its label; weight:
+    of the scores, beside other features whose variances add up to 1.
+    """
+
+    landmarks: int | None = Field(
+        ge=10, le=20_000, description="null or a whole number from 10 to 20000"
+    )
+    gamma: float = Field(gt=0, description="a number above 0")
+    ridge: float = Field(ge=1e-9, description="a number from 1e-9")
+    folds: int = Field(ge=2, le=20, description="a whole number from 2 to 20")
+    weight: float = Field(gt=0, description="a number above 0")
+    seed: int = Seed
+
+
 class Svm(Section):
     """Support vector classifier on the features; the names are scikit-learn's (SVC).
 
     C: inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid, where two
-    images are a squared distance of 2 apart on average; degree: of poly; coef0: for poly and
+    images are a squared distance of about 2 apart on average; degree: of poly; coef0: for poly and
     sigmoid; tol: of the stopping criterion.
     """
 
@@ -89,32 +108,18 @@ class Svm(Section):
     tol: float = Field(gt=0, lt=1, description="a number above 0, below 1")
 
 
-class ClassScores(Section):
-    """Kernel ridge regression of the classes, whose scores the trees see beside the features.
-
-    landmarks: training images that the kernel compares with, at most as many as there are; gamma:
-    kernel width, as of svm; ridge: of the regression, as a share of the mean diagonal; folds: into
-    which the training images are cut, so that none is scored by a regression that knew its label.
-    """
-
-    landmarks: int = Field(ge=10, le=20_000, description="a whole number from 10 to 20000")
-    gamma: float = Field(gt=0, description="a number above 0")
-    ridge: float = Field(gt=0, description="a number above 0")
-    folds: int = Field(ge=2, le=20, description="a whole number from 2 to 20")
-    seed: int = Seed
-
-
 class Xgboost(Section):
-    """Boosted trees on features and class scores; the names are XGBoost's (XGBClassifier).
+    """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
 
-    columns: how many of the leading features the trees see; n_estimators: boosting rounds, one
-    tree a class each, at most; early_stopping_rounds: without a lower log loss on held-out images,
-    after which boosting stops, or null to boost n_estimators rounds; max_bin: histogram bins a
-    feature; colsample_bytree, colsample_bynode, subsample: shares of features and images drawn.
+    columns: how many features the trees see, the class scores first; n_estimators: boosting
+    rounds, one tree a class each, at most; early_stopping_rounds: without a lower log loss on
+    held-out images, after which boosting stops, or null to boost n_estimators rounds; max_bin:
+    histogram bins a feature; colsample_bytree, colsample_bynode, subsample: shares of features and
+    images drawn.
     """
 
     device: Literal["cpu", "cuda"] = Field(description="one of cpu, cuda")
-    columns: int = Field(ge=0, description="a whole number from 0")
+    columns: int = Field(ge=1, description="a whole number from 1")
     n_estimators: int = Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
     early_stopping_rounds: int | None = Field(ge=1, description="null or a whole number from 1")
     learning_rate: float = Fraction
@@ -157,8 +162,8 @@ class Params(Section):
     download: Download
     preprocess: Preprocess
     features: Features
-    svm: Svm
     scores: ClassScores
+    svm: Svm
     xgboost: Xgboost
     calibration: Calibration
     package: Package

@@ -23,17 +23,18 @@ from stages.errors import run
 from stages.params import Calibration, Svm, load_params
 from stages.split import split, stratified
 
+# CACHE_MB, of kernel rows kept while fitting, changes the time, not the result: scikit-learn-intelex
+# computes a row about as fast as it fetches one.
 try:
     from sklearnex import svm as engine
 
-    ENGINE = f"scikit-learn-intelex {version('scikit-learn-intelex')}"
+    ENGINE, CACHE_MB = f"scikit-learn-intelex {version('scikit-learn-intelex')}", 200
 except ImportError:
     from sklearn import svm as engine
 
-    ENGINE = f"scikit-learn {version('scikit-learn')}"
+    ENGINE, CACHE_MB = f"scikit-learn {version('scikit-learn')}", 2000
 
 FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
-CACHE_MB = 2000  # of kernel rows kept while fitting; changes the time, not the result
 BATCH = 100  # images to check a saved model with
 TRIAL = 5_000  # images at most, to train the model that calibrates the final one
 

@@ -1,11 +1,10 @@
-"""Train the boosted trees, and the class scores that they see.
+"""Train the boosted trees.
 
 Reads   data/processed/train.npz, train_features.npy
-Writes  models/xgboost/model.json           an XGBClassifier, on features and class scores
-        models/xgboost/scores.npz           what computes the class scores (Scores)
+Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
         models/xgboost/calibration.json     the temperature of its probabilities
         metrics/training_curve.csv          log loss by boosting round, of held-out images too
-Params  xgboost, scores, calibration
+Params  xgboost, calibration
 """
 
 import csv
@@ -20,15 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from serving.fashion.contract import CALIBRATION_FILE, SCORES_FILE
-from serving.fashion.trees import Scores, tree_inputs
+from serving.fashion.contract import CALIBRATION_FILE
 from stages.atomic import replacing
 from stages.calibration import fit_temperature, held_out_size, write_calibration
 from stages.dataset import PROCESSED, read_features, read_npz
 from stages.errors import StageError, run
 from stages.params import Params, Xgboost, load_params
 from stages.progress import progress
-from stages.scores import fit_scores
 from stages.split import split
 
 # Idle threads of GNU OpenMP spin for long by default, which makes training many times slower when
@@ -47,7 +44,6 @@ class Trained(NamedTuple):
     """Trees and what goes with them. trial: the model that chose rounds and temperature."""
 
     model: XGBClassifier
-    scores: Scores
     temperature: float
     trial: XGBClassifier
 
@@ -121,15 +117,12 @@ def calibrate(model: XGBClassifier, inputs: np.ndarray, labels: np.ndarray) -> f
 
 
 def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
-    """Fit class scores and trees on float32 [n, k] features with labels [n].
+    """Fit on the leading ones of float32 [n, k] features, with labels [n].
 
     A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
     """
     start = time.monotonic()
-    scores, own = fit_scores(features, labels, params.xgboost.columns, params.scores)
-    inputs = np.hstack([features[:, : params.xgboost.columns], own])
-    print(f"scored the classes in {time.monotonic() - start:.0f} s", flush=True)
-    start = time.monotonic()
+    inputs = np.ascontiguousarray(features[:, : params.xgboost.columns])
     size = held_out_size(len(labels), params.calibration.held_out)
     rest, held_out = split(labels, size, params.calibration.seed)
     unseen = (inputs[held_out], labels[held_out])
@@ -138,20 +131,18 @@ def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
     rounds = best_rounds(trial)
     model = train(inputs, labels, params.xgboost, rounds)
     print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)
-    return Trained(model, scores, calibrate(trial, *unseen), trial)
+    return Trained(model, calibrate(trial, *unseen), trial)
 
 
 def save(folder: Path, trained: Trained, features: np.ndarray) -> None:
     """Write what serving needs, reload the model, check that it labels float32 [n, k] alike."""
-    batch = tree_inputs(features, trained.scores)
+    batch = features[:, : trained.model.n_features_in_]
     with replacing(folder / MODEL) as part:
         trained.model.save_model(part)
         reloaded = XGBClassifier()
         reloaded.load_model(part)
         if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
-    with replacing(folder / SCORES_FILE) as part:
-        np.savez(part, **trained.scores._asdict())
     write_calibration(folder / CALIBRATION_FILE, trained.temperature)
 
 

@@ -24,7 +24,7 @@ def params() -> Params:
     small = {
         "features": {"cells": [8], "components": 60},
         "scores": {"landmarks": 300},
-        "xgboost": {"columns": 20, "n_estimators": 15, "learning_rate": 0.5},
+        "xgboost": {"columns": 30, "n_estimators": 15, "learning_rate": 0.5},
     }
     return params.model_copy(
         update={name: getattr(params, name).model_copy(update=v) for name, v in small.items()}
@@ -39,7 +39,7 @@ def digits() -> tuple[Images, Images]:
 @pytest.fixture(scope="session")
 def fitted(digits: tuple[Images, Images], params: Params) -> tuple[Features, np.ndarray]:
     """The map from pixels to features, and the features of the training digits."""
-    return preprocess.fit_features(digits[0].images, params.features)
+    return preprocess.fit_features(digits[0].images, digits[0].labels, params)
 
 
 @pytest.fixture

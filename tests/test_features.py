@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.decomposition import PCA
 
 from serving.fashion.contract import PIXELS
 from serving.fashion.features import (
     CHUNK,
-    Features,
+    FeatureMap,
     PixelError,
     checked,
+    describe,
     read_features,
-    transform,
 )
-from stages import params as sections
 from stages.dataset import Images
 from stages.errors import StageError
+from stages.params import Params
 from stages.preprocess import fit_features
 
 
@@ -32,96 +33,134 @@ def close(some: np.ndarray, others: np.ndarray) -> bool:
 images_of = arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(PIXELS)))
 
 
-@pytest.fixture(scope="module", params=["hog", "pixels", "all descriptors"])
-def fitted(request: pytest.FixtureRequest, digits: tuple[Images, Images]) -> Features:
-    section = sections.Features(
-        kind="pixels" if request.param == "pixels" else "hog",
-        cells=[8, 16],
-        bins=12,
-        pixel_weight=0.15,
-        components=None if request.param == "all descriptors" else 40,
+def changed(params: Params, landmarks: int | None = 100, **features: object) -> Params:
+    """The parameters with other features, and other landmarks of the scores."""
+    update = {
+        "features": params.features.model_copy(update=features),
+        "scores": params.scores.model_copy(update={"landmarks": landmarks}),
+    }
+    return params.model_copy(update=update)
+
+
+@pytest.fixture(scope="module", params=["hog", "pixels", "all descriptors", "no scores"])
+def features_of(
+    request: pytest.FixtureRequest, digits: tuple[Images, Images], params: Params
+) -> FeatureMap:
+    section = {"kind": "hog", "cells": [8, 16], "components": 40}
+    if request.param == "pixels":
+        section["kind"] = "pixels"
+    if request.param == "all descriptors":
+        section["components"] = None
+    landmarks = None if request.param == "no scores" else 100
+    train = digits[0]
+    fitted = fit_features(
+        train.images[:300], train.labels[:300], changed(params, landmarks, **section)
     )
-    return fit_features(digits[0].images[:300], section)[0]
+    return FeatureMap(fitted[0])
 
 
-def test_the_features_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
-    digits: tuple[Images, Images],
+def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
+    digits: tuple[Images, Images], params: Params
 ):
-    section = sections.Features(kind="hog", cells=[16], bins=9, pixel_weight=0.5, components=30)
-    images = digits[0].images[: CHUNK + 3]
-    fitted, features = fit_features(images, section)
+    images, labels = digits[0].images[: CHUNK + 3], digits[0].labels[: CHUNK + 3]
+    chosen = changed(params, None, cells=[16], components=30)
+    fitted, features = fit_features(images, labels, chosen)
     assert features.shape == (len(images), 30)
     assert features.dtype == np.float32
-    assert close(transform(images, fitted), features)
+    assert close(FeatureMap(fitted)(images), features)
     assert features.var(axis=0).sum() == pytest.approx(1, abs=1e-3)
     assert (np.diff(features.var(axis=0)) < 1e-6).all()
 
 
-def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: tuple[Images, Images]):
-    section = sections.Features(kind="pixels", cells=[8], bins=9, pixel_weight=0.5, components=30)
+def test_the_components_are_those_of_scikit_learn(digits: tuple[Images, Images], params: Params):
+    chosen = changed(params, None, cells=[8], components=9)
+    images, labels = digits[0].images, digits[0].labels
+    fitted, features = fit_features(images, labels, chosen)
+    own = PCA(9).fit_transform(describe(images, fitted)) * fitted.scale
+    assert np.allclose(np.abs(features), np.abs(own), atol=1e-3)
+
+
+def test_scores_come_before_the_components(digits: tuple[Images, Images], params: Params):
+    images, labels = digits[0].images, digits[0].labels
+    without = fit_features(images, labels, changed(params, None, components=20))
+    features = fit_features(images, labels, changed(params, 100, components=20))
+    assert features[1].shape == (len(images), 10 + 20)
+    assert np.array_equal(features[1][:, 10:], without[1])
+    served = FeatureMap(features[0])(digits[1].images)
+    assert close(served[:, 10:], FeatureMap(without[0])(digits[1].images))
+    assert (served[:, :10].argmax(axis=1) == digits[1].labels).mean() > 0.9
+
+
+def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(
+    digits: tuple[Images, Images], params: Params
+):
     images = digits[0].images
-    features = fit_features(images, section)[1]
+    features = fit_features(images, digits[0].labels, changed(params, None, kind="pixels"))[1]
     centred = images - images.mean(axis=0)
     assert np.allclose(features, centred / np.sqrt(centred.var(axis=0).sum()), atol=1e-4)
 
 
-def test_images_that_are_all_alike_are_refused():
-    section = sections.Features(kind="pixels", cells=[8], bins=9, pixel_weight=1, components=None)
+def test_images_that_are_all_alike_are_refused(params: Params):
     with pytest.raises(StageError, match="the 5 training images are all alike"):
-        fit_features(np.full((5, PIXELS), 7, np.uint8), section)
+        fit_features(np.full((5, PIXELS), 7, np.uint8), np.arange(5), params)
 
 
-def test_a_map_is_saved_as_plain_arrays(tmp_path: Path, fitted: Features):
-    np.savez(tmp_path / "features.npz", **fitted._asdict())
+def test_a_map_is_saved_as_plain_arrays(tmp_path: Path, features_of: FeatureMap):
+    fitted = features_of.fitted._asdict()
+    np.savez(tmp_path / "features.npz", **fitted)
     reread = read_features(tmp_path / "features.npz")
-    for name, value in fitted._asdict().items():
+    for name, value in fitted.items():
         assert np.array_equal(getattr(reread, name), value), name
 
 
 @settings(deadline=None, max_examples=25)
 @given(images=images_of)
-def test_the_features_of_a_batch_are_those_of_its_rows(fitted: Features, images: np.ndarray):
-    together = transform(images, fitted)
-    alone = np.concatenate([transform(image[None], fitted) for image in images])
+def test_the_features_of_a_batch_are_those_of_its_rows(features_of: FeatureMap, images: np.ndarray):
+    together = features_of(images)
+    alone = np.concatenate([features_of(image[None]) for image in images])
     assert np.isfinite(together).all()
     assert close(together, alone)
 
 
 @pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
 def test_features_do_not_depend_on_the_size_of_the_batch(
-    fitted: Features, digits: tuple[Images, Images], size: int
+    features_of: FeatureMap, digits: tuple[Images, Images], size: int
 ):
     images = np.resize(digits[0].images, (size, PIXELS))
-    assert close(transform(images, fitted)[-1:], transform(images[-1:], fitted))
+    assert close(features_of(images)[-1:], features_of(images[-1:]))
 
 
 @settings(deadline=None, max_examples=25)
 @given(images=images_of)
-def test_features_do_not_depend_on_memory_order_or_type(fitted: Features, images: np.ndarray):
-    features = transform(images, fitted)
+def test_features_do_not_depend_on_memory_order_or_type(
+    features_of: FeatureMap, images: np.ndarray
+):
+    features = features_of(images)
     for same in (np.asfortranarray(images), np.repeat(images, 2, axis=0)[::2]):
-        assert np.array_equal(transform(same, fitted), features)
+        assert np.array_equal(features_of(same), features)
     for dtype in (np.int16, np.int64, np.uint64, np.float16, np.float32, np.float64):
-        assert np.array_equal(transform(images.astype(dtype), fitted), features)
+        assert np.array_equal(features_of(images.astype(dtype)), features)
 
 
 @settings(deadline=None, max_examples=25)
 @given(images=images_of)
-def test_a_flipped_image_has_finite_and_other_features(fitted: Features, images: np.ndarray):
+def test_a_flipped_image_has_finite_and_other_features(features_of: FeatureMap, images: np.ndarray):
     images[:, 0], images[:, 27] = 0, 255  # so that none is its own mirror image
     flipped = images.reshape(-1, 28, 28)[:, :, ::-1].reshape(-1, PIXELS)
-    features, mirrored = transform(images, fitted), transform(flipped, fitted)
+    features, mirrored = features_of(images), features_of(flipped)
     assert np.isfinite(mirrored).all()
     assert not close(features, mirrored)
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])
-def test_a_constant_image_without_any_gradient_has_finite_features(fitted: Features, value: int):
-    assert np.isfinite(transform(np.full((2, PIXELS), value), fitted)).all()
+def test_a_constant_image_without_any_gradient_has_finite_features(
+    features_of: FeatureMap, value: int
+):
+    assert np.isfinite(features_of(np.full((2, PIXELS), value))).all()
 
 
-def test_no_image_has_no_features(fitted: Features):
-    assert transform(np.empty((0, PIXELS)), fitted).shape[0] == 0
+def test_no_image_has_no_features(features_of: FeatureMap):
+    assert features_of(np.empty((0, PIXELS))).shape[0] == 0
 
 
 def test_values_between_whole_numbers_are_rounded():
@@ -131,12 +170,12 @@ def test_values_between_whole_numbers_are_rounded():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1, -0.51, 255.5, 256, 1e300])
-def test_a_value_that_no_pixel_has_is_refused_with_its_place(fitted: Features, value: float):
+def test_a_value_that_no_pixel_has_is_refused_with_its_place(features_of: FeatureMap, value: float):
     images = np.zeros((3, PIXELS))
     images[1, 17] = value
     message = f"expected pixel values from 0 to 255, got {images[1, 17]} at image 1, pixel 17"
     with pytest.raises(PixelError, match=re.escape(message)):
-        transform(images, fitted)
+        features_of(images)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +192,7 @@ def test_a_value_that_no_pixel_has_is_refused_with_its_place(fitted: Features, v
     ],
 )
 def test_what_is_no_image_is_refused_with_what_came(
-    fitted: Features, images: np.ndarray, message: str
+    features_of: FeatureMap, images: np.ndarray, message: str
 ):
     with pytest.raises(PixelError, match=message):
-        transform(images, fitted)
+        features_of(images)

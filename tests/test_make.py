@@ -134,6 +134,6 @@ def is_ready(url: str) -> bool:
 
 def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):
     params = installed_checkout / "params.yaml"
-    params.write_text(params.read_text("utf-8").replace("C: 10", "C: five"), "utf-8")
+    params.write_text(params.read_text("utf-8").replace("C: 5", "C: five"), "utf-8")
     said = run(installed_checkout, "make", "run", expect=2)
     assert said.startswith('error: params.yaml: svm.C is "five"; expected a number above 0\nmake: ')

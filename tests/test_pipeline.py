@@ -79,7 +79,7 @@ def test_from_nothing_the_same_bytes_come_again(project: Path):
 
 
 def test_an_experiment_on_the_svm_retrains_the_svm_alone(project: Path):
-    output = run(project, "dvc", "exp", "run", "-S", "svm.C=20")
+    output = run(project, "dvc", "exp", "run", "-S", "svm.C=10")
     assert stages_run(output) == ["train_sklearn", "package", "evaluate"]
     assert "C: 20" in (project / "params.yaml").read_text("utf-8")
     run(project, "git", "checkout", "--quiet", ".")
@@ -92,13 +92,13 @@ def queue_is_done(folder: Path) -> bool:
 
 
 def test_two_queued_experiments_run_at_once(project: Path):
-    run(project, "dvc", "exp", "run", "--queue", "-S", "svm.C=1,20")
+    run(project, "dvc", "exp", "run", "--queue", "-S", "svm.C=1,10")
     run(project, "dvc", "queue", "start", "-j", "2")
     wait_until(lambda: queue_is_done(project), "the end of both experiments", poll=2)
     status = run(project, "dvc", "queue", "status")
     assert status.count("Success") == 2, run(project, "dvc", "queue", "logs", "-n", expect=None)
     table = csv.DictReader(run(project, "dvc", "exp", "show", "--csv").splitlines())
-    assert {"1", "20"} <= {row["svm.C"] for row in table}
+    assert {"1", "10"} <= {row["svm.C"] for row in table}
     assert run(project, "git", "status", "--short") == ""
 
 

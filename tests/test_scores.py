@@ -1,20 +1,20 @@
-"""The class scores that the trees see are honest.  Run: pytest tests/test_scores.py"""
+"""The class scores are ridge regressions, and honest.  Run: pytest tests/test_scores.py"""
 
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.kernel_ridge import KernelRidge
 
-from serving.fashion.trees import ROWS, tree_inputs
-from stages.errors import StageError
+from serving.fashion.kernel import Rbf
 from stages.params import ClassScores
-from stages.scores import fit_scores
+from stages.scores import ROWS, Scores, fit_scores
 
 CLASSES = 4
 
 
 @pytest.fixture
 def section() -> ClassScores:
-    return ClassScores(landmarks=200, gamma=0.05, ridge=1e-4, folds=5, seed=7)
+    return ClassScores(landmarks=200, gamma=0.05, ridge=1e-4, folds=5, weight=1.0, seed=7)
 
 
 def problem(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,38 +24,60 @@ def problem(size: int) -> tuple[np.ndarray, np.ndarray]:
     return features.astype(np.float32), labels
 
 
+def scored(features: np.ndarray, scores: Scores) -> np.ndarray:
+    return Rbf(scores.landmarks, float(scores.gamma))(features) @ scores.weights
+
+
+def test_the_kernel_is_a_function_of_squared_distances():
+    rows, vectors = problem(40)[0], problem(30)[0]
+    distances = ((rows[:, None] - vectors[None]).astype(np.float64) ** 2).sum(axis=2)
+    values = Rbf(vectors, 0.07)(rows)
+    assert values.dtype == np.float32
+    assert np.allclose(values, np.exp(-0.07 * distances), atol=1e-5)
+
+
+def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: ClassScores):
+    features, labels = problem(300)
+    every = section.model_copy(update={"landmarks": 300, "ridge": 1e-2})
+    unseen = features[:50] + 0.3
+    own = scored(unseen, fit_scores(features, labels, every))
+    targets = np.eye(CLASSES)[labels]
+    ridge = KernelRidge(kernel="rbf", gamma=every.gamma, alpha=every.ridge * len(labels))
+    expected = ridge.fit(features, targets - targets.mean(axis=0)).predict(unseen)
+    assert np.allclose(own, expected, atol=0.01)
+
+
 def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
-    features, labels = problem(2000)
-    scores, held_out = fit_scores(features[:1500], labels[:1500], 5, section)
-    inputs = tree_inputs(features[1500:], scores)
-    assert inputs.shape == (500, 5 + CLASSES)
-    assert inputs.dtype == np.float32
-    assert np.array_equal(inputs[:, :5], features[1500:, :5])
-    unseen = (inputs[:, 5:].argmax(axis=1) == labels[1500:]).mean()
+    features, labels = problem(2000 + ROWS)
+    scores = fit_scores(features[500:], labels[500:], section)
+    assert scores.own.shape == (1500 + ROWS, CLASSES)
+    assert scores.own.dtype == scores.weights.dtype == np.float32
+    unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
     assert unseen > 0.8
-    assert (held_out.argmax(axis=1) == labels[:1500]).mean() == pytest.approx(unseen, abs=0.05)
+    assert (scores.own.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
 
 
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):
     features, _ = problem(600)
     random = np.random.default_rng(1).integers(0, CLASSES, 600)
-    scores, held_out = fit_scores(features, random, 5, section)
-    knew = (tree_inputs(features, scores)[:, 5:].argmax(axis=1) == random).mean()
-    assert knew > 0.5
-    assert (held_out.argmax(axis=1) == random).mean() < 0.35
+    scores = fit_scores(features, random, section)
+    assert (scored(features, scores).argmax(axis=1) == random).mean() > 0.5
+    assert (scores.own.argmax(axis=1) == random).mean() < 0.35
 
 
-def test_scores_of_a_batch_are_those_of_its_rows(section: ClassScores):
-    features, labels = problem(300)
-    scores, _ = fit_scores(features, labels, 0, section)
-    many = np.resize(features, (ROWS + 3, features.shape[1]))
-    together = tree_inputs(many, scores)
-    alone = np.concatenate([tree_inputs(row[None], scores) for row in many[-5:]])
-    assert np.allclose(together[-5:], alone, atol=1e-4)
-
-
-def test_a_ridge_too_small_for_landmarks_that_repeat_is_refused(section: ClassScores):
+def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: ClassScores):
     features, labels = problem(100)
-    tiny = section.model_copy(update={"ridge": 1e-300})
-    with pytest.raises(StageError, match=r"scores.ridge is 1e-300; expected more, for 200"):
-        fit_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), 0, tiny)
+    least = section.model_copy(update={"ridge": 1e-9})
+    scores = fit_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
+    assert np.isfinite(scores.own).all()
+    assert np.isfinite(scores.weights).all()
+
+
+def test_the_weight_scales_all_scores(section: ClassScores):
+    features, labels = problem(300)
+    once, thrice = (
+        fit_scores(features, labels, section.model_copy(update={"weight": weight}))
+        for weight in (1.0, 3.0)
+    )
+    assert np.allclose(3 * once.own, thrice.own)
+    assert np.allclose(3 * once.weights, thrice.weights)

@@ -12,9 +12,8 @@ import sklearn.svm
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.features import Features, transform
+from serving.fashion.features import FeatureMap, Features
 from serving.fashion.svm import PairwiseDecisions
-from serving.fashion.trees import tree_inputs
 from stages import train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.errors import StageError
@@ -34,10 +33,12 @@ def trees(digits: tuple[Images, Images], fitted: Fitted, params: Params) -> Trai
     return train_xgboost.fit(fitted[1], digits[0].labels, params)
 
 
-def test_both_learn_digits(svm: SVC, trees: Trained, fitted: Fitted, digits: tuple[Images, Images]):
-    features = transform(digits[1].images, fitted[0])
+def test_both_learn_digits(
+    svm: SVC, trees: Trained, fitted: Fitted, digits: tuple[Images, Images], params: Params
+):
+    features = FeatureMap(fitted[0])(digits[1].images)
     assert (svm.predict(features) == digits[1].labels).mean() > 0.97
-    labels = trees.model.predict(tree_inputs(features, trees.scores))
+    labels = trees.model.predict(features[:, : params.xgboost.columns])
     assert (labels == digits[1].labels).mean() > 0.95
 
 
@@ -50,7 +51,7 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
 ):
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
     stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
-    features = transform(digits[1].images, fitted[0])
+    features = FeatureMap(fitted[0])(digits[1].images)
     own, other = PairwiseDecisions(stock)(features), PairwiseDecisions(svm)(features)
     assert np.allclose(own, other, atol=0.02)
 
@@ -73,7 +74,6 @@ def test_training_and_saving_twice_gives_the_same_bytes(
         "sklearn/model.joblib",
         "xgboost/calibration.json",
         "xgboost/model.json",
-        "xgboost/scores.npz",
     ]
     for path in written:
         assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path

@@ -13,10 +13,9 @@ from scipy.special import log_softmax
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from .contract import CALIBRATION_FILE, FEATURES_FILE, LABELS, PROBABILITIES, SCORES_FILE
-from .features import read_features, transform
+from .contract import CALIBRATION_FILE, FEATURES_FILE, LABELS, PROBABILITIES
+from .features import FeatureMap, read_features
 from .svm import PairwiseDecisions, couple
-from .trees import read_scores, tree_inputs
 
 
 class Classifier(ABC):
@@ -24,7 +23,7 @@ class Classifier(ABC):
 
     def __init__(self, model: SVC | XGBClassifier, folder: Path) -> None:
         self.classes = np.asarray(model.classes_, np.int64)
-        self._features = read_features(folder / FEATURES_FILE)
+        self._features = FeatureMap(read_features(folder / FEATURES_FILE))
         calibration = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
         self._temperature: float = calibration["temperature"]
 
@@ -33,7 +32,7 @@ class Classifier(ABC):
 
         images: any numbers [n, 784], 0 to 255. Raises PixelError for others.
         """
-        logs = self._log_probabilities(transform(images, self._features))
+        logs = self._log_probabilities(self._features(images))
         return {LABELS: self.classes[logs.argmax(axis=1)], PROBABILITIES: np.exp(logs)}
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -65,10 +64,11 @@ class TreesClassifier(Classifier):
 
     def __init__(self, model: XGBClassifier, folder: Path) -> None:
         super().__init__(model, folder)
-        self._model, self._scores = model, read_scores(folder / SCORES_FILE)
+        self._model = model
 
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        margins = self._model.predict(tree_inputs(features, self._scores), output_margin=True)
+        seen = features[:, : self._model.n_features_in_]
+        margins = self._model.predict(seen, output_margin=True)
         return log_softmax(margins.astype(np.float64) / self._temperature, axis=1)
 
 

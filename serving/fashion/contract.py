@@ -10,9 +10,9 @@ PIXEL_MAX = 255
 INPUT_NAME = "predict"
 LABELS, PROBABILITIES = "predict", "predict_proba"  # what a request may ask for
 
-# What lies beside a model's own file: the map from pixels to features, the temperature of its
-# probabilities, and, beside the trees', what computes the class scores that they see.
-FEATURES_FILE, CALIBRATION_FILE, SCORES_FILE = "features.npz", "calibration.json", "scores.npz"
+# What lies beside a model's own file: the map from pixels to features, and the temperature of its
+# probabilities.
+FEATURES_FILE, CALIBRATION_FILE = "features.npz", "calibration.json"
 
 # By data set, in the order of the labels 0, 1, 2 …
 # Source for fashion-mnist: the data set's README, section "Labels".

@@ -1,4 +1,7 @@
-"""What the models see of an image: histograms of gradients and means of pixels, projected.
+"""What the models see of an image: a score for each class, and a projection of its descriptors.
+
+The descriptors are histograms of gradients and means of pixels; the scores are a kernel ridge
+regression of the classes on landmarks, which are training images.
 
 One definition for training and serving. A map is fitted once (stages/preprocess.py) and saved as
 plain arrays; a server applies it to the pixels that a request brings.
@@ -14,12 +17,14 @@ import cv2
 import numpy as np
 
 from .contract import PIXEL_MAX, PIXELS, SIDE
+from .kernel import Rbf
 
 # OpenCV takes its histograms one image at a time and lets go of Python's lock meanwhile; its own
 # threads gain nothing on images this small.
 cv2.setNumThreads(1)
 THREADS = os.cpu_count() or 1
 CHUNK = 500  # images a thread describes at once
+ROWS = 1000  # of images scored at once, which bounds the memory: ROWS × landmarks × 4 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
@@ -34,7 +39,9 @@ class Features(NamedTuple):
 
     cells: int [s], sides in pixels of the histograms' cells, none for pixels alone; bins: int,
     directions of a histogram; pixel_weight: of a pixel as 0 to 1; projection: float32 [d, k], of
-    the descriptors, [0, 0] for none; offset: float32 [k], subtracted then; scale: float32 [1].
+    the descriptors, [0, 0] for none; offset: float32 [k], subtracted then; scale: float32 [1];
+    landmarks: float32 [m, k], m training images so projected; gamma: float32 [], kernel width;
+    weights: float32 [m, classes], of the scores, [0, 0] for none.
     """
 
     cells: np.ndarray
@@ -43,6 +50,9 @@ class Features(NamedTuple):
     projection: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
+    landmarks: np.ndarray
+    gamma: np.ndarray
+    weights: np.ndarray
 
 
 def read_features(path: Path) -> Features:
@@ -51,16 +61,29 @@ def read_features(path: Path) -> Features:
         return Features(**content)
 
 
-def transform(images: np.ndarray, features: Features) -> np.ndarray:
-    """The features of images; float32 [n, k], finite.
+class FeatureMap:
+    """A fitted map at work."""
 
-    images: any numbers [n, 784], 0 to 255, rounded to whole ones. Raises PixelError.
-    """
-    return project(describe(checked(images), features), features)
+    def __init__(self, fitted: Features) -> None:
+        self.fitted = fitted
+        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """The features of images: scores, then components; float32 [n, classes + k], finite.
+
+        images: any numbers [n, 784], 0 to 255, rounded to whole ones. Raises PixelError.
+        """
+        components = project(describe(checked(images), self.fitted), self.fitted)
+        if not self.fitted.weights.size:
+            return components
+        starts = range(0, max(len(components), 1), ROWS)
+        parts = [components[start : start + ROWS] for start in starts]
+        scores = [self._kernel(part) @ self.fitted.weights for part in parts]
+        return np.hstack([np.concatenate(scores), components])
 
 
 def project(descriptors: np.ndarray, features: Features) -> np.ndarray:
-    """The features of descriptors, float32 [n, d]; float32 [n, k], or [n, d] without projection."""
+    """Components of descriptors, float32 [n, d]; float32 [n, k], or [n, d] without projection."""
     values = descriptors @ features.projection if features.projection.size else descriptors
     return (values - features.offset) * features.scale
 

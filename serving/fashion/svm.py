@@ -4,11 +4,14 @@ scikit-learn's own prediction takes one image and one support vector at a time, 
 One product of all images with all support vectors decides the same, many times faster.
 """
 
+from collections.abc import Callable
 from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.special import log_expit, log_softmax
 from sklearn.svm import SVC
+
+from .kernel import Rbf
 
 ROWS = 512  # of images a product, which bounds the memory: ROWS × support vectors × 4 bytes
 
@@ -21,15 +24,11 @@ class PairwiseDecisions:
     """
 
     def __init__(self, svc: SVC) -> None:
-        self._vectors = svc.support_vectors_.astype(np.float32)
-        self._norms = (self._vectors**2).sum(axis=1)
+        self._kernel_values = _kernel(svc)
         self._coefficients = svc._dual_coef_.astype(np.float32)
         self._intercepts = svc._intercept_.astype(np.float32)
         ends = np.cumsum(svc.n_support_)
         self._of_class = [slice(*bounds) for bounds in pairwise([0, *ends])]
-        self._kernel = svc.kernel
-        self._gamma, self._coef0 = np.float32(svc._gamma), np.float32(svc.coef0)
-        self._degree = svc.degree
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Above 0 where the first of a pair wins, in the order 01, 02 … 12 …
@@ -45,19 +44,18 @@ class PairwiseDecisions:
         pairs = combinations(range(len(sums)), 2)
         return np.stack([sums[i][:, j - 1] + sums[j][:, i] for i, j in pairs], 1) + self._intercepts
 
-    def _kernel_values(self, rows: np.ndarray) -> np.ndarray:
-        values = rows @ self._vectors.T
-        if self._kernel == "linear":
-            return values
-        if self._kernel == "rbf":
-            values *= 2
-            values -= (rows**2).sum(axis=1)[:, None]
-            values -= self._norms
-            values *= self._gamma
-            return np.exp(values, out=values)
-        values *= self._gamma
-        values += self._coef0
-        return np.tanh(values, out=values) if self._kernel == "sigmoid" else values**self._degree
+
+def _kernel(svc: SVC) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the kernel values, float32 [n, vectors], of rows, float32 [n, k]."""
+    if svc.kernel == "rbf":
+        return Rbf(svc.support_vectors_, svc._gamma)
+    vectors = np.ascontiguousarray(svc.support_vectors_.T, np.float32)
+    if svc.kernel == "linear":
+        return lambda rows: rows @ vectors
+    gamma, coef0 = np.float32(svc._gamma), np.float32(svc.coef0)
+    if svc.kernel == "sigmoid":
+        return lambda rows: np.tanh(gamma * (rows @ vectors) + coef0)
+    return lambda rows: (gamma * (rows @ vectors) + coef0) ** svc.degree
 
 
 def couple(decisions: np.ndarray, temperature: float) -> np.ndarray:
