@@ -81,7 +81,7 @@ def test_from_nothing_the_same_bytes_come_again(project: Path):
 def test_an_experiment_on_the_svm_retrains_the_svm_alone(project: Path):
     output = run(project, "dvc", "exp", "run", "-S", "svm.C=10")
     assert stages_run(output) == ["train_sklearn", "package", "evaluate"]
-    assert "C: 20" in (project / "params.yaml").read_text("utf-8")
+    assert "C: 10" in (project / "params.yaml").read_text("utf-8")
     run(project, "git", "checkout", "--quiet", ".")
     run(project, "dvc", "checkout")
 
