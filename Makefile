@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check serve demo bench lock
+.PHONY: help run test test-deep check serve demo bench lock
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -15,7 +15,7 @@ endif
 
 help: ## this list
 	@echo "Usage: make VERB"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@python -m stages.download; status=$$?; \
@@ -65,6 +65,9 @@ check: $(INSTALLED) ## lint, format and types
 
 test: $(INSTALLED) ## every test, on real DVC and real servers
 	pytest --numprocesses 2 --dist loadfile
+
+test-deep: $(INSTALLED) ## the same, with thousands of odd requests
+	DEEP=1 pytest --numprocesses 2 --dist loadfile
 
 bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)

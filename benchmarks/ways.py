@@ -18,7 +18,7 @@ import numpy as np
 from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
 from serving.server import MODEL_SETTINGS
 from stages import package, preprocess, train_sklearn, train_xgboost
-from stages.dataset import RAW, TRAIN_FILES, read_idx
+from stages.dataset import RAW, TRAIN_FILES, Images, read_idx
 from stages.errors import run
 from stages.params import load_params
 from stages.split import stratified
@@ -34,9 +34,7 @@ def blog_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
     start = time.perf_counter()
     model = SVC(kernel="poly", degree=4, gamma=0.1).fit(images.astype(np.float64), labels)
     seconds = time.perf_counter() - start
-    folder.mkdir(parents=True)
-    joblib.dump(model, folder / "model.joblib")
-    _settings(folder, "model.joblib", "mlserver_sklearn.SKLearnModel")
+    joblib.dump(model, _folder(folder, "model.joblib", "mlserver_sklearn.SKLearnModel"))
     return {"features": 0.0, "fit": seconds}
 
 
@@ -49,9 +47,7 @@ def blog_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
     data = xgboost.DMatrix(images.astype(np.float64), labels)
     model = xgboost.train(given, data, 50)
     seconds = time.perf_counter() - start
-    folder.mkdir(parents=True)
-    model.save_model(folder / "model.json")
-    _settings(folder, "model.json", "mlserver_xgboost.XGBoostModel")
+    model.save_model(_folder(folder, "model.json", "mlserver_xgboost.XGBoostModel"))
     return {"features": 0.0, "fit": seconds}
 
 
@@ -63,8 +59,8 @@ def ours_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
     temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
     model = train_sklearn.train(features, labels, params.svm)
     seconds["fit"] = time.perf_counter() - start
-    train_sklearn.save(folder, model, temperature, features[:100])
-    _settings(folder, train_sklearn.MODEL, package.MODELS["fashion-sklearn"][1])
+    train_sklearn.save(folder / "svm", model, temperature, params.svm, features[:100])
+    _package(folder, folder / "svm" / train_sklearn.MODEL, "fashion-sklearn", images, labels)
     return seconds
 
 
@@ -72,10 +68,11 @@ def ours_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
     """The boosted trees of params.yaml, with their features and trial."""
     features, seconds = _features(images, labels, folder)
     start = time.perf_counter()
-    trained = train_xgboost.fit(features, labels, load_params())
+    params = load_params()
+    trained = train_xgboost.fit(features, labels, params)
     seconds["fit"] = time.perf_counter() - start
-    train_xgboost.save(folder, trained, features[:100])
-    _settings(folder, train_xgboost.MODEL, package.MODELS["fashion-xgboost"][1])
+    train_xgboost.save(folder / "trees", trained, params.xgboost, features[:100])
+    _package(folder, folder / "trees" / train_xgboost.MODEL, "fashion-xgboost", images, labels)
     return seconds
 
 
@@ -88,10 +85,27 @@ def _features(images: np.ndarray, labels: np.ndarray, folder: Path) -> tuple[np.
     return features, {"features": seconds}
 
 
-def _settings(folder: Path, file: str, runtime: str) -> None:
-    parameters = {"uri": f"./{file}", "version": "v1"}
-    content = {"name": MODEL, "implementation": runtime, "parameters": parameters}
+def _folder(repository: Path, file: str, runtime: str) -> Path:
+    """Make the blog's model-settings.json in the repository; the path of the model's own file."""
+    folder = repository / "models" / MODEL
+    folder.mkdir(parents=True)
+    content = {
+        "name": MODEL,
+        "implementation": runtime,
+        "parameters": {"uri": f"./{file}", "version": "v1"},
+    }
     (folder / MODEL_SETTINGS).write_text(json.dumps(content), encoding="utf-8")
+    return folder / file
+
+
+def _package(
+    repository: Path, file: Path, name: str, images: np.ndarray, labels: np.ndarray
+) -> None:
+    """Make the repository as the stage `package` does, of one model."""
+    data = Images(images[:1], labels[:1], CLASS_NAMES["fashion-mnist"])
+    source = {MODEL: package.MODELS[name]._replace(file=file)}
+    target = repository / "models"
+    package.package(target, source, repository / FEATURES_FILE, load_params().package, data)
 
 
 WAYS = {way.__name__: way for way in (blog_sklearn, ours_sklearn, blog_xgboost, ours_xgboost)}

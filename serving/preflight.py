@@ -29,6 +29,7 @@ def check_ports(settings: Settings) -> None:
 
 
 def main() -> None:
+    sys.path.insert(0, str(REPOSITORY))  # as MLServer does, for what settings.json names
     try:
         models_in(REPOSITORY)
         check_ports(Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes()))

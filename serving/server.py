@@ -20,6 +20,7 @@ import requests
 
 from serving import guard
 from serving.client import DIRECT
+from serving.fashion.contract import NOT_SERVED
 
 REPOSITORY = Path(__file__).parent
 MODEL_SETTINGS = "model-settings.json"
@@ -56,16 +57,27 @@ class Server(NamedTuple):
 
 
 def models_in(repository: Path) -> list[Model]:
-    """The models of a repository, by name. Raises ServerError when there is none."""
+    """The models of a repository, by name and version. Raises ServerError where there is none."""
     found = []
     for path in sorted(repository.rglob(MODEL_SETTINGS)):
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        parameters = settings["parameters"]
-        model = path.parent / parameters["uri"]
-        found.append(Model(settings["name"], parameters["version"], model))
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            parameters = settings["parameters"]
+            file = path.parent / parameters["uri"]
+            found.append(Model(settings["name"], parameters["version"], file))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(f"{path}: no model's settings: {error!r}; package again") from None
     if not found:
         raise ServerError(f"{repository}: no model packaged; package them with: dvc repro")
     return found
+
+
+def newest(models: Sequence[Model]) -> list[Model]:
+    """Of each model the version with the highest number, by name."""
+    latest: dict[str, Model] = {}
+    for model in sorted(models, key=lambda model: int(model.version.removeprefix("v"))):
+        latest[model.name] = model
+    return [latest[name] for name in sorted(latest)]
 
 
 @contextmanager
@@ -129,6 +141,7 @@ def _await_ready(server: Server, models: Sequence[Model]) -> None:
     for model in models:
         while not _is_ready(server, model):
             _check_alive(server, f"before {model.name} was ready")
+            _check_served(server, model)
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"{model.name} was not ready after {START_SECONDS:g} s{_log_end(server)}"
@@ -146,6 +159,13 @@ def _is_ready(server: Server, model: Model) -> bool:
 def _check_alive(server: Server, when: str) -> None:
     if server.guard.poll() is not None:
         raise ServerError(f"the server ended {when}{_log_end(server)}")
+
+
+def _check_served(server: Server, model: Model) -> None:
+    refusal = NOT_SERVED.format(name=model.name, version=model.version)
+    for line in server.log.read_text(encoding="utf-8", errors="replace").splitlines():
+        if refusal in line:
+            raise ServerError(line[line.index(refusal) :])
 
 
 def _log_end(server: Server) -> str:

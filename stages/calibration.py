@@ -1,13 +1,16 @@
-"""Fit the one number that turns a model's decisions into probabilities."""
+"""Fit the one number that turns a model's decisions into probabilities, and write it down."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from serving.fashion.contract import TRAINING_FILE
 from stages.atomic import replacing
+from stages.params import Section
 
 RANGE = 1e-3, 1e3  # of temperatures
 
@@ -33,7 +36,18 @@ def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np
     return round(float(np.exp(best.x)), 3)
 
 
-def write_calibration(path: Path, temperature: float) -> None:
-    """Write calibration.json."""
-    with replacing(path) as part:
-        part.write_text(json.dumps({"temperature": temperature}) + "\n", encoding="utf-8")
+def write_training(
+    folder: Path, temperature: float, engine: str, params: Section, libraries: Iterable[str]
+) -> None:
+    """Write training.json: what serving has to know, and to tell, of how a model was trained.
+
+    engine: what fitted it; libraries: those that serving needs, of which the versions are noted.
+    """
+    content = {
+        "temperature": temperature,
+        "engine": engine,
+        "parameters": params.model_dump(),
+        "libraries": {name: version(name) for name in sorted(libraries)},
+    }
+    with replacing(folder / TRAINING_FILE) as part:
+        part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

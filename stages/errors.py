@@ -1,5 +1,6 @@
 """How a stage ends when its user can mend what is wrong: one line, an exit code, no traceback."""
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ class StageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage; a StageError becomes its message on stderr and its exit code.
+    """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
 
     Ctrl-C exits 130 and SIGTERM 143, both after the clean-up that a stage does at its end.
     Everything else propagates: it is a defect, and the traceback is wanted.
@@ -28,5 +29,10 @@ def run(main: Callable[[], None]) -> None:
     except StageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"error: {error.strerror}; free some space, then run again", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -2,8 +2,9 @@
 
 Reads   serving/, data/processed/test.npz
 Writes  metrics/evaluation.json             per model: accuracy, macro F1, top-2 accuracy, log loss,
-                                            calibration error, recall by class, rows, whether each
-                                            served label equals the offline one
+                                            calibration error, recall by class, rows; accuracy over
+                                            each protocol; whether every answer equals the offline
+                                            one, and the metadata what is served
         metrics/predictions/<name>.csv      actual and predicted class, for the confusion plots
 Params  evaluate.batch_size, evaluate.min_accuracy
 """
@@ -24,12 +25,13 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from serving.client import Answer, AnswerError, infer
+from serving.client import AnswerError, Answers, Client, GrpcClient, RestClient
 from serving.fashion.classifiers import load_classifier
-from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
+from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PIXELS, PROBABILITIES
 from serving.fashion.features import FeatureMap, read_features
+from serving.fashion.integrity import sha256
 from serving.fashion.svm import PairwiseDecisions
-from serving.server import Model, ServerError, models_in, running
+from serving.server import MODEL_SETTINGS, Model, ServerError, models_in, newest, running
 from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
 from stages.errors import StageError, run
@@ -38,38 +40,46 @@ from stages.progress import progress
 
 SERVING = Path("serving")
 LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
-TOLERANCE = 1e-9  # of a probability
+TOLERANCE = 1e-6  # of a probability; sums may be rounded in another order
 BINS = 15  # of the calibration error
 METRICS, PREDICTIONS = Path("metrics/evaluation.json"), Path("metrics/predictions")
 DECIMALS = 6  # of a metric
 
 
-def served_answers(url: str, models: list[Model], batches: list[np.ndarray]) -> dict[Model, Answer]:
-    """Each model's answer to all batches, uint8 [≤ batch_size, 784] each, from the server at url.
+def served_answers(
+    clients: dict[str, Client], models: list[Model], batches: list[np.ndarray]
+) -> dict[Model, dict[str, Answers]]:
+    """Each model's answers to all batches, uint8 [≤ batch_size, 784] each, by protocol.
 
-    The models are asked at the same time, as they are served.
+    Both models and both protocols are asked at the same time, as they are served.
     """
 
-    def ask(model: Model) -> Answer:
+    def ask(model: Model, client: Client) -> Answers:
         answers = []
         for batch in batches:
-            answers.append(infer(url, model.name, model.version, batch))
+            answers.append(client.infer(model.name, batch, OUTPUTS, model.version))
             advance(len(batch))
-        return Answer(*map(np.concatenate, zip(*answers, strict=True)))
+        return joined(answers)
 
-    questions = len(models) * sum(map(len, batches))
+    questions = [(model, client) for model in models for client in clients.values()]
+    total = len(questions) * sum(map(len, batches))
     with (
-        progress("asking both models", questions, "images") as advance,
-        ThreadPoolExecutor(len(models)) as pool,
+        progress("asking both models over both protocols", total, "images") as advance,
+        ThreadPoolExecutor(len(questions)) as pool,
     ):
-        return dict(zip(models, pool.map(ask, models), strict=True))
+        answers = pool.map(lambda question: ask(*question), questions)
+        return {model: {p: next(answers) for p in clients} for model in models}
 
 
-def offline_answer(path: Path, batches: list[np.ndarray]) -> Answer:
+def joined(answers: list[Answers]) -> Answers:
+    """Answers to several batches as one."""
+    return {name: np.concatenate([part[name] for part in answers]) for name in answers[0]}
+
+
+def offline_answer(path: Path, batches: list[np.ndarray]) -> Answers:
     """The answer to all batches from the model's files, loaded here."""
     classifier = load_classifier(path)
-    answers = [classifier.answer(batch) for batch in batches]
-    return Answer(*(np.concatenate([a[name] for a in answers]) for name in (LABELS, PROBABILITIES)))
+    return joined([classifier.answer(batch) for batch in batches])
 
 
 def check_library(path: Path, images: np.ndarray) -> None:
@@ -88,17 +98,18 @@ def check_library(path: Path, images: np.ndarray) -> None:
         )
 
 
-def check_equal(model: Model, served: Answer, offline: Answer) -> None:
+def check_equal(model: Model, served: Answers, offline: Answers) -> None:
     """Raise StageError when a served label or probability differs from the offline one."""
-    differing = np.flatnonzero(served.labels != offline.labels)
+    labels, wanted = served[LABELS], offline[LABELS]
+    differing = np.flatnonzero(labels != wanted)
     if len(differing):
         first = differing[0]
         raise StageError(
-            f"{model.name}: {len(differing):,} of {len(served.labels):,} served labels differ from "
-            f"the offline ones, first image {first:,}: served {served.labels[first]}, "
-            f"offline {offline.labels[first]}"
+            f"{model.name}: {len(differing):,} of {len(labels):,} served labels differ from "
+            f"the offline ones, first image {first:,}: served {labels[first]}, "
+            f"offline {wanted[first]}"
         )
-    off = np.abs(served.probabilities - offline.probabilities).max()
+    off = np.abs(served[PROBABILITIES] - offline[PROBABILITIES]).max()
     if not off <= TOLERANCE:
         raise StageError(
             f"{model.name}: a served probability is {off:.2g} off the offline one, "
@@ -106,9 +117,41 @@ def check_equal(model: Model, served: Answer, offline: Answer) -> None:
         )
 
 
-def scores(data: Images, answer: Answer) -> dict[str, Any]:
+def untruths(
+    model: Model, told: dict[str, Any], served: Answers, class_names: tuple[str, ...]
+) -> list[str]:
+    """Where what the server tells of a model is not what it serves, in words.
+
+    told: the answer of the metadata route; served: all outputs.
+    """
+    kinds = {"INT64": "i", "FP64": "f", "BYTES": "O"}
+    facts: dict[str, tuple[Any, Any]] = {
+        "name": (told["name"], model.name),
+        "versions": (model.version in told["versions"], True),
+        "inputs": (
+            [(i["datatype"], i["shape"]) for i in told["inputs"]],
+            [("UINT8", [-1, PIXELS])],
+        ),
+        "outputs": (
+            {o["name"]: (kinds[o["datatype"]], o["shape"]) for o in told["outputs"]},
+            {n: (v.dtype.kind, [-1, *v.shape[1:]]) for n, v in served.items()},
+        ),
+    }
+    if "parameters" in told:  # which Triton's protocol buffers have no field for
+        files = {p.name: sha256(p) for p in model.path.parent.iterdir() if p.name != MODEL_SETTINGS}
+        names = told["parameters"]["class_names"]
+        facts["class names"] = (json.loads(names), list(class_names))
+        facts["SHA-256"] = (json.loads(told["parameters"]["sha256"]), files)
+    return [
+        f"{model.name}: its metadata tells {what} {came}, expected {expected}"
+        for what, (came, expected) in facts.items()
+        if came != expected
+    ]
+
+
+def scores(data: Images, answer: Answers) -> dict[str, Any]:
     """Accuracy, macro F1, recall by class, log loss, calibration error, top-2 accuracy, rows."""
-    actual, predicted, probabilities = data.labels, answer.labels, answer.probabilities
+    actual, predicted, probabilities = data.labels, answer[LABELS], answer[PROBABILITIES]
     known = np.unique(actual)
     every = np.arange(len(data.class_names))
     recall = recall_score(actual, predicted, average=None, labels=known)
@@ -166,27 +209,37 @@ def main() -> None:
     params, data = load_params().evaluate, read_npz(PROCESSED / "test.npz")
     batches = np.split(data.images, range(params.batch_size, len(data.images), params.batch_size))
     try:
-        models = models_in(SERVING)
+        models = newest(models_in(SERVING))
         with running(SERVING) as server:
-            served = served_answers(server.rest, models, batches)
+            clients = {"rest": RestClient(server.rest), "grpc": GrpcClient(server.grpc)}
+            served = served_answers(clients, models, batches)
+            told = {m: [c.metadata(m.name, m.version) for c in clients.values()] for m in models}
     except (ServerError, AnswerError) as error:
         raise StageError(str(error)) from None
     results = {}
-    for model, answer in served.items():
+    for model, answers in served.items():
         offline = offline_answer(model.path, batches)
-        check_equal(model, answer, offline)
+        for answer in answers.values():
+            check_equal(model, answer, offline)
+        wrong = [u for t in told[model] for u in untruths(model, t, answer, data.class_names)]
+        if wrong:
+            raise StageError("\n".join(wrong))
         if model.path.suffix == ".joblib":
             check_library(model.path, data.images)
-        result = scores(data, answer)
-        result["served_equals_offline"] = bool(np.array_equal(answer.labels, offline.labels))
+        result = scores(data, offline)
         check_accuracy(model, result["accuracy"], params.min_accuracy)
-        results[model.name] = result
+        results[model.name] = result | {
+            "over": {name: scores(data, answer)["accuracy"] for name, answer in answers.items()},
+            "served_equals_offline": all(
+                np.array_equal(answer[LABELS], offline[LABELS]) for answer in answers.values()
+            ),
+            "metadata_is_true": not wrong,
+        }
         print(
-            f"{model.name} {model.version}: accuracy {result['accuracy']:.4f} "
-            f"on {result['rows']:,} images, every answer as offline"
+            f"{model.name} {model.version}: accuracy {result['accuracy']:.4f} on "
+            f"{result['rows']:,} images, every answer over REST and gRPC as offline"
         )
-    for model, answer in served.items():
-        write_predictions(PREDICTIONS / f"{model.name}.csv", data, answer.labels)
+        write_predictions(PREDICTIONS / f"{model.name}.csv", data, answers["rest"][LABELS])
     with replacing(METRICS) as part:
         part.write_text(json.dumps(results, indent=4) + "\n", encoding="utf-8")
 

@@ -1,21 +1,33 @@
-"""Make a repository that MLServer serves out of the trained models.
+"""Make a repository that MLServer serves out of the trained models, and of earlier versions.
 
 Reads   models/, data/processed/features.npz, data/processed/test.npz
-Writes  serving/models/<name>/     the model's files, features.npz and model-settings.json
-        serving/models/example.json     a request with the first evaluation image, to try
-Params  package.version
+Writes  serving/models/<name>/<version>/    the model's files, features.npz, model-settings.json
+        serving/models/example.json         a request with the first evaluation image, to try
+Params  package
 """
 
-import hashlib
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc.scm import SCMError
 
 from serving.client import infer_request
-from serving.fashion.contract import INPUT_NAME, LABELS, PIXELS, PROBABILITIES
+from serving.fashion.contract import (
+    CLASS_LABELS,
+    INPUT_NAME,
+    LABELS,
+    PIXELS,
+    PROBABILITIES,
+    TRAINING_FILE,
+)
+from serving.fashion.integrity import sha256
 from serving.server import MODEL_SETTINGS
+from stages import params as sections
 from stages.dataset import FEATURES, PROCESSED, Images, read_npz
 from stages.errors import StageError, run
 from stages.params import load_params
@@ -23,69 +35,105 @@ from stages.params import load_params
 TARGET = Path("serving/models")
 EXAMPLE = "example.json"
 
-# name: (the model's own file; its neighbours go with it, the MLServer runtime that serves it)
+
+class Source(NamedTuple):
+    """Where a model comes from. file: its own; its neighbours go with it; runtime: serves it."""
+
+    file: Path
+    runtime: str
+
+
 MODELS = {
-    "fashion-sklearn": (Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel"),
-    "fashion-xgboost": (Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel"),
+    "fashion-sklearn": Source(Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel"),
+    "fashion-xgboost": Source(Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel"),
 }
 
 
 def model_settings(
-    name: str, files: list[Path], runtime: str, version: str, class_names: tuple[str, ...]
+    name: str, source: Source, folder: Path, params: sections.Package, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What MLServer has to know of a model: its runtime, file, version, inputs and outputs.
+    """What MLServer has to know of a model, and what it tells of it.
 
-    files: of the model, its own one first.
+    folder: holds all its files, training.json among them; names: of the classes.
     """
+    training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
     return {
         "name": name,
-        "implementation": runtime,
+        "implementation": source.runtime,
+        "platform": training["engine"],
+        "versions": [*params.previous, params.version],
         "parameters": {
-            "uri": f"./{files[0].name}",
-            "version": version,
+            "uri": f"./{source.file.name}",
+            "version": params.version,
             "extra": {
-                "sha256": {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files},
-                "class_names": class_names,
+                "class_names": names,
+                "max_rows": params.max_rows,
+                "training": training["parameters"],
+                "libraries": training["libraries"],
+                "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
             },
         },
-        "inputs": [{"name": INPUT_NAME, "datatype": "FP64", "shape": [-1, PIXELS]}],
+        "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, PIXELS]}],
         "outputs": [
-            {"name": LABELS, "datatype": "INT64", "shape": [-1, 1]},
-            {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(class_names)]},
+            {"name": LABELS, "datatype": "INT64", "shape": [-1]},
+            {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)]},
+            {"name": CLASS_LABELS, "datatype": "BYTES", "shape": [-1]},
         ],
     }
 
 
 def package(
     target: Path,
-    models: dict[str, tuple[Path, str]],
+    models: dict[str, Source],
     features: Path,
-    version: str,
+    params: sections.Package,
     data: Images,
 ) -> None:
     """Put the models, and a request that asks for the first image, into the folder `target`.
 
-    models: by name, (file, runtime); what lies beside the file goes with it, and so does
-    `features`, the file of the map from pixels. The folder is replaced whole or not at all.
-    Raises StageError for a file that is missing.
+    models: by name; features: the file of the map from pixels, which goes with each. The folder is
+    replaced whole or not at all. Raises StageError for a file that is missing, and for an earlier
+    version that cannot be had.
     """
     beside = target.resolve().parent.parent  # not inside serving/, where a server would find it
     with tempfile.TemporaryDirectory(dir=beside, prefix=".part-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
-        for name, (file, runtime) in models.items():
-            neighbours = sorted(path for path in file.parent.glob("[!.]*") if path != file)
-            files = [file, *neighbours, features]
-            (new / name).mkdir(parents=True)
-            for path in files:
+        for name, source in models.items():
+            folder = new / name / params.version
+            folder.mkdir(parents=True)
+            neighbours = sorted(p for p in source.file.parent.glob("[!.]*") if p != source.file)
+            for path in (source.file, *neighbours, features):
                 if not path.exists():
                     raise StageError(f"{path}: not found; make it with: dvc repro")
-                shutil.copyfile(path, new / name / path.name)
-            settings = model_settings(name, files, runtime, version, data.class_names)
-            _write_json(new / name / MODEL_SETTINGS, settings, indent=4)
+                shutil.copyfile(path, folder / path.name)
+            settings = model_settings(name, source, folder, params, data.class_names)
+            _write_json(folder / MODEL_SETTINGS, settings, indent=4)
+            for version, revision in params.previous.items():
+                fetch(version, revision, target / name / version, new / name / version)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         if target.exists():
             target.rename(old)
         new.rename(target)
+
+
+def fetch(version: str, revision: str, source: Path, target: Path) -> None:
+    """Copy what a git revision packaged as a version, from DVC's cache or remote.
+
+    source: of the folder, relative to the project's root. Raises StageError.
+    """
+    wanted = f"params.yaml: package.previous.{version} is {revision}"
+    try:
+        files = DVCFileSystem(rev=revision)
+        if not files.isdir(source.as_posix()):
+            raise StageError(
+                f"{wanted}, which packaged no {source}; expected the revision that released it"
+            )
+        files.get(source.as_posix(), str(target), recursive=True)
+    except SCMError:
+        raise StageError(f"{wanted}; expected a git revision of this repository") from None
+    except (DvcException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise StageError(f"{wanted}: its files cannot be had, try dvc fetch: {said}") from None
 
 
 def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:
@@ -93,9 +141,9 @@ def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) 
 
 
 def main() -> None:
-    version = load_params().package.version
-    package(TARGET, MODELS, FEATURES, version, read_npz(PROCESSED / "test.npz"))
-    print(f"{TARGET}: {', '.join(MODELS)}, both {version}")
+    params = load_params().package
+    package(TARGET, MODELS, FEATURES, params, read_npz(PROCESSED / "test.npz"))
+    print(f"{TARGET}: {', '.join(MODELS)}, each as {', '.join([*params.previous, params.version])}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from serving.fashion.contract import CLASS_NAMES
@@ -20,6 +27,7 @@ from stages.errors import StageError
 PARAMS = Path("params.yaml")
 
 Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
+VERSION = r"^v[1-9][0-9]*$"
 Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
 
 
@@ -144,9 +152,24 @@ class Calibration(Section):
 
 
 class Package(Section):
-    """version: what both models are served as, part of their URLs."""
+    """What is served.
 
-    version: str = Field(pattern=r"^v[1-9][0-9]*$", description="v1, v2, v3 …")
+    version: of both models as trained now, part of their URLs; previous: earlier versions that are
+    served beside it, by the git revision that packaged each; max_rows: images a request.
+    """
+
+    version: str = Field(pattern=VERSION, description="v1, v2, v3 …")
+    previous: dict[Annotated[str, Field(pattern=VERSION)], str] = Field(
+        description="earlier versions and git revisions, as {v1: 3f2c1ab}"
+    )
+    max_rows: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+
+    @field_validator("previous")
+    @classmethod
+    def _are_earlier(cls, previous: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if info.data.get("version") in previous:
+            raise ValueError("the version of now")
+        return dict(sorted(previous.items(), key=lambda item: int(item[0][1:])))
 
 
 class Evaluate(Section):

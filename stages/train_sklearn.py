@@ -2,7 +2,7 @@
 
 Reads   data/processed/train.npz, train_features.npy
 Writes  models/sklearn/model.joblib         a scikit-learn SVC, on features
-        models/sklearn/calibration.json     the temperature of its probabilities
+        models/sklearn/training.json        temperature, parameters, versions of libraries
 Params  svm, calibration
 """
 
@@ -14,17 +14,16 @@ import joblib
 import numpy as np
 from sklearn.svm import SVC
 
-from serving.fashion.contract import CALIBRATION_FILE
 from serving.fashion.svm import PairwiseDecisions, couple
 from stages.atomic import replacing
-from stages.calibration import fit_temperature, held_out_size, write_calibration
+from stages.calibration import fit_temperature, held_out_size, write_training
 from stages.dataset import PROCESSED, read_features, read_npz
 from stages.errors import run
 from stages.params import Calibration, Svm, load_params
 from stages.split import split, stratified
 
-# CACHE_MB, of kernel rows kept while fitting, changes the time, not the result: scikit-learn-intelex
-# computes a row about as fast as it fetches one.
+# CACHE_MB, of kernel rows kept while fitting, changes the time, not the result; to
+# scikit-learn-intelex a row is about as quick to compute as to fetch.
 try:
     from sklearnex import svm as engine
 
@@ -35,6 +34,7 @@ except ImportError:
     ENGINE, CACHE_MB = f"scikit-learn {version('scikit-learn')}", 2000
 
 FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
+LIBRARIES = ("numpy", "opencv-python-headless", "scikit-learn")  # that serving needs
 BATCH = 100  # images to check a saved model with
 TRIAL = 5_000  # images at most, to train the model that calibrates the final one
 
@@ -96,8 +96,8 @@ def calibrate(
     return fit_temperature(lambda t: couple(decisions, t), labels[held_out])
 
 
-def save(folder: Path, model: SVC, temperature: float, batch: np.ndarray) -> None:
-    """Write the model and its temperature, reload it, check its decisions on float32 [n, k].
+def save(folder: Path, model: SVC, temperature: float, params: Svm, batch: np.ndarray) -> None:
+    """Write the model and what goes with it, reload it, check its decisions on float32 [n, k].
 
     Raises RuntimeError when the reloaded model decides differently.
     """
@@ -106,7 +106,7 @@ def save(folder: Path, model: SVC, temperature: float, batch: np.ndarray) -> Non
         reloaded = PairwiseDecisions(joblib.load(part))
         if not np.array_equal(reloaded(batch), PairwiseDecisions(model)(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it decides differently")
-    write_calibration(folder / CALIBRATION_FILE, temperature)
+    write_training(folder, temperature, ENGINE, params, LIBRARIES)
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     model = train(features, labels, params.svm)
     vectors = model.n_support_.sum()
     print(f"fitted in {time.monotonic() - start:.0f} s: {vectors:,} support vectors", flush=True)
-    save(FOLDER, model, temperature, features[:BATCH])
+    save(FOLDER, model, temperature, params.svm, features[:BATCH])
 
 
 if __name__ == "__main__":

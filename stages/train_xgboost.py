@@ -2,7 +2,7 @@
 
 Reads   data/processed/train.npz, train_features.npy
 Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
-        models/xgboost/calibration.json     the temperature of its probabilities
+        models/xgboost/training.json        temperature, parameters, versions of libraries
         metrics/training_curve.csv          log loss by boosting round, of held-out images too
 Params  xgboost, calibration
 """
@@ -19,9 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-from serving.fashion.contract import CALIBRATION_FILE
 from stages.atomic import replacing
-from stages.calibration import fit_temperature, held_out_size, write_calibration
+from stages.calibration import fit_temperature, held_out_size, write_training
 from stages.dataset import PROCESSED, read_features, read_npz
 from stages.errors import StageError, run
 from stages.params import Params, Xgboost, load_params
@@ -35,6 +34,7 @@ import xgboost
 from xgboost import XGBClassifier
 
 FOLDER, MODEL = Path("models/xgboost"), "model.json"
+LIBRARIES = ("numpy", "opencv-python-headless", "xgboost")  # that serving needs
 CURVE = Path("metrics/training_curve.csv")
 BATCH = 100  # images to check a saved model with
 LOSS = "mlogloss"
@@ -134,7 +134,7 @@ def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
     return Trained(model, calibrate(trial, *unseen), trial)
 
 
-def save(folder: Path, trained: Trained, features: np.ndarray) -> None:
+def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) -> None:
     """Write what serving needs, reload the model, check that it labels float32 [n, k] alike."""
     batch = features[:, : trained.model.n_features_in_]
     with replacing(folder / MODEL) as part:
@@ -143,7 +143,8 @@ def save(folder: Path, trained: Trained, features: np.ndarray) -> None:
         reloaded.load_model(part)
         if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
-    write_calibration(folder / CALIBRATION_FILE, trained.temperature)
+    engine = f"xgboost {xgboost.__version__}"
+    write_training(folder, trained.temperature, engine, params, LIBRARIES)
 
 
 def write_curve(path: Path, trial: XGBClassifier) -> None:
@@ -162,7 +163,7 @@ def main() -> None:
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
     features = read_features()
     trained = fit(features, labels, params)
-    save(FOLDER, trained, features[:BATCH])
+    save(FOLDER, trained, params.xgboost, features[:BATCH])
     write_curve(CURVE, trained.trial)
 
 

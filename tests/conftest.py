@@ -61,19 +61,18 @@ def repository(
     folder = tmp_path_factory.mktemp("repository")
     train, test = digits
     features, labels = fitted[1], train.labels
-    models = {n: (folder / file, runtime) for n, (file, runtime) in package.MODELS.items()}
     svm = train_sklearn.train(features, labels, params.svm)
     temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
-    train_sklearn.save(folder / train_sklearn.FOLDER, svm, temperature, features)
+    train_sklearn.save(folder / train_sklearn.FOLDER, svm, temperature, params.svm, features)
     trees = train_xgboost.fit(features, labels, params)
-    train_xgboost.save(folder / train_xgboost.FOLDER, trees, features)
+    train_xgboost.save(folder / train_xgboost.FOLDER, trees, params.xgboost, features)
     np.savez(folder / FEATURES_FILE, **fitted[0]._asdict())
     shutil.copytree(
         ROOT / "serving", folder / "serving", ignore=shutil.ignore_patterns("models", "__pycache__")
     )
-    package.package(
-        folder / "serving/models", models, folder / FEATURES_FILE, params.package.version, test
-    )
+    models = {name: s._replace(file=folder / s.file) for name, s in package.MODELS.items()}
+    target = folder / "serving/models"
+    package.package(target, models, folder / FEATURES_FILE, params.package, test)
     return folder / "serving"
 
 
@@ -82,3 +81,9 @@ def server(repository: Path) -> Iterator[Server]:
     """One real server for all tests that only ask."""
     with running(repository) as server:
         yield server
+
+
+@pytest.fixture
+def own_repository(repository: Path, tmp_path: Path) -> Path:
+    """A repository that a test may break, at a path of its own."""
+    return Path(shutil.copytree(repository, tmp_path / "serving"))

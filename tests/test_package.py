@@ -11,18 +11,25 @@ import pytest
 from serving.server import ServerError, models_in
 from stages.dataset import Images
 from stages.errors import StageError
-from stages.package import package
+from stages.package import Source, package
+from stages.params import Package
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    for name in ("a/a.joblib", "a/calibration.json", "b/b.json"):
+def models(tmp_path: Path) -> dict[str, Source]:
+    training = {"engine": "e 1", "parameters": {"C": 5}, "libraries": {"numpy": "2"}}
+    for name in ("a/a.joblib", "b/b.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"content of {name}", "utf-8")
+        (tmp_path / name).with_name("training.json").write_text(json.dumps(training), "utf-8")
     return {
-        "a": (tmp_path / "a" / "a.joblib", "runtime.A"),
-        "b": (tmp_path / "b" / "b.json", "runtime.B"),
+        "a": Source(tmp_path / "a" / "a.joblib", "runtime.A"),
+        "b": Source(tmp_path / "b" / "b.json", "runtime.B"),
     }
+
+
+def version(name: str) -> Package:
+    return Package(version=name, previous={}, max_rows=7)
 
 
 @pytest.fixture
@@ -42,52 +49,61 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_each_model_has_its_file_and_true_settings(
-    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
+    target: Path, models: dict[str, Source], features: Path, small: Images
 ):
-    package(target, models, features, "v3", small)
-    settings = json.loads((target / "a" / "model-settings.json").read_text("utf-8"))
+    package(target, models, features, version("v3"), small)
+    settings = json.loads((target / "a" / "v3" / "model-settings.json").read_text("utf-8"))
     assert settings["name"] == "a"
     assert settings["implementation"] == "runtime.A"
+    assert settings["platform"] == "e 1"
+    assert settings["versions"] == ["v3"]
     assert settings["parameters"]["version"] == "v3"
     assert settings["parameters"]["uri"] == "./a.joblib"
-    assert settings["parameters"]["extra"]["sha256"] == {
-        name: hashlib.sha256((target / "a" / name).read_bytes()).hexdigest()
-        for name in ("a.joblib", "calibration.json", "features.npz")
+    assert settings["parameters"]["extra"] == {
+        "class_names": ["a", "b", "c", "d"],
+        "max_rows": 7,
+        "training": {"C": 5},
+        "libraries": {"numpy": "2"},
+        "sha256": {
+            name: hashlib.sha256((target / "a" / "v3" / name).read_bytes()).hexdigest()
+            for name in ("a.joblib", "features.npz", "training.json")
+        },
     }
-    assert settings["parameters"]["extra"]["class_names"] == ["a", "b", "c", "d"]
-    assert settings["inputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 784]}]
+    assert settings["inputs"] == [{"name": "predict", "datatype": "UINT8", "shape": [-1, 784]}]
     assert settings["outputs"] == [
-        {"name": "predict", "datatype": "INT64", "shape": [-1, 1]},
+        {"name": "predict", "datatype": "INT64", "shape": [-1]},
         {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 4]},
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
     ]
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 
 
 def test_the_example_asks_for_the_first_image(
-    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
+    target: Path, models: dict[str, Source], features: Path, small: Images
 ):
-    package(target, models, features, "v1", small)
+    package(target, models, features, version("v1"), small)
     (tensor,) = json.loads((target / "example.json").read_text("utf-8"))["inputs"]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("predict", "FP64", [1, 784])
     assert np.array_equal(tensor["data"], small.images[0])
 
 
 def test_packaging_twice_gives_the_same_bytes(
-    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
+    target: Path, models: dict[str, Source], features: Path, small: Images
 ):
-    package(target, models, features, "v1", small)
+    package(target, models, features, version("v1"), small)
     first = content(target)
-    package(target, models, features, "v1", small)
+    package(target, models, features, version("v1"), small)
     assert content(target) == first
 
 
 def test_an_earlier_repository_is_replaced_whole(
-    target: Path, models: dict[str, tuple[Path, str]], features: Path, small: Images
+    target: Path, models: dict[str, Source], features: Path, small: Images
 ):
-    package(target, models, features, "v1", small)
+    package(target, models, features, version("v1"), small)
     (target / "a" / "stray").write_text("x", "utf-8")
-    package(target, {"b": models["b"]}, features, "v2", small)
-    files = ["b/b.json", "b/features.npz", "b/model-settings.json", "example.json"]
+    package(target, {"b": models["b"]}, features, version("v2"), small)
+    names = ["b.json", "features.npz", "model-settings.json", "training.json"]
+    files = [*(f"b/v2/{name}" for name in names), "example.json"]
     assert sorted(content(target)) == files
 
 
@@ -95,19 +111,19 @@ def test_an_earlier_repository_is_replaced_whole(
 def before(
     request: pytest.FixtureRequest,
     target: Path,
-    models: dict[str, tuple[Path, str]],
+    models: dict[str, Source],
     features: Path,
     small: Images,
 ) -> dict[str, bytes]:
     """What the target holds before a test."""
     if request.param:
-        package(target, models, features, "v1", small)
+        package(target, models, features, version("v1"), small)
     return content(target)
 
 
 def test_a_failure_midway_leaves_what_was_there(
     target: Path,
-    models: dict[str, tuple[Path, str]],
+    models: dict[str, Source],
     small: Images,
     monkeypatch: pytest.MonkeyPatch,
     before: dict[str, bytes],
@@ -120,7 +136,7 @@ def test_a_failure_midway_leaves_what_was_there(
 
     monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
     with pytest.raises(OSError, match="No space left"):
-        package(target, models, target.parent.parent / "features.npz", "v2", small)
+        package(target, models, target.parent.parent / "features.npz", version("v2"), small)
     assert content(target) == before
     assert target.exists() == bool(before)
     assert not list(target.parent.parent.glob(".part-*"))
@@ -129,14 +145,14 @@ def test_a_failure_midway_leaves_what_was_there(
 @pytest.mark.parametrize("name", ["a.joblib", "features.npz"])
 def test_a_missing_file_is_named_with_its_remedy(
     target: Path,
-    models: dict[str, tuple[Path, str]],
+    models: dict[str, Source],
     features: Path,
     small: Images,
     name: str,
 ):
     (models["a"][0] if name == "a.joblib" else features).unlink()
     with pytest.raises(StageError, match=f"{name}: not found; make it with: dvc repro"):
-        package(target, models, features, "v1", small)
+        package(target, models, features, version("v1"), small)
 
 
 def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):

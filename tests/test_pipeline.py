@@ -15,6 +15,9 @@ import yaml
 from processes import servers_of, wait_until
 from scratch import environment, make_project, run
 
+from serving.client import RestClient
+from serving.server import models_in, running
+
 STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
 OUTPUTS = ["data", "models", "serving/models", "metrics"]
 
@@ -84,6 +87,48 @@ def test_an_experiment_on_the_svm_retrains_the_svm_alone(project: Path):
     assert "C: 10" in (project / "params.yaml").read_text("utf-8")
     run(project, "git", "checkout", "--quiet", ".")
     run(project, "dvc", "checkout")
+
+
+def test_a_new_version_is_served_beside_the_one_of_before_and_rolled_back(project: Path):
+    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    earlier = run(project, "git", "rev-parse", "HEAD").strip()
+    packaged = {p.name: p.read_bytes() for p in project.glob("serving/models/*sklearn/v1/*")}
+    change = ["-S", "svm.C=10", "-S", "package.version=v10"]
+    before = ["-S", f"+package.previous.v9={earlier}"]
+    output = run(project, "dvc", "exp", "run", *change, *before, expect=255)
+    assert f"package.previous.v9 is {earlier}, which packaged no serving/models" in output
+    run(project, "git", "checkout", "--quiet", ".")
+
+    output = run(project, "dvc", "exp", "run", *change, "-S", f"+package.previous.v1={earlier}")
+    assert stages_run(output) == ["train_sklearn", "package", "evaluate"]
+    run(project, *commit, "commit", "-qam", "release v10")
+    found = project.glob("serving/models/*sklearn/v1/*")
+    assert {p.name: p.read_bytes() for p in found} == packaged
+    with running(project / "serving") as server:
+        client = RestClient(server.rest)
+        for version in ("v1", "v10"):
+            assert client.metadata("fashion-sklearn", version)["parameters"]["training"]
+        (first, second) = (
+            json.loads(client.metadata("fashion-sklearn", v)["parameters"]["training"])["C"]
+            for v in ("v1", "")
+        )
+        assert (first, second) == (5, 10)
+
+    run(project, *commit, "revert", "--no-edit", "HEAD")
+    run(project, "dvc", "checkout")
+    assert {m.version for m in models_in(project / "serving")} == {"v1"}
+    assert stages_run(run(project, "dvc", "repro")) == []
+    run(project, "git", "reset", "--quiet", "--hard", earlier)
+
+
+def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
+    for revision in ("nowhere", "0" * 40):
+        change = f"+package.previous.v1={revision}"
+        command = ["dvc", "exp", "run", "-S", "package.version=v2", "-S", change]
+        output = run(project, *command, expect=255)
+        assert f"error: params.yaml: package.previous.v1 is {revision}; expected a git" in output
+        run(project, "git", "checkout", "--quiet", ".")
+    run(project, "dvc", "checkout", "--quiet")
 
 
 def queue_is_done(folder: Path) -> bool:

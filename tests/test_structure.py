@@ -32,8 +32,8 @@ def imports(module: Path) -> set[Path]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
                 package = path.parent.relative_to(ROOT).parts if node.level else ()
-                module = ".".join([*package, node.module])
-                names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+                source = ".".join([*package, node.module])
+                names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:

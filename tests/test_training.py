@@ -63,24 +63,24 @@ def test_training_and_saving_twice_gives_the_same_bytes(
     for name in ("1", "2"):
         svm = train_sklearn.train(features, labels, params.svm)
         temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
-        train_sklearn.save(tmp_path / name / "sklearn", svm, temperature, features)
+        train_sklearn.save(tmp_path / name / "sklearn", svm, temperature, params.svm, features)
         trees = train_xgboost.fit(features, labels, params)
-        train_xgboost.save(tmp_path / name / "xgboost", trees, features)
+        train_xgboost.save(tmp_path / name / "xgboost", trees, params.xgboost, features)
         train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.trial)
     written = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
     assert [str(path) for path in written] == [
         "curve.csv",
-        "sklearn/calibration.json",
         "sklearn/model.joblib",
-        "xgboost/calibration.json",
+        "sklearn/training.json",
         "xgboost/model.json",
+        "xgboost/training.json",
     ]
     for path in written:
         assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
 
 
-def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted):
-    train_sklearn.save(tmp_path, svm, 1.0, fitted[1])
+def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted, params: Params):
+    train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
     content = (tmp_path / "model.joblib").read_bytes()
     assert type(joblib.load(tmp_path / "model.joblib")) is SVC
     for module in (b"stages", b"serving", b"sklearnex", b"daal4py", b"onedal"):
@@ -88,18 +88,18 @@ def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted):
 
 
 def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
-    tmp_path: Path, svm: SVC, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, svm: SVC, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     other = copy.deepcopy(svm)
     other._intercept_ = svm._intercept_ + 1
     monkeypatch.setattr(joblib, "load", lambda _: other)
     with pytest.raises(RuntimeError, match="reloaded, it decides differently"):
-        train_sklearn.save(tmp_path, svm, 1.0, fitted[1])
+        train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
     assert not list(tmp_path.iterdir())
 
 
 def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
-    tmp_path: Path, trees: Trained, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trees: Trained, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(XGBClassifier, "load_model", lambda *_: None)
     monkeypatch.setattr(
@@ -108,7 +108,7 @@ def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
         lambda self, rows: np.full(len(rows), self is trees.model),
     )
     with pytest.raises(RuntimeError, match="reloaded, it labels images differently"):
-        train_xgboost.save(tmp_path, trees, fitted[1])
+        train_xgboost.save(tmp_path, trees, params.xgboost, fitted[1])
     assert not list(tmp_path.iterdir())
 
 

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from .contract import CALIBRATION_FILE, FEATURES_FILE, LABELS, PROBABILITIES
+from .contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
 from .features import FeatureMap, read_features
 from .svm import PairwiseDecisions, couple
 
@@ -24,8 +24,8 @@ class Classifier(ABC):
     def __init__(self, model: SVC | XGBClassifier, folder: Path) -> None:
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
-        calibration = json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8"))
-        self._temperature: float = calibration["temperature"]
+        training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+        self._temperature: float = training["temperature"]
 
     def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Labels, int64 [n], the most probable class each, and probabilities, float64 [n, classes].

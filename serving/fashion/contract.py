@@ -8,11 +8,13 @@ PIXELS = SIDE * SIDE
 PIXEL_MAX = 255
 
 INPUT_NAME = "predict"
-LABELS, PROBABILITIES = "predict", "predict_proba"  # what a request may ask for
+# What a request may ask for: labels, which it gets unless it names something, probabilities of the
+# classes, and names of the classes that the labels stand for.
+OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS = "predict", "predict_proba", "label"
 
-# What lies beside a model's own file: the map from pixels to features, and the temperature of its
-# probabilities.
-FEATURES_FILE, CALIBRATION_FILE = "features.npz", "calibration.json"
+# What lies beside a model's own file: the map from pixels to features, and what training has told:
+# the temperature of the probabilities, the parameters, the versions of the libraries.
+FEATURES_FILE, TRAINING_FILE = "features.npz", "training.json"
 
 # By data set, in the order of the labels 0, 1, 2 …
 # Source for fashion-mnist: the data set's README, section "Labels".
@@ -31,3 +33,6 @@ CLASS_NAMES = {
     ),
     "digits": tuple("0123456789"),
 }
+
+# What the log says of a model that must not be loaded, before the reason.
+NOT_SERVED = "{name} {version} is not served: "

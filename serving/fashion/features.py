@@ -24,7 +24,7 @@ from .kernel import Rbf
 cv2.setNumThreads(1)
 THREADS = os.cpu_count() or 1
 CHUNK = 500  # images a thread describes at once
-ROWS = 1000  # of images scored at once, which bounds the memory: ROWS × landmarks × 4 bytes
+ROWS = 1000  # of images at once, which bounds the memory: ROWS × landmarks × 8 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
@@ -62,28 +62,37 @@ def read_features(path: Path) -> Features:
 
 
 class FeatureMap:
-    """A fitted map at work."""
+    """A fitted map at work.
+
+    It computes in float64 and rounds to float32 at the end, so that an image has the same features
+    in whatever batch it comes: a tree may turn on the last digit.
+    """
 
     def __init__(self, fitted: Features) -> None:
-        self.fitted = fitted
-        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma))
+        exact = (fitted.projection, fitted.offset, fitted.scale, fitted.weights)
+        projection, offset, scale, self._weights = (part.astype(np.float64) for part in exact)
+        self.fitted = fitted._replace(projection=projection, offset=offset, scale=scale)
+        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma), np.float64)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of images: scores, then components; float32 [n, classes + k], finite.
 
         images: any numbers [n, 784], 0 to 255, rounded to whole ones. Raises PixelError.
         """
-        components = project(describe(checked(images), self.fitted), self.fitted)
-        if not self.fitted.weights.size:
-            return components
-        starts = range(0, max(len(components), 1), ROWS)
-        parts = [components[start : start + ROWS] for start in starts]
-        scores = [self._kernel(part) @ self.fitted.weights for part in parts]
-        return np.hstack([np.concatenate(scores), components])
+        whole = checked(images)
+        starts = range(0, max(len(whole), 1), ROWS)
+        return np.concatenate([self._features(whole[start : start + ROWS]) for start in starts])
+
+    def _features(self, images: np.ndarray) -> np.ndarray:
+        components = project(describe(images, self.fitted), self.fitted)
+        if not self._weights.size:
+            return components.astype(np.float32)
+        scores = self._kernel(components) @ self._weights
+        return np.hstack([scores, components]).astype(np.float32)
 
 
 def project(descriptors: np.ndarray, features: Features) -> np.ndarray:
-    """Components of descriptors, float32 [n, d]; float32 [n, k], or [n, d] without projection."""
+    """Components [n, k] of descriptors, float32 [n, d]; [n, d] without projection."""
     values = descriptors @ features.projection if features.projection.size else descriptors
     return (values - features.offset) * features.scale
 

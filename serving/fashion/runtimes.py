@@ -1,44 +1,96 @@
-"""The MLServer runtimes of both models: the stock ones, asked for raw pixels."""
+"""The MLServer runtimes of both models: the stock ones, asked for pictures of clothes."""
 
+import asyncio
+import json
+import multiprocessing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from mlserver.codecs import NumpyCodec, NumpyRequestCodec
-from mlserver.errors import InferenceError
+import numpy as np
+from mlserver.errors import MLServerError
+from mlserver.logging import logger
 from mlserver.model import MLModel
-from mlserver.types import InferenceRequest, ResponseOutput
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, Parameters
 from mlserver.utils import get_model_uri
 from mlserver_sklearn import SKLearnModel
 from mlserver_xgboost import XGBoostModel
 
+from .batching import Batcher
 from .classifiers import Classifier, SvmClassifier, TreesClassifier
-from .features import PixelError
+from .contract import CLASS_LABELS, LABELS, NOT_SERVED
+from .integrity import UnfitModelError, check_files, check_libraries
+from .tensors import read_images, read_outputs, write_outputs
 
 
 class FromPixels(MLModel):
-    """Puts between a stock runtime and its model what turns pixels into the model's features."""
+    """Puts the contract (tensors.py) before a stock runtime, and before its loading the checks."""
 
     classifier: ClassVar[type[Classifier]]
 
     async def load(self) -> bool:
-        """Load the model as the stock runtime does, then what lies beside its file."""
-        loaded = await super().load()
-        folder = Path(await get_model_uri(self.settings)).parent
-        self._model: Classifier = self.classifier(self._model, folder)
-        return loaded
+        """Load the model as the stock runtime does, then what lies beside its file.
 
-    def _get_model_outputs(self, payload: InferenceRequest) -> list[ResponseOutput]:
-        """What a stock runtime calls to answer; here, one pass over the images answers it all."""
-        images = self.decode_request(payload, default_codec=NumpyRequestCodec)
+        False, with a line in the log, where its files are not those that were packaged or a library
+        does not fit. In a worker process of MLServer, which asks for no answer, an error instead.
+        """
+        # MLServer's own batching, if it is configured, joins requests before anything checked them.
+        self.__dict__.pop("predict", None)
+        extra = self._extra
         try:
-            answers = self._model.answer(images)
-        except PixelError as error:
-            raise InferenceError(str(error)) from None
-        asked = payload.outputs or []
-        unknown = [output.name for output in asked if output.name not in answers]
-        if unknown:
-            raise InferenceError(f"expected outputs out of {', '.join(answers)}, got {unknown[0]}")
-        return [self.encode(answers[o.name], o, default_codec=NumpyCodec) for o in asked]
+            folder = Path(await get_model_uri(self.settings)).parent
+            check_files(folder, extra["sha256"])
+            warnings = check_libraries(extra["libraries"])
+        except (UnfitModelError, MLServerError) as error:
+            if multiprocessing.parent_process():
+                raise
+            logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
+            return False
+        for warning in warnings:
+            logger.warning(f"{self.name} {self.version}: {warning}; results may differ slightly")
+        await super().load()
+        names = np.array(extra["class_names"])
+        classify = self.classifier(self._model, folder).answer
+
+        def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+            answers = classify(images)
+            return answers | {CLASS_LABELS: names[answers[LABELS]]}
+
+        self._batcher = Batcher(answer, extra["max_rows"])
+        return True
+
+    async def unload(self) -> bool:
+        """Let go of the thread that computes."""
+        if hasattr(self, "_batcher"):
+            self._batcher.close()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Answer a request. Raises InferenceError for what the contract refuses."""
+        asked = read_outputs(payload)
+        images = await asyncio.to_thread(read_images, payload, self._extra["max_rows"])
+        answers = await self._batcher(images)
+        return InferenceResponse(
+            model_name=self.name, model_version=self.version, outputs=write_outputs(answers, asked)
+        )
+
+    async def metadata(self) -> MetadataModelResponse:
+        """What MLServer tells of a model, and of this one: classes, training, versions, checksums.
+
+        As text, in JSON where it has parts, which both protocols can carry.
+        """
+        told = await super().metadata()
+        told.parameters = Parameters(
+            **{
+                name: value if isinstance(value, str | int) else json.dumps(value)
+                for name, value in self._extra.items()
+            }
+        )
+        return told
+
+    @property
+    def _extra(self) -> dict[str, Any]:
+        assert self.settings.parameters is not None
+        return self.settings.parameters.extra or {}
 
 
 class SvmModel(FromPixels, SKLearnModel):

@@ -1,0 +1,183 @@
+"""The client as a program: python -m serving.client."""
+
+import argparse
+import json
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.client import GRPC_URL, REST_URL, AnswerError, Answers, Client, connect
+from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
+
+TEST_IMAGES = Path("data/processed/test.npz")
+OUTPUTS = (LABELS, PROBABILITIES, CLASS_LABELS)
+
+
+class Subject(argparse.Namespace):
+    """What is asked about: names of the images, the images, their classes where known."""
+
+    names: list[str]
+    images: Any
+    actual: list[str] | None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The program's options."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--model", action="append", help="ask this one only; may be given again (default: all)"
+    )
+    common.add_argument("--version", default="", help="of the model (default: the newest)")
+    common.add_argument("--protocol", choices=["rest", "grpc"], default="rest")
+    common.add_argument(
+        "--url", default="", help=f"of the server (default: {REST_URL}, {GRPC_URL})"
+    )
+    common.add_argument("--json", action="store_true", help="print JSON, not a table")
+    program = argparse.ArgumentParser(
+        prog="python -m serving.client", description="Ask the server of both models."
+    )
+    commands = program.add_subparsers(dest="command", required=True)
+    commands.add_parser("health", parents=[common], help="say whether server and models are ready")
+    commands.add_parser("metadata", parents=[common], help="show what each model says of itself")
+    predict = commands.add_parser("predict", parents=[common], help="classify pictures")
+    predict.add_argument("pictures", nargs="*", type=Path, help="PNG or JPEG files")
+    predict.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")
+    predict.add_argument("--proba", action="store_true", help="show every class's probability")
+    predict.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
+    return program
+
+
+def indices(text: str, count: int) -> list[int]:
+    """Positions that a text like 0..9 or 1,5,7 names, in its order. Raises ValueError."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", part.strip())
+        last = int(ends[2] or ends[1]) if ends else -1
+        if not ends or not int(ends[1]) <= last < count:
+            raise ValueError(f"--index: expected 3, 0..9 or 1,5,7, below {count:,}, got {text}")
+        found += range(int(ends[1]), last + 1)
+    return found
+
+
+def subject(options: argparse.Namespace) -> Subject:
+    """What the options ask about. Raises ValueError, in one line."""
+    if bool(options.pictures) == (options.index is not None):
+        raise ValueError("expected pictures or --index, one of both")
+    if options.pictures:
+        try:
+            files = [path.read_bytes() for path in options.pictures]
+        except OSError as error:
+            raise ValueError(f"{error.filename}: {error.strerror}") from None
+        return Subject(names=[p.name for p in options.pictures], images=files, actual=None)
+    try:
+        with np.load(TEST_IMAGES, allow_pickle=False) as data:
+            chosen = indices(options.index, len(data["labels"]))
+            actual = data["class_names"][data["labels"][chosen]].tolist()
+            return Subject(
+                names=[str(i) for i in chosen], images=data["images"][chosen], actual=actual
+            )
+    except FileNotFoundError:
+        raise ValueError(f"{TEST_IMAGES}: not found; make it with: dvc repro preprocess") from None
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as columns of equal width, the first row a heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def show_answers(about: Subject, answers: dict[str, Answers], names: Sequence[str] | None) -> str:
+    """A line an image; names: of the classes, to show the probability of each."""
+    columns = {"image": about.names} | ({"actual": about.actual} if about.actual else {})
+    for model, said in answers.items():
+        sure = said[PROBABILITIES].max(axis=1)
+        pairs = zip(said[CLASS_LABELS], sure, strict=True)
+        columns[model] = [f"{label} {probability:.1%}" for label, probability in pairs]
+    parts = [table([list(columns), *zip(*columns.values(), strict=True)])]
+    for model, said in answers.items() if names else ():
+        shown = [[f"{p:.4f}" for p in row] for row in said[PROBABILITIES]]
+        lines = [[name, *row] for name, row in zip(about.names, shown, strict=True)]
+        parts.append(table([[model, *(names or ())], *lines]))
+    return "\n\n".join(parts)
+
+
+def predict(client: Client, models: list[str], options: argparse.Namespace) -> str:
+    """Labels and probabilities of what the options name."""
+    about = subject(options)
+    answers = {
+        model: client.infer(model, about.images, OUTPUTS, options.version, options.invert)
+        for model in models
+    }
+    if options.json:
+        plain = {m: {k: v.tolist() for k, v in said.items()} for m, said in answers.items()}
+        return json.dumps(
+            {"images": about.names, "actual": about.actual, "models": plain}, indent=2
+        )
+    names = None
+    if options.proba:
+        told = client.metadata(models[0], options.version).get("parameters", {})
+        count = next(iter(answers.values()))[PROBABILITIES].shape[1]
+        names = json.loads(told.get("class_names", "null")) or [str(c) for c in range(count)]
+    return show_answers(about, answers, names)
+
+
+def health(client: Client, models: list[str], options: argparse.Namespace) -> tuple[str, bool]:
+    """Which are ready, and whether all are."""
+    ready = {"server": client.ready()}
+    ready |= {model: client.ready(model, options.version) for model in models}
+    if options.json:
+        return json.dumps(ready, indent=2), all(ready.values())
+    rows = [[name, "ready" if is_ready else "not ready"] for name, is_ready in ready.items()]
+    return table(rows), all(ready.values())
+
+
+def metadata(client: Client, models: list[str], options: argparse.Namespace) -> str:
+    """What the models say of themselves."""
+    told = {model: client.metadata(model, options.version) for model in models}
+    if options.json:
+        return json.dumps(told, indent=2)
+    parts = []
+    for model, facts in told.items():
+        lines = [["model", model], ["platform", str(facts.get("platform", ""))]]
+        lines.append(["versions", ", ".join(facts.get("versions") or [])])
+        for side in ("inputs", "outputs"):
+            lines += [[side[:-1], _tensor(tensor)] for tensor in facts.get(side) or []]
+        lines += [[name, str(value)] for name, value in (facts.get("parameters") or {}).items()]
+        parts.append(table(lines))
+    return "\n\n".join(parts)
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    shape = ", ".join(str(side) for side in tensor["shape"]).replace("-1", "n")
+    return f"{tensor['name']} {tensor['datatype']} [{shape}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; exits with 1 and one line where something is wrong."""
+    options, well = parser().parse_args(arguments), True
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line of its own
+    client = connect(options.protocol, options.url)
+    try:
+        models = options.model or client.models()
+        if options.command == "health":
+            said, well = health(client, models, options)
+        else:
+            said = {"metadata": metadata, "predict": predict}[options.command](
+                client, models, options
+            )
+    except (AnswerError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(said)
+    sys.exit(0 if well else 1)
+
+
+if __name__ == "__main__":
+    main()

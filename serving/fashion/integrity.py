@@ -1,0 +1,57 @@
+"""Whether what lies in a model's folder may be loaded: unaltered, and by libraries that fit."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.version import Version
+
+
+class UnfitModelError(RuntimeError):
+    """A model that must not be loaded; the message says why and what to do."""
+
+
+# What reads a model's files. A saved scikit-learn model is only sure to work with the version that
+# saved it (User Guide, 11.1.3); XGBoost reads models of earlier versions, not of later ones
+# (documentation, "Introduction to Model IO"); with the others, results could differ, slightly.
+EXACT, NOT_OLDER = ("scikit-learn",), ("xgboost",)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    """Raise UnfitModelError unless each file, by name, has this SHA-256."""
+    for name, wanted in expected.items():
+        try:
+            came = sha256(folder / name)
+        except OSError as error:
+            raise UnfitModelError(f"{folder / name}: {error.strerror}; package it again") from None
+        if came != wanted:
+            raise UnfitModelError(
+                f"{folder / name}: expected SHA-256 {wanted}, got {came}; package it again"
+            )
+
+
+def check_libraries(trained_with: Mapping[str, str]) -> list[str]:
+    """Warnings, of libraries of another version than the one that trained, by name.
+
+    Raises UnfitModelError for one that cannot be trusted with the model.
+    """
+    warnings = []
+    for name, trained in trained_with.items():
+        try:
+            here = version(name)
+        except PackageNotFoundError:
+            here = "0"
+        if here == trained:
+            continue
+        message = f"trained with {name} {trained}, here is {here if here != '0' else 'none'}"
+        if name in EXACT or (name in NOT_OLDER and Version(here) < Version(trained)):
+            raise UnfitModelError(f"{message}; install {name}=={trained}, or train again")
+        warnings.append(message)
+    return warnings

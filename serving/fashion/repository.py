@@ -1,0 +1,226 @@
+"""What MLServer leaves open, closed from outside; settings.json names Repository, which brings it.
+
+MLServer makes its parts by the names they have in its own modules, after it has read settings.json.
+Subclasses of them take their places here, so that `mlserver start` itself starts them.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from http import HTTPStatus
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import grpc
+import mlserver.grpc.server
+import mlserver.registry
+import mlserver.rest.server
+import mlserver.server
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from mlserver.errors import InferenceError, MLServerError, ModelNotFound
+from mlserver.grpc import dataplane_pb2 as pb
+from mlserver.grpc.servicers import InferenceServicer
+from mlserver.grpc.utils import STATUS_CODE_MAPPING, handle_mlserver_error
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+from mlserver.model import MLModel
+from mlserver.repository import SchemalessModelRepository
+from mlserver.repository.repository import DEFAULT_MODEL_SETTINGS_FILENAME as MODEL_SETTINGS
+from mlserver.rest import RESTServer
+from mlserver.rest.responses import Response
+from mlserver.settings import ModelSettings
+from mlserver.types import (
+    InferenceRequest,
+    InferenceResponse,
+    MetadataModelResponse,
+    State,
+    TensorData,
+)
+
+from .tensors import expected_datatype, expected_inputs
+
+logger = logging.getLogger("mlserver.fashion")
+GRACE_SECONDS = 0.5  # for a request to arrive on a connection that is there
+SHOWN = 60  # characters of a value that a refusal quotes
+
+
+class Repository(SchemalessModelRepository):
+    """A folder of models, in which nothing is loaded or unloaded by request unless allowed.
+
+    root: the folder; allow_load: what settings.json says of it.
+    """
+
+    allow_load = False
+
+    def __init__(self, root: str, allow_load: bool = False) -> None:
+        super().__init__(root)
+        Repository.allow_load = allow_load
+
+
+class Handlers(ModelRepositoryHandlers):
+    """Loads and unloads models by request only where settings.json allows it."""
+
+    async def load(self, name: str) -> bool:
+        """Load a model, or a new version of it. Raises MLServerError, 403."""
+        self._check("load")
+        return await super().load(name)
+
+    async def unload(self, name: str) -> bool:
+        """Unload all versions of a model. Raises MLServerError, 403."""
+        self._check("unload")
+        return await super().unload(name)
+
+    async def _get_state(self, model_settings: ModelSettings) -> State:
+        """Of the version that is asked about, where MLServer takes the newest one's."""
+        with suppress(ModelNotFound):
+            model = await self._model_registry.get_model(
+                model_settings.name, model_settings.version
+            )
+            return State.READY if model.ready else State.UNAVAILABLE
+        return State.UNAVAILABLE
+
+    def _check(self, what: str) -> None:
+        if not Repository.allow_load:
+            raise MLServerError(
+                f"expected no request to {what} models: settings.json does not allow it "
+                '(model_repository_implementation_args: {"allow_load": true})',
+                HTTPStatus.FORBIDDEN,
+            )
+
+
+class Plane(DataPlane):
+    """Says ready when every model of the repository is, and there is one."""
+
+    async def ready(self) -> bool:
+        """Whether all models are loaded, those included whose settings are broken."""
+        models = list(await self._model_registry.get_models())
+        root = Path(self._settings.model_repository_root)
+        expected = len(list(root.rglob(MODEL_SETTINGS)))
+        return len(models) >= max(expected, 1) and all(model.ready for model in models)
+
+    async def model_ready(self, name: str, version: str | None = None) -> bool:
+        """As MLServer has it; over gRPC, a version that is not given is "" rather than None."""
+        return await super().model_ready(name, version or None)
+
+    async def model_metadata(self, name: str, version: str | None = None) -> MetadataModelResponse:
+        """As MLServer has it."""
+        return await super().model_metadata(name, version or None)
+
+    async def infer(
+        self, payload: InferenceRequest, name: str, version: str | None = None
+    ) -> InferenceResponse:
+        """As MLServer has it, which would count requests for any name that is asked for."""
+        await self._model_registry.get_model(name, version or None)
+        return await super().infer(payload, name, version or None)
+
+
+class PatientServer(mlserver.rest.server._NoSignalServer):
+    """Hears out, when it has to end, those who have connected; others are refused meanwhile."""
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """As uvicorn has it, which hangs up on who has connected and not yet asked."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(GRACE_SECONDS)
+        await super().shutdown(sockets)
+
+
+class Rest(RESTServer):
+    """Answers every malformed request with 400 and one sentence, and logs a line for each."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._app.add_exception_handler(RequestValidationError, _answer_malformed)
+        self._app.add_exception_handler(MLServerError, _answer_refused)
+
+
+async def _answer_malformed(request: Request, error: RequestValidationError) -> Response:
+    return _refuse(request, HTTPStatus.BAD_REQUEST, _sentence(error.errors()[0]))
+
+
+async def _answer_refused(request: Request, error: MLServerError) -> Response:
+    return _refuse(request, error.status_code, str(error))
+
+
+def _refuse(request: Request, status: int, sentence: str) -> Response:
+    logger.warning("refused with %d: %s: %s", status, request.url.path, sentence)
+    return Response({"error": sentence}, status)
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    """What FastAPI found wrong with a body, in the words of the contract."""
+    place, came = [str(part) for part in error["loc"][1:]], error.get("input")
+    if error["type"] == "json_invalid":
+        return f"expected a body in JSON, got an error: {error['ctx']['error']}"
+    if place[-1:] == ["inputs"] and error["type"] == "missing":
+        return expected_inputs(0)
+    if place[-1:] == ["datatype"] and error["type"] == "enum":
+        return expected_datatype(came)
+    if error["type"] == "missing":
+        return f"expected {'.'.join(place) or 'a body in JSON'}, got none"
+    shown = str(came) if len(str(came)) <= SHOWN else f"{str(came)[:SHOWN]}…"
+    name = ".".join(place) or "the body"
+    return f"expected another {name}, got {shown}: {error['msg'].lower()}"
+
+
+class Servicer(InferenceServicer):
+    """Leaves raw tensors as they came, for tensors.py to read, and refuses what is no request."""
+
+    def _InsertHeaders(self, request: pb.ModelInferRequest, context: Any) -> InferenceRequest:  # noqa: N802
+        raw = list(request.raw_input_contents)
+        if raw and len(raw) != len(request.inputs):
+            raise InferenceError(
+                f"expected as many raw contents as inputs, {len(request.inputs)}, got {len(raw)}"
+            )
+        request.ClearField("raw_input_contents")
+        payload = super()._InsertHeaders(request, context)
+        for tensor, content in zip(payload.inputs, raw, strict=False):
+            tensor.data = TensorData.model_construct(root=content)
+        return payload
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> pb.RepositoryIndexResponse:  # noqa: N802
+        """With the states' names as the protocol has them, READY rather than State.READY."""
+        index = await super().RepositoryIndex(request, context)
+        for model in index.models:
+            model.state = model.state.removeprefix("State.")
+        return index
+
+    @handle_mlserver_error
+    async def ModelReady(self, request: Any, context: Any) -> pb.ModelReadyResponse:  # noqa: N802
+        """NOT_FOUND for a model that is not there."""
+        return await super().ModelReady(request, context)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """MLServer logs the stack of each refusal over gRPC; this leaves a line of it."""
+    error = record.msg
+    if isinstance(error, MLServerError) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        record.msg, record.args = f"refused with {error.status_code}: {error}", ()
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
+
+
+def _is_newer(one: MLModel, other: MLModel) -> int:
+    """Above 0 if the first has the higher number: v10 comes after v9."""
+    return _number(one) - _number(other)
+
+
+def _number(model: MLModel) -> int:
+    digits = (model.version or "").removeprefix("v")
+    return int(digits) if digits.isdecimal() else -1
+
+
+def install() -> None:
+    """Put the parts above in the places of MLServer's own."""
+    mlserver.registry._is_newer = _is_newer
+    mlserver.server.DataPlane = Plane
+    mlserver.server.ModelRepositoryHandlers = Handlers
+    mlserver.server.RESTServer = Rest
+    mlserver.rest.server._NoSignalServer = PatientServer
+    mlserver.grpc.server.InferenceServicer = Servicer
+    STATUS_CODE_MAPPING[HTTPStatus.FORBIDDEN] = grpc.StatusCode.PERMISSION_DENIED
+    logging.getLogger("mlserver.grpc").addFilter(_in_one_line)
+
+
+install()

@@ -1,0 +1,275 @@
+"""The client takes right answers and names what is wrong.  Run: pytest tests/test_client.py"""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving import command
+from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
+from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
+from serving.server import Server, free_ports
+from stages.dataset import Images, write_npz
+
+BOTH = OUTPUTS[:2]
+
+
+@pytest.fixture
+def liar() -> Iterator[Callable[[Callable[[dict[str, Any]], Any]], str]]:
+    """Start a server that answers rightly but for what a function changes; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        change: Callable[[dict[str, Any]], Any]
+
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            (tensor,) = request["inputs"]
+            rows = tensor["shape"][0]
+            labels = {
+                "name": "predict",
+                "datatype": "INT64",
+                "shape": [rows],
+                "data": [7] * rows,
+            }
+            sure = {
+                "name": "predict_proba",
+                "datatype": "FP64",
+                "shape": [rows, 2],
+                "data": [0.25, 0.75] * rows,
+            }
+            answer = {"model_name": "m", "model_version": "v1", "id": request["id"]}
+            changed = type(self).change(answer | {"outputs": [labels, sure]})
+            body = json.dumps(changed).encode() if isinstance(changed, dict) else changed
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def url(change: Callable[[dict[str, Any]], Any]) -> str:
+            Handler.change = staticmethod(change)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield url
+        server.shutdown()
+
+
+def output(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda answer: (
+        answer | {"outputs": [answer["outputs"][0] | changes, answer["outputs"][1]]}
+    )
+
+
+def test_a_right_answer_is_taken(liar: Callable[..., str], small: Images):
+    answers = RestClient(liar(lambda answer: answer)).infer("m", small.images[:3], BOTH, "v1")
+    assert answers[LABELS].tolist() == [7, 7, 7]
+    assert answers[LABELS].dtype == np.int64
+    assert answers[PROBABILITIES].tolist() == [[0.25, 0.75]] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda answer: answer | {"model_name": "n"}, "answered model 'n', expected 'm'"),
+        (lambda answer: answer | {"model_version": "v2"}, "answered version 'v2', expected 'v1'"),
+        (lambda answer: answer | {"id": "1"}, "answered id '1', expected '"),
+        (lambda answer: answer | {"outputs": []}, "answered nothing, expected predict, predict_p"),
+        (output(name="a"), "answered a, predict_proba, expected predict, predict_proba"),
+        (output(shape=[2]), "not an answer of the protocol: ValueError"),
+        (output(shape=[2], data=[7, 7]), "answered 2 rows of predict, expected 3"),
+        (output(data=None), "not an answer of the protocol: TypeError"),
+        (output(data=["x"] * 3), "not an answer of the protocol: ValueError"),
+        (lambda _: {}, "not an answer of the protocol: KeyError"),
+        (lambda _: b"[]", "not an answer of the protocol: TypeError"),
+        (lambda _: b"<html>", "expected JSON, got '<html>'"),
+    ],
+)
+def test_a_wrong_answer_is_an_error_that_names_what_came(
+    liar: Callable[..., str], small: Images, change: Callable[..., Any], message: str
+):
+    with pytest.raises(AnswerError, match=message):
+        RestClient(liar(change)).infer("m", small.images[:3], BOTH, "v1")
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    liar: Callable[..., str], small: Images, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    client = RestClient(liar(lambda answer: answer))
+    assert len(client.infer("m", small.images[:3], BOTH)[LABELS]) == 3
+
+
+@pytest.mark.parametrize(("protocol", "scheme"), [("rest", "http://"), ("grpc", "")])
+def test_a_closed_port_is_an_error_in_one_line(small: Images, protocol: str, scheme: str):
+    (port,) = free_ports(1)
+    client = connect(protocol, f"{scheme}127.0.0.1:{port}")
+    with pytest.raises(AnswerError, match=r"no answer: ConnectionError|UNAVAILABLE: ") as error:
+        client.infer("m", small.images[:1])
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_starts_late_is_reached():
+    (port,) = free_ports(1)
+    client = RestClient(f"http://127.0.0.1:{port}")
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def serve() -> None:
+        with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+            server.handle_request()
+
+    late = threading.Timer(0.1, serve)
+    late.start()
+    assert client.ready()
+    late.join()
+    assert asked == ["/v2/health/ready"]
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def client(request: pytest.FixtureRequest, server: Server) -> Client:
+    return RestClient(server.rest) if request.param == "rest" else GrpcClient(server.grpc)
+
+
+def test_health_models_and_metadata_are_the_same_over_both_protocols(server: Server):
+    rest, grpc = RestClient(server.rest), GrpcClient(server.grpc)
+    assert rest.models() == grpc.models() == ["fashion-sklearn", "fashion-xgboost"]
+    for name in rest.models():
+        assert rest.ready(name)
+        assert grpc.ready(name, "v1")
+        told = rest.metadata(name)
+        assert told.pop("parameters")["class_names"] == json.dumps(list("0123456789"))
+        assert told == grpc.metadata(name)
+
+
+def test_a_refusal_is_one_line_with_the_words_of_the_server(client: Client, small: Images):
+    message = r"expected outputs out of predict, predict_proba, label, got colour"
+    with pytest.raises(AnswerError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
+        client.infer("fashion-sklearn", small.images[:1], ["colour"])
+    with pytest.raises(AnswerError, match=r"(HTTP 404|NOT_FOUND): Model fashion-torch not found"):
+        client.infer("fashion-torch", small.images[:1])
+
+
+def program(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
+    """Run the program; its exit code, or message, and what it printed."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    return ended.value.code, capsys.readouterr().out
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def options(request: pytest.FixtureRequest, server: Server) -> list[str]:
+    url = server.rest if request.param == "rest" else server.grpc
+    return ["--protocol", request.param, "--url", url]
+
+
+@pytest.fixture
+def evaluation(
+    tmp_path: Path, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> Images:
+    """Evaluation images where the program looks for them, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    write_npz(tmp_path / "data/processed/test.npz", digits[1])
+    return digits[1]
+
+
+def test_health_says_who_is_ready(options: list[str], capsys: pytest.CaptureFixture[str]):
+    code, said = program("health", *options, capsys=capsys)
+    assert code == 0
+    lines = [re.sub(" +", " ", line) for line in said.splitlines()]
+    assert lines == ["server ready", "fashion-sklearn ready", "fashion-xgboost ready"]
+
+
+def test_metadata_shows_tensors_and_training(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+):
+    code, said = program("metadata", "--model", "fashion-sklearn", *options, capsys=capsys)
+    assert code == 0
+    for part in ("predict UINT8 [n, 784]", "predict_proba FP64 [n, 10]", "v1"):
+        assert part in said
+
+
+def test_predict_shows_a_line_an_image(
+    options: list[str], evaluation: Images, capsys: pytest.CaptureFixture[str]
+):
+    code, said = program("predict", "--index", "0..2,5", *options, capsys=capsys)
+    assert code == 0
+    heading, *lines = said.splitlines()
+    assert heading.split() == ["image", "actual", "fashion-sklearn", "fashion-xgboost"]
+    assert [line.split()[0] for line in lines] == ["0", "1", "2", "5"]
+    assert [line.split()[1] for line in lines] == [str(evaluation.labels[i]) for i in (0, 1, 2, 5)]
+
+
+def test_predict_gives_json_with_what_the_library_gives(
+    options: list[str], evaluation: Images, server: Server, capsys: pytest.CaptureFixture[str]
+):
+    code, said = program("predict", "--index", "3", "--json", *options, capsys=capsys)
+    assert code == 0
+    answers = json.loads(said)["models"]["fashion-xgboost"]
+    own = RestClient(server.rest).infer("fashion-xgboost", evaluation.images[3:4], OUTPUTS)
+    assert answers[LABELS] == own[LABELS].tolist()
+    assert np.allclose(answers[PROBABILITIES], own[PROBABILITIES])
+    assert answers[CLASS_LABELS] == [str(own[LABELS][0])]
+
+
+def test_predict_reads_pictures_and_shows_every_probability(
+    options: list[str], evaluation: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pixels = evaluation.images[7].reshape(28, 28)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(255 - pixels).save(tmp_path / "b.png")
+    said = [
+        program("predict", *given, "--proba", *options, capsys=capsys)[1]
+        for given in (["a.png"], ["b.png", "--invert"])
+    ]
+    assert said[0] == said[1].replace("b.png", "a.png")
+    assert said[0].splitlines()[3].split() == ["fashion-sklearn", *"0123456789"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict"], "expected pictures or --index, one of both"),
+        (["predict", "a.png", "--index", "1"], "expected pictures or --index, one of both"),
+        (["predict", "none.png"], "none.png: No such file or directory"),
+        (
+            ["predict", "--index", "9..1"],
+            r"--index: expected 3, 0..9 or 1,5,7, below \d+, got 9",
+        ),
+        (["predict", "--index", "300"], r"below 300, got 300"),
+        (["predict", "--index", "x"], r"got x"),
+        (["health", "--model", "fashion-torch"], r"Model fashion-torch not found"),
+    ],
+)
+@pytest.mark.usefixtures("evaluation")
+def test_mistakes_are_one_line(
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+):
+    code, said = program(*arguments, *options, capsys=capsys)
+    assert not said
+    assert re.match(rf"error: .*{message}", str(code))
+    assert "\n" not in str(code)

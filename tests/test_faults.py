@@ -1,0 +1,331 @@
+"""What happens when something breaks, with figures.  Run: pytest tests/test_faults.py -s"""
+
+import json
+import random
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import requests
+from processes import DEADLINE_SECONDS, wait_until
+from scratch import ROOT, environment
+from wire import MODELS, OK, REFUSED, ask, body, post, tensor
+
+from serving import server as server_module
+from serving.client import AnswerError, GrpcClient, RestClient
+from serving.fashion.contract import LABELS
+from serving.fashion.integrity import UnfitModelError, check_libraries
+from serving.server import MLSERVER, MODEL_SETTINGS, Server, models_in
+from stages.dataset import Images
+from stages.evaluate import offline_answer
+
+
+@pytest.fixture(scope="module")
+def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
+    """The right labels of the test digits, by model."""
+    return {
+        model.name: offline_answer(model.path, [digits[1].images])[LABELS]
+        for model in models_in(repository)
+    }
+
+
+class Load:
+    """Asks a server from several threads until it is ended, and counts what comes back."""
+
+    def __init__(self, url: str, images: np.ndarray, expected: dict[str, np.ndarray]) -> None:
+        self.url, self.images, self.expected = url, images, expected
+        self.counts: Counter[str] = Counter()
+        self._ended, self._lock = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(8)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        print({"sent": self.counts.total(), **self.counts})
+
+    def _ask(self, seed: int) -> None:
+        rng = random.Random(seed)
+        while not self._ended.is_set():
+            size = rng.choice((1, 1, 1, 8))
+            rows = rng.sample(range(len(self.images)), size)
+            what = self._once(rng.choice(MODELS), rows)
+            with self._lock:
+                self.counts[what] += 1
+            if what == "not connected":
+                self._ended.wait(0.05)
+
+    def _once(self, model: str, rows: list[int]) -> str:
+        address = f"{self.url}/v2/models/{model}/infer"
+        try:
+            answer = requests.post(address, json=body(tensor(self.images[rows])), timeout=60)
+        except requests.ConnectionError as error:
+            return "not connected" if "Connection refused" in str(error) else "lost"
+        except requests.RequestException:
+            return "lost"
+        if answer.status_code != OK:
+            return f"refused with {answer.status_code}"
+        right = np.array_equal(answer.json()["outputs"][0]["data"], self.expected[model][rows])
+        return "right" if right else "wrong"
+
+    def reaches(self, count: int) -> None:
+        """Wait for this many more right answers."""
+        before = self.counts["right"]
+        wait_until(lambda: self.counts["right"] >= before + count, f"{count} right answers")
+
+
+@contextmanager
+def started(repository: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Server]]:
+    """A server as a user starts it, without a guard; every model ready."""
+    rest, grpc, metrics = server_module.free_ports(3)
+    variables = {
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_HTTP_PORT": str(rest),
+        "MLSERVER_GRPC_PORT": str(grpc),
+        "MLSERVER_METRICS_PORT": str(metrics),
+        "MLSERVER_METRICS_DIR": str(folder / "metrics"),
+        "MLSERVER_ENVIRONMENTS_DIR": str(folder / "environments"),
+    }
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*MLSERVER, str(repository)],
+            cwd=folder,
+            env=environment(**variables),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", log, process)
+    try:
+        yield process, server
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+
+
+def is_ready(server: Server, model: str = "") -> bool:
+    with suppress(AnswerError):
+        return RestClient(server.rest).ready(model)
+    return False
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a JSON file."""
+    content = json.loads(path.read_text("utf-8"))
+    edit(content)
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def test_a_worker_killed_under_load_loses_its_own_requests_and_is_replaced(
+    own_repository: Path,
+    tmp_path: Path,
+    digits: tuple[Images, Images],
+    expected: dict[str, np.ndarray],
+):
+    change(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
+    with started(own_repository, tmp_path) as (process, server):
+        wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
+        workers = [
+            c for c in psutil.Process(process.pid).children() if "spawn_main" in str(c.cmdline())
+        ]
+        workers = workers or psutil.Process(process.pid).children()
+        with Load(server.rest, digits[1].images, expected) as load:
+            load.reaches(50)
+            workers[-1].kill()
+            wait_until(lambda: "is now ready" in server.log.read_text("utf-8"), "a new worker")
+            load.reaches(100)
+    assert set(load.counts) <= {"right", "refused with 500"}
+    assert load.counts["refused with 500"] <= 8 + 1  # at most what was under way
+
+
+def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_ports(
+    own_repository: Path,
+    tmp_path: Path,
+    digits: tuple[Images, Images],
+    expected: dict[str, np.ndarray],
+):
+    with started(own_repository, tmp_path) as (process, server):
+        wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
+        with Load(server.rest, digits[1].images, expected) as load:
+            load.reaches(50)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE_SECONDS) == 0
+        assert load.counts["wrong"] == 0
+        assert load.counts["lost"] == 0
+        for url in (server.rest.removeprefix("http://"), server.grpc):
+            host, port = url.split(":")
+            with socket.socket() as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind((host, int(port)))
+
+
+def truncate(folder: Path) -> None:
+    file = folder / "model.joblib"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def alter(folder: Path) -> None:
+    file = folder / "features.npz"
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+
+
+def remove(folder: Path) -> None:
+    (folder / "model.joblib").unlink()
+
+
+def train_with_another_library(folder: Path) -> None:
+    def edit(settings: dict[str, Any]) -> None:
+        settings["parameters"]["extra"]["libraries"]["scikit-learn"] = "0.1"
+
+    change(folder / MODEL_SETTINGS, edit)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncate, "model.joblib: expected SHA-256 .*, got .*; package it again"),
+        (alter, "features.npz: expected SHA-256 .*, got .*; package it again"),
+        (remove, "Invalid URI specified for model fashion-sklearn"),
+        (train_with_another_library, "trained with scikit-learn 0.1, .*; install scikit-learn=="),
+    ],
+)
+def test_a_model_that_must_not_be_loaded_is_refused_and_the_other_one_served(
+    own_repository: Path,
+    tmp_path: Path,
+    digits: tuple[Images, Images],
+    damage: Callable[[Path], None],
+    words: str,
+):
+    damage(own_repository / "models/fashion-sklearn/v1")
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+        wait_until(lambda: "is not served" in server.log.read_text("utf-8"), "a line of the log")
+        lines = [x for x in server.log.read_text("utf-8").splitlines() if "is not served" in x]
+        assert len(lines) == 1
+        assert re.search(f"fashion-sklearn v1 is not served: .*({words})", lines[0])
+        request = body(tensor(digits[1].images[:2]))
+        assert ask(server, "grpc", "fashion-xgboost", request).status == OK
+        assert post(server, "fashion-sklearn", request).status == REFUSED
+        rest, grpc = RestClient(server.rest), GrpcClient(server.grpc)
+        for client in (rest, grpc):
+            assert not client.ready()
+            assert not client.ready("fashion-sklearn")
+            assert client.ready("fashion-xgboost")
+
+
+def test_another_version_of_a_library_is_refused_or_warned_about():
+    here = {name: version(name) for name in ("numpy", "scikit-learn", "xgboost")}
+    assert check_libraries(here) == []
+    assert check_libraries({"xgboost": "1.0"}) == [
+        f"trained with xgboost 1.0, here is {here['xgboost']}"
+    ]
+    assert check_libraries({"no-such-library": "1"}) == [
+        "trained with no-such-library 1, here is none"
+    ]
+    for name, trained in [("scikit-learn", "1.0"), ("scikit-learn", "99"), ("xgboost", "99.0")]:
+        message = f"trained with {name} {trained}, here is .*; install {name}=={trained}"
+        with pytest.raises(UnfitModelError, match=message):
+            check_libraries({name: trained})
+
+
+def test_broken_settings_of_a_model_leave_the_other_one_served_and_the_server_not_ready(
+    own_repository: Path, tmp_path: Path, digits: tuple[Images, Images]
+):
+    (own_repository / "models/fashion-sklearn/v1" / MODEL_SETTINGS).write_text("{", "utf-8")
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+        assert post(server, "fashion-xgboost", body(tensor(digits[1].images[:2]))).status == OK
+        assert not RestClient(server.rest).ready()
+
+
+def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_path: Path):
+    program = (
+        "import pathlib, resource, sys\n"
+        "from stages import errors, package\n"
+        "def main():\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "    source = package.Source(pathlib.Path('new/big.bin'), 'x')\n"
+        "    package.package(pathlib.Path('serving/models'), {'m': source},\n"
+        "        pathlib.Path('new/big.bin'), package.load_params().package, None)\n"
+        "errors.run(main)\n"
+    )
+    old = tmp_path / "serving/models/old"
+    old.mkdir(parents=True)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/big.bin").write_bytes(b"x" * 20_000)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: File too large; free some space, then run again\n"
+    assert old.is_dir()
+    assert not list(tmp_path.glob(".part-*"))
+
+
+def test_a_slow_client_keeps_nobody_waiting(
+    server: Server, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+):
+    host, port = server.rest.removeprefix("http://").split(":")
+    text = json.dumps(body(tensor(digits[1].images[:1]))).encode()
+    head = (
+        f"POST /v2/models/fashion-sklearn/infer HTTP/1.1\r\nHost: {host}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+    ).encode()
+    with closing(socket.create_connection((host, int(port)), timeout=60)) as slow:
+        slow.sendall(head + text[:100])
+        with Load(server.rest, digits[1].images, expected) as load:
+            load.reaches(50)
+        slow.sendall(text[100:])
+        answer = slow.recv(65536)
+    assert set(load.counts) == {"right"}
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_two_hundred_connections_at_once_are_all_answered_right(
+    server: Server, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 1024), hard), hard))
+    host, port = server.rest.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        for _ in range(200):  # idle ones, which must not keep the others out
+            stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=60)))
+
+        def once(place: int) -> bool:
+            row = place % len(digits[1].images)
+            model = MODELS[place % 2]
+            said = post(server, model, body(tensor(digits[1].images[row : row + 1])))
+            return said.outputs.get(LABELS) == [expected[model][row]]
+
+        with ThreadPoolExecutor(200) as pool:
+            right = list(pool.map(once, range(400)))
+    print({"sent": 400, "right": sum(right)})
+    assert all(right)

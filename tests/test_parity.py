@@ -1,0 +1,76 @@
+"""What is served is what the models say offline.  Run: pytest tests/test_parity.py -s"""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from wire import MODELS
+
+from serving.client import Answers, Client, GrpcClient, RestClient
+from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.server import Server, models_in
+from stages.dataset import Images
+from stages.evaluate import TOLERANCE, offline_answer
+
+SIZES = (1, 2, 63, 64, 65, 1000)
+
+
+@pytest.fixture(scope="module")
+def images(digits: tuple[Images, Images]) -> np.ndarray:
+    return np.concatenate([digits[0].images, digits[1].images])
+
+
+@pytest.fixture(scope="module")
+def offline(repository: Path, images: np.ndarray) -> dict[str, Answers]:
+    return {m.name: offline_answer(m.path, [images]) for m in models_in(repository)}
+
+
+def client(server: Server, protocol: str) -> Client:
+    return RestClient(server.rest) if protocol == "rest" else GrpcClient(server.grpc)
+
+
+def check(served: Answers, offline: Answers, rows: np.ndarray) -> None:
+    """Labels must be equal, but where two classes are as probable as each other."""
+    expected = offline[PROBABILITIES][rows]
+    assert np.abs(served[PROBABILITIES] - expected).max() < TOLERANCE
+    first, second = np.sort(expected, axis=1)[:, [-1, -2]].T
+    clear = first - second > TOLERANCE
+    assert np.array_equal(served[LABELS][clear], offline[LABELS][rows][clear])
+    assert clear.mean() > 0.99
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_batch_of_any_size_is_answered_as_offline(
+    server: Server, images: np.ndarray, offline: dict[str, Answers], protocol: str, size: int
+):
+    rows = np.arange(size)
+    for model in MODELS:
+        served = client(server, protocol).infer(model, images[rows], OUTPUTS)
+        check(served, offline[model], rows)
+
+
+def test_batches_that_arrive_together_over_both_protocols_are_answered_as_offline(
+    server: Server, images: np.ndarray, offline: dict[str, Answers]
+):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    questions = [
+        (
+            str(rng.choice(["rest", "grpc"])),
+            str(rng.choice(MODELS)),
+            rng.integers(0, len(images), rng.choice((1, 1, 1, 2, 63, 65))),
+        )
+        for _ in range(200)
+    ]
+
+    def one(question: tuple[str, str, np.ndarray]) -> None:
+        protocol, model, rows = question
+        served = client(server, protocol).infer(model, images[rows], OUTPUTS)
+        check(served, offline[model], rows)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert len(list(pool.map(one, questions))) == len(questions)
