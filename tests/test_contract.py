@@ -347,6 +347,50 @@ def test_an_unknown_model_or_version_is_not_found(server: Server, protocol: str)
     assert said == Said(UNKNOWN, {}, "Model fashion-sklearn with version v9 not found")
 
 
+@pytest.mark.parametrize("route", ["infer_stream", "generate_stream"])
+def test_a_stream_is_one_event_or_a_refusal(
+    server: Server, digits: tuple[Images, Images], route: str
+):
+    address = f"{server.rest}/v2/models/fashion-sklearn/{route}"
+    request = body(tensor(digits[1].images[:2]))
+    answer = requests.post(address, json=request, timeout=60)
+    assert answer.text.startswith("data: ")
+    labels = post(server, "fashion-sklearn", request).outputs[LABELS]
+    assert json.loads(answer.text.removeprefix("data: "))["outputs"][0]["data"] == labels
+    refused = requests.post(address, json=body(), timeout=60)
+    assert refused.status_code == REFUSED
+    assert refused.json()["error"] == "expected one input tensor, got none"
+    unknown = requests.post(address.replace("sklearn", "torch"), json=request, timeout=60)
+    assert unknown.status_code == UNKNOWN
+
+
+def test_a_stream_over_grpc_answers_each_request_and_may_be_empty(
+    server: Server, digits: tuple[Images, Images]
+):
+    requests_ = [message(body(tensor(digits[1].images[:n])), "fashion-xgboost") for n in (1, 3)]
+    with grpc.insecure_channel(server.grpc) as channel:
+        stream = channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+        answers = list(stream(iter(requests_), timeout=60))
+        assert [list(a.outputs[0].shape) for a in answers] == [[1], [3]]
+        assert list(stream(iter([]), timeout=60)) == []
+        with pytest.raises(grpc.RpcError) as error:
+            list(stream(iter([message(body(), "fashion-xgboost")]), timeout=60))
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_words_of_a_client_cannot_begin_a_line_of_the_log(server: Server):
+    before = len(server.log.read_text("utf-8").splitlines())
+    for protocol in ("rest", "grpc"):
+        said = ask(server, protocol, "fashion-sklearn", body(tensor(IMAGE, datatype="A\nB")))
+        assert said.error.endswith(r"got 'A\nB'")
+        ask(server, protocol, "no\nmodel" if protocol == "grpc" else "no%0Amodel", body())
+    assert len(server.log.read_text("utf-8").splitlines()) == before + 4
+
+
 def test_readiness_and_metadata_of_an_unknown_model_are_not_found(server: Server):
     for path in ("", "/ready", "/versions/v9", "/versions/v9/ready"):
         assert requests.get(f"{server.rest}/v2/models/other{path}", timeout=60).status_code == 404

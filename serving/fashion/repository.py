@@ -6,6 +6,7 @@ Subclasses of them take their places here, so that `mlserver start` itself start
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -15,20 +16,27 @@ from typing import Any
 import grpc
 import mlserver.grpc.server
 import mlserver.registry
+import mlserver.rest.app
 import mlserver.rest.server
 import mlserver.server
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
+from fastapi.responses import StreamingResponse
 from mlserver.errors import InferenceError, MLServerError, ModelNotFound
 from mlserver.grpc import dataplane_pb2 as pb
+from mlserver.grpc.converters import ModelInferResponseConverter
 from mlserver.grpc.servicers import InferenceServicer
-from mlserver.grpc.utils import STATUS_CODE_MAPPING, handle_mlserver_error
+from mlserver.grpc.utils import (
+    STATUS_CODE_MAPPING,
+    handle_mlserver_error,
+    handle_mlserver_stream_error,
+)
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
 from mlserver.repository.repository import DEFAULT_MODEL_SETTINGS_FILENAME as MODEL_SETTINGS
 from mlserver.rest import RESTServer
-from mlserver.rest.responses import Response
+from mlserver.rest.responses import Response, ServerSentEvent
 from mlserver.settings import ModelSettings
 from mlserver.types import (
     InferenceRequest,
@@ -37,12 +45,12 @@ from mlserver.types import (
     State,
     TensorData,
 )
+from mlserver.utils import insert_headers
 
-from .tensors import expected_datatype, expected_inputs
+from .tensors import expected_datatype, expected_inputs, shown
 
 logger = logging.getLogger("mlserver.fashion")
 GRACE_SECONDS = 0.5  # for a request to arrive on a connection that is there
-SHOWN = 60  # characters of a value that a refusal quotes
 
 
 class Repository(SchemalessModelRepository):
@@ -144,8 +152,14 @@ async def _answer_refused(request: Request, error: MLServerError) -> Response:
 
 
 def _refuse(request: Request, status: int, sentence: str) -> Response:
-    logger.warning("refused with %d: %s: %s", status, request.url.path, sentence)
+    sentence = _one_line(sentence)
+    logger.warning("refused with %d: %s: %s", status, _one_line(request.url.path), sentence)
     return Response({"error": sentence}, status)
+
+
+def _one_line(text: object) -> str:
+    """As it is, but for what would begin a new line, or not be seen, in the log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
 def _sentence(error: dict[str, Any]) -> str:
@@ -159,9 +173,25 @@ def _sentence(error: dict[str, Any]) -> str:
         return expected_datatype(came)
     if error["type"] == "missing":
         return f"expected {'.'.join(place) or 'a body in JSON'}, got none"
-    shown = str(came) if len(str(came)) <= SHOWN else f"{str(came)[:SHOWN]}…"
     name = ".".join(place) or "the body"
-    return f"expected another {name}, got {shown}: {error['msg'].lower()}"
+    return f"expected another {name}, got {shown(came)}: {error['msg'].lower()}"
+
+
+class Routes(mlserver.rest.app.Endpoints):
+    """Refuses, before it begins a stream, what MLServer would break one off for, with 500."""
+
+    async def infer_stream(
+        self,
+        raw_request: Request,
+        payload: InferenceRequest,
+        model_name: str,
+        model_version: str | None = None,
+    ) -> StreamingResponse:
+        """The answer, as a stream of one event."""
+        insert_headers(payload, dict(raw_request.headers))
+        answer = await self._data_plane.infer(payload, model_name, model_version)
+        event = ServerSentEvent(answer).encode()
+        return StreamingResponse(iter([event]), media_type="text/event-stream")
 
 
 class Servicer(InferenceServicer):
@@ -178,6 +208,19 @@ class Servicer(InferenceServicer):
         for tensor, content in zip(payload.inputs, raw, strict=False):
             tensor.data = TensorData.model_construct(root=content)
         return payload
+
+    @handle_mlserver_stream_error
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests_stream: AsyncIterator[pb.ModelInferRequest], context: Any
+    ) -> AsyncIterator[pb.ModelInferResponse]:
+        """An answer to each request; MLServer answers the first, and fails where there is none."""
+        async for request in requests_stream:
+            raw = self._GetReturnRaw(request)
+            payload = self._InsertHeaders(request, context)
+            answer = await self._data_plane.infer(
+                payload, request.model_name, request.model_version
+            )
+            yield ModelInferResponseConverter.from_types(answer, use_raw=raw)
 
     async def RepositoryIndex(self, request: Any, context: Any) -> pb.RepositoryIndexResponse:  # noqa: N802
         """With the states' names as the protocol has them, READY rather than State.READY."""
@@ -196,7 +239,7 @@ def _in_one_line(record: logging.LogRecord) -> bool:
     """MLServer logs the stack of each refusal over gRPC; this leaves a line of it."""
     error = record.msg
     if isinstance(error, MLServerError) and error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-        record.msg, record.args = f"refused with {error.status_code}: {error}", ()
+        record.msg, record.args = f"refused with {error.status_code}: {_one_line(error)}", ()
         record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
     return True
 
@@ -218,6 +261,7 @@ def install() -> None:
     mlserver.server.ModelRepositoryHandlers = Handlers
     mlserver.server.RESTServer = Rest
     mlserver.rest.server._NoSignalServer = PatientServer
+    mlserver.rest.app.Endpoints = Routes
     mlserver.grpc.server.InferenceServicer = Servicer
     STATUS_CODE_MAPPING[HTTPStatus.FORBIDDEN] = grpc.StatusCode.PERMISSION_DENIED
     logging.getLogger("mlserver.grpc").addFilter(_in_one_line)

@@ -25,8 +25,17 @@ NUMBERS = {
 PICTURES = "BYTES"
 ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
+SHOWN = 60  # characters of a value that a refusal quotes
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 DATATYPES = {LABELS: "INT64", PROBABILITIES: "FP64", CLASS_LABELS: "BYTES"}
+
+
+def shown(value: object) -> str:
+    """A client's value as a refusal quotes it: plain where that is one short line."""
+    text = str(value)
+    if text.isprintable() and 0 < len(text) <= SHOWN:
+        return text
+    return f"{text[:SHOWN]!r}" + ("…" if len(text) > SHOWN else "")
 
 
 def expected_inputs(count: int) -> str:
@@ -36,7 +45,7 @@ def expected_inputs(count: int) -> str:
 
 def expected_datatype(datatype: object) -> str:
     """The refusal of a datatype."""
-    return f"expected datatype {', '.join(NUMBERS)} or {PICTURES}, got {datatype}"
+    return f"expected datatype {', '.join(NUMBERS)} or {PICTURES}, got {shown(datatype)}"
 
 
 def read_images(request: InferenceRequest, max_rows: int) -> np.ndarray:
@@ -67,7 +76,8 @@ def read_outputs(request: InferenceRequest) -> list[str]:
     asked = [output.name for output in request.outputs or []]
     for name in asked:
         if name not in OUTPUTS:
-            raise InferenceError(f"expected outputs out of {', '.join(OUTPUTS)}, got {name}")
+            among = ", ".join(OUTPUTS)
+            raise InferenceError(f"expected outputs out of {among}, got {shown(name)}")
     return asked or [LABELS]
 
 
