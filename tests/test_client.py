@@ -8,14 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 
 from serving import command
 from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
-from serving.server import Server, free_ports
+from serving.server import Server, free_ports, running
 from stages.dataset import Images, write_npz
 
 BOTH = OUTPUTS[:2]
@@ -273,3 +275,26 @@ def test_mistakes_are_one_line(
     assert not said
     assert re.match(rf"error: .*{message}", str(code))
     assert "\n" not in str(code)
+
+
+def test_another_server_of_the_protocol_is_asked_as_well(
+    tmp_path: Path, digits: tuple[Images, Images]
+):
+    """MLServer as it comes, with a scikit-learn model as it comes, which knows no names."""
+    model = KNeighborsClassifier(1).fit(digits[1].images[:100], digits[1].labels[:100])
+    folder = tmp_path / "models/plain"
+    folder.mkdir(parents=True)
+    joblib.dump(model, folder / "model.joblib")
+    settings = {
+        "name": "plain",
+        "implementation": "mlserver_sklearn.SKLearnModel",
+        "parameters": {"uri": "./model.joblib", "version": "v1"},
+    }
+    (folder / "model-settings.json").write_text(json.dumps(settings), "utf-8")
+    images = digits[1].images[:4]
+    with running(tmp_path) as server:
+        for client in (RestClient(server.rest), GrpcClient(server.grpc)):
+            assert client.ready("plain")
+            assert client.models() == ["plain"]
+            (labels,) = client.infer("plain", images).values()
+            assert labels.ravel().tolist() == model.predict(images).tolist()

@@ -29,7 +29,7 @@ from serving import server as server_module
 from serving.client import AnswerError, GrpcClient, RestClient
 from serving.fashion.contract import LABELS
 from serving.fashion.integrity import UnfitModelError, check_libraries
-from serving.server import MLSERVER, MODEL_SETTINGS, Server, models_in
+from serving.server import MLSERVER, MODEL_SETTINGS, Server, models_in, running
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 
@@ -174,6 +174,7 @@ def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_port
             assert process.wait(DEADLINE_SECONDS) == 0
         assert load.counts["wrong"] == 0
         assert load.counts["lost"] == 0
+        assert "Traceback" not in server.log.read_text("utf-8")
         for url in (server.rest.removeprefix("http://"), server.grpc):
             host, port = url.split(":")
             with socket.socket() as free:
@@ -288,6 +289,42 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     assert done.stderr == "error: File too large; free some space, then run again\n"
     assert old.is_dir()
     assert not list(tmp_path.glob(".part-*"))
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["as packaged", "MLServer's batching on"])
+def test_bad_requests_beside_good_ones_spoil_none_of_them(
+    own_repository: Path,
+    digits: tuple[Images, Images],
+    expected: dict[str, np.ndarray],
+    batched: bool,
+):
+    if batched:
+        for path in own_repository.rglob(MODEL_SETTINGS):
+            change(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
+    bad = [
+        body(),
+        body(tensor(np.zeros((1, 783)))),
+        body(tensor(np.full((2, 784), 256.0))),
+        body(tensor(["no picture"], [1], "BYTES")),
+        body(tensor(np.zeros((1, 784))), outputs=("colour",)),
+    ]
+    counts: Counter[str] = Counter()
+
+    def once(place: int) -> None:
+        model = MODELS[place % 2]
+        if place % 3:
+            rows = list(range(place % len(digits[1].images)))[-(place % 4) - 1 :]
+            said = post(server, model, body(tensor(digits[1].images[rows])))
+            right = said.outputs.get(LABELS) == expected[model][rows].tolist()
+            counts["right" if right else f"wrong: {said}"] += 1
+        else:
+            said = post(server, model, bad[place % len(bad)])
+            counts["refused" if said.status == REFUSED else f"not refused: {said}"] += 1
+
+    with running(own_repository) as server, ThreadPoolExecutor(16) as pool:
+        list(pool.map(once, range(2, 302)))
+    print(dict(counts))
+    assert counts == {"right": 200, "refused": 100}
 
 
 def test_a_slow_client_keeps_nobody_waiting(

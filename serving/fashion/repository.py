@@ -6,8 +6,8 @@ Subclasses of them take their places here, so that `mlserver start` itself start
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from socket import socket
@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import mlserver.grpc.server
+import mlserver.metrics.server
 import mlserver.registry
 import mlserver.rest.app
 import mlserver.rest.server
@@ -125,6 +126,11 @@ class Plane(DataPlane):
 
 class PatientServer(mlserver.rest.server._NoSignalServer):
     """Hears out, when it has to end, those who have connected; others are refused meanwhile."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not: they are MLServer's, which uvicorn would take away, and send again at the end."""
+        yield
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """As uvicorn has it, which hangs up on who has connected and not yet asked."""
@@ -261,6 +267,7 @@ def install() -> None:
     mlserver.server.ModelRepositoryHandlers = Handlers
     mlserver.server.RESTServer = Rest
     mlserver.rest.server._NoSignalServer = PatientServer
+    mlserver.metrics.server._NoSignalServer = PatientServer
     mlserver.rest.app.Endpoints = Routes
     mlserver.grpc.server.InferenceServicer = Servicer
     STATUS_CODE_MAPPING[HTTPStatus.FORBIDDEN] = grpc.StatusCode.PERMISSION_DENIED
