@@ -1,6 +1,7 @@
 """What several tests share: small images, a packaged repository, one real server."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from stages import package, preprocess, train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.download import make_digits
 from stages.params import Params, load_params
+
+# A shell runs what it starts in the background with Ctrl-C ignored, which programs inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

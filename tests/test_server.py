@@ -108,10 +108,10 @@ def test_a_model_that_is_not_ready_in_time_is_an_error(
         "    async def load(self): await asyncio.sleep(600)\n",
         "utf-8",
     )
-    monkeypatch.setattr(server_module, "START_SECONDS", 8.0)
-    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 4.0)
+    monkeypatch.setattr(server_module, "START_SECONDS", 5.0)
+    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
     with (
-        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 8 s"),
+        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 5 s"),
         running(own_repository),
     ):
         pass
