@@ -1,6 +1,6 @@
 """Say in one line what would keep `mlserver start serving` from serving.
 
-MLServer itself prints a stack trace when a port is taken, and then neither serves nor ends.
+MLServer itself prints a stack trace when a port is taken.
 """
 
 import socket
