@@ -105,3 +105,13 @@ def test_each_file_of_the_layout_exists():
             path = name.replace(".lock", "requirements.lock") if name == ".lock" else name
             places = (ROOT / path, ROOT / "serving" / path)
             assert name in made or any(place.exists() for place in places), name
+
+
+def test_each_row_of_what_happens_is_a_test():
+    (section,) = re.findall(r"(?s)### What happens when …\n(.*?)\n### ", README)
+    named = re.findall(r"(?m)^test_\w+$", section)
+    rows = re.findall(r"(?m)^\| (?!…)", section)
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(named) == len(rows) > 9
+    for name in named:
+        assert f"def {name}(" in tests, name
