@@ -6,6 +6,7 @@ Subclasses of them take their places here, so that `mlserver start` itself start
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -51,7 +52,8 @@ from mlserver.utils import insert_headers
 from .tensors import expected_datatype, expected_inputs, shown
 
 logger = logging.getLogger("mlserver.fashion")
-GRACE_SECONDS = 0.5  # for a request to arrive on a connection that is there
+DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
+GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there
 
 
 class Repository(SchemalessModelRepository):
@@ -135,8 +137,16 @@ class PatientServer(mlserver.rest.server._NoSignalServer):
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """As uvicorn has it, which hangs up on who has connected and not yet asked."""
         for server in self.servers:
+            for listening in server.sockets:
+                with socket(fileno=os.dup(listening.fileno())) as same:
+                    same.listen(0)  # takes nobody new while those who wait are taken
+        await asyncio.sleep(DRAIN_SECONDS)
+        for server in self.servers:
             server.close()
-        await asyncio.sleep(GRACE_SECONDS)
+        for _ in range(round(GRACE_SECONDS / DRAIN_SECONDS)):
+            if all(connection.cycle for connection in self.server_state.connections):
+                break
+            await asyncio.sleep(DRAIN_SECONDS)
         await super().shutdown(sockets)
 
 
