@@ -7,22 +7,21 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, AnswerError, Answers, Client, connect
-from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
+from serving.fashion.contract import CLASS_LABELS, OUTPUTS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
-OUTPUTS = (LABELS, PROBABILITIES, CLASS_LABELS)
 
 
-class Subject(argparse.Namespace):
-    """What is asked about: names of the images, the images, their classes where known."""
+class Subject(NamedTuple):
+    """What is asked about. images: uint8 [n, 784], or files; actual: their classes, where known."""
 
     names: list[str]
-    images: Any
+    images: np.ndarray | list[bytes]
     actual: list[str] | None
 
 
