@@ -1,11 +1,14 @@
 """A scratch copy of the project, a git repository of its own, to run real commands in."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # What would lead a make or a stage that a test runs astray.
 NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
@@ -33,6 +36,13 @@ def make_project(folder: Path, **changes: object) -> Path:
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
         subprocess.run(["git", *identity, *command], cwd=folder, check=True)
     return folder
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the content of a JSON file in place."""
+    content = json.loads(path.read_text("utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), "utf-8")
 
 
 def environment(**more: str) -> dict[str, str]:

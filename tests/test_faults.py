@@ -22,7 +22,7 @@ import psutil
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, wait_until
-from scratch import ROOT, environment
+from scratch import ROOT, edit_json, environment
 from wire import MODELS, OK, REFUSED, ask, body, post, tensor
 
 from serving import server as server_module
@@ -131,20 +131,13 @@ def is_ready(server: Server, model: str = "") -> bool:
     return False
 
 
-def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a JSON file."""
-    content = json.loads(path.read_text("utf-8"))
-    edit(content)
-    path.write_text(json.dumps(content), "utf-8")
-
-
 def test_a_worker_killed_under_load_loses_its_own_requests_and_is_replaced(
     own_repository: Path,
     tmp_path: Path,
     digits: tuple[Images, Images],
     expected: dict[str, np.ndarray],
 ):
-    change(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
+    edit_json(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
     with started(own_repository, tmp_path) as (process, server):
         wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
         workers = [
@@ -201,7 +194,7 @@ def train_with_another_library(folder: Path) -> None:
     def edit(settings: dict[str, Any]) -> None:
         settings["parameters"]["extra"]["libraries"]["scikit-learn"] = "0.1"
 
-    change(folder / MODEL_SETTINGS, edit)
+    edit_json(folder / MODEL_SETTINGS, edit)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +294,7 @@ def test_bad_requests_beside_good_ones_spoil_none_of_them(
 ):
     if batched:
         for path in own_repository.rglob(MODEL_SETTINGS):
-            change(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
+            edit_json(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
     bad = [
         body(),
         body(tensor(np.zeros((1, 783)))),

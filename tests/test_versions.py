@@ -1,13 +1,11 @@
 """Versions side by side, and loading by request.  Run: pytest tests/test_versions.py"""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
+from scratch import edit_json
 from wire import MODELS, OK, UNKNOWN, body, post, tensor
 
 from serving.client import GrpcClient, RestClient
@@ -16,18 +14,14 @@ from serving.server import MODEL_SETTINGS, models_in, newest, running
 from stages.dataset import Images
 
 
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(path.read_text("utf-8"))
-    change(content)
-    path.write_text(json.dumps(content), "utf-8")
-
-
 def copy_as(repository: Path, version: str) -> None:
     """Serve what is there as v1 as another version, too."""
     for model in MODELS:
         folder = repository / "models" / model
         shutil.copytree(folder / "v1", folder / version)
-        edit(folder / version / MODEL_SETTINGS, lambda s: s["parameters"].update(version=version))
+        edit_json(
+            folder / version / MODEL_SETTINGS, lambda s: s["parameters"].update(version=version)
+        )
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def versions(own_repository: Path) -> Path:
     """A repository of v1, v9 and v10, where loading by request is allowed."""
     copy_as(own_repository, "v9")
     copy_as(own_repository, "v10")
-    edit(
+    edit_json(
         own_repository / "settings.json",
         lambda s: s.update(model_repository_implementation_args={"allow_load": True}),
     )
