@@ -29,7 +29,8 @@ from benchmarks.growth import draw, exponent
 from benchmarks.ways import MODEL, WAYS
 from serving.client import DIRECT, RestClient, infer_request
 from serving.fashion.contract import CLASS_NAMES, OUTPUTS
-from serving.server import REPOSITORY, running
+from serving.packaged import REPOSITORY
+from serving.server import running
 from stages.dataset import RAW, TEST_FILES, Images, read_idx
 from stages.errors import StageError, run
 

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 
 from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
-from serving.server import MODEL_SETTINGS
+from serving.packaged import MODEL_SETTINGS
 from stages import package, preprocess, train_sklearn, train_xgboost
 from stages.dataset import RAW, TRAIN_FILES, Images, read_idx
 from stages.errors import run

@@ -9,7 +9,8 @@ import sys
 from mlserver.settings import Settings
 from pydantic import ValidationError
 
-from serving.server import REPOSITORY, ServerError, models_in
+from serving.packaged import REPOSITORY, RepositoryError, models_in
+from serving.server import ServerError
 
 
 def check_ports(settings: Settings) -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     try:
         models_in(REPOSITORY)
         check_ports(Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes()))
-    except ServerError as error:
+    except (RepositoryError, ServerError) as error:
         sys.exit(f"error: {error}")
     except ValidationError as invalid:
         (first, *_) = invalid.errors()

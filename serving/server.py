@@ -3,7 +3,6 @@
 The server runs under a guard (guard.py), so that it never outlives the one who asked for it.
 """
 
-import json
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +20,8 @@ import requests
 from serving import guard
 from serving.client import DIRECT
 from serving.fashion.contract import NOT_SERVED
+from serving.packaged import REPOSITORY, Model, models_in
 
-REPOSITORY = Path(__file__).parent
-MODEL_SETTINGS = "model-settings.json"
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 NOTICE_SECONDS = 1.0  # for the guard to see that its server has ended
@@ -34,14 +32,6 @@ MLSERVER = [sys.executable, "-c", "from mlserver.cli import main; main()", "star
 
 class ServerError(RuntimeError):
     """A server that cannot be started, or that ended when it should not have."""
-
-
-class Model(NamedTuple):
-    """A model of a repository. path: of its file."""
-
-    name: str
-    version: str
-    path: Path
 
 
 class Server(NamedTuple):
@@ -56,37 +46,14 @@ class Server(NamedTuple):
     guard: subprocess.Popen
 
 
-def models_in(repository: Path) -> list[Model]:
-    """The models of a repository, by name and version. Raises ServerError where there is none."""
-    found = []
-    for path in sorted(repository.rglob(MODEL_SETTINGS)):
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-            parameters = settings["parameters"]
-            file = path.parent / parameters["uri"]
-            found.append(Model(settings["name"], parameters["version"], file))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"{path}: no model's settings: {error!r}; package again") from None
-    if not found:
-        raise ServerError(f"{repository}: no model packaged; package them with: dvc repro")
-    return found
-
-
-def newest(models: Sequence[Model]) -> list[Model]:
-    """Of each model the version with the highest number, by name."""
-    latest: dict[str, Model] = {}
-    for model in sorted(models, key=lambda model: int(model.version.removeprefix("v"))):
-        latest[model.name] = model
-    return [latest[name] for name in sorted(latest)]
-
-
 @contextmanager
 def running(repository: Path = REPOSITORY) -> Iterator[Server]:
     """Serve a repository on free ports of 127.0.0.1 for the time of a `with` block.
 
     Yields when every model answers that it is ready. Raises ServerError, with the end of the
     server's log, when the server ends or when a model is not ready in time; and when the server
-    ended during the block, in place of the error which that has caused there.
+    ended during the block, in place of the error which that has caused there. Raises
+    RepositoryError where no model is packaged.
     """
     models = models_in(repository)
     with tempfile.TemporaryDirectory(prefix="mlserver-") as folder, ExitStack() as stack:
@@ -103,27 +70,35 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
 
 
 def _start(repository: Path, folder: Path) -> Server:
-    rest, grpc, metrics = free_ports(3)
+    own = on_free_ports(folder)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLSERVER_")}
-    environment |= {
-        "MLSERVER_HOST": HOST,
-        "MLSERVER_HTTP_PORT": str(rest),
-        "MLSERVER_GRPC_PORT": str(grpc),
-        "MLSERVER_METRICS_PORT": str(metrics),
-        "MLSERVER_METRICS_DIR": str(folder / "metrics"),
-        "MLSERVER_ENVIRONMENTS_DIR": str(folder / "environments"),
-    }
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, guard.__file__, *MLSERVER, str(repository)],
             cwd=folder,
-            env=environment,
+            env=environment | own,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    return server_of(own, log, process)
+
+
+def on_free_ports(folder: Path) -> dict[str, str]:
+    """The variables of a server that takes no other one's ports, nor its files: in `folder`."""
+    ports = zip(("HTTP", "GRPC", "METRICS"), free_ports(3), strict=True)
+    return {f"MLSERVER_{name}_PORT": str(port) for name, port in ports} | {
+        "MLSERVER_HOST": HOST,
+        "MLSERVER_METRICS_DIR": str(folder / "metrics"),
+        "MLSERVER_ENVIRONMENTS_DIR": str(folder / "environments"),
+    }
+
+
+def server_of(variables: Mapping[str, str], log: Path, process: subprocess.Popen) -> Server:
+    """A server that was started with these variables, see `on_free_ports`."""
+    rest, grpc = variables["MLSERVER_HTTP_PORT"], variables["MLSERVER_GRPC_PORT"]
     return Server(f"http://{HOST}:{rest}", f"{HOST}:{grpc}", log, process)
 
 

@@ -31,7 +31,8 @@ from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PIXELS, PRO
 from serving.fashion.features import FeatureMap, read_features
 from serving.fashion.integrity import sha256
 from serving.fashion.svm import PairwiseDecisions
-from serving.server import MODEL_SETTINGS, Model, ServerError, models_in, newest, running
+from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from serving.server import ServerError, running
 from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
 from stages.errors import StageError, run
@@ -214,7 +215,7 @@ def main() -> None:
             clients = {"rest": RestClient(server.rest), "grpc": GrpcClient(server.grpc)}
             served = served_answers(clients, models, batches)
             told = {m: [c.metadata(m.name, m.version) for c in clients.values()] for m in models}
-    except (ServerError, AnswerError) as error:
+    except (RepositoryError, ServerError, AnswerError) as error:
         raise StageError(str(error)) from None
     results = {}
     for model, answers in served.items():

@@ -26,7 +26,7 @@ from serving.fashion.contract import (
     TRAINING_FILE,
 )
 from serving.fashion.integrity import sha256
-from serving.server import MODEL_SETTINGS
+from serving.packaged import MODEL_SETTINGS
 from stages import params as sections
 from stages.dataset import FEATURES, PROCESSED, Images, read_npz
 from stages.errors import StageError, run

@@ -28,6 +28,9 @@ PARAMS = Path("params.yaml")
 
 Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
 VERSION = r"^v[1-9][0-9]*$"
+IMAGE = r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*[a-z0-9]$"
+STORAGE = r"^(s3|gs|pvc|https?)://\S*[^/\s]$"
+MEMORY = r"^[1-9][0-9]*[MG]i$"
 Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
 
 
@@ -179,6 +182,40 @@ class Evaluate(Section):
     min_accuracy: float = Field(ge=0, le=1, description="a number from 0 to 1")
 
 
+class Deploy(Section):
+    """The manifests of deploy/, which no stage reads.
+
+    image: without its tag, which is package.version; storage: the URL of a copy of serving/;
+    canary_percent: of requests, to package.version beside the newest of package.previous;
+    replicas: fewest and most; requests_per_second: of a replica, above which another is started;
+    cpu: cores of a replica; memory: requested and at most, as Kubernetes writes it.
+    """
+
+    image: str = Field(pattern=IMAGE, description="an image's name without a tag")
+    storage: str = Field(pattern=STORAGE, description="a URL that KServe and rclone can read")
+    canary_percent: int = Field(ge=0, le=100, description="a whole number from 0 to 100")
+    replicas: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] = Field(
+        description="the fewest and the most, as [1, 4]"
+    )
+    requests_per_second: int = Field(ge=1, description="a whole number from 1")
+    cpu: float = Field(gt=0, description="a number above 0")
+    memory: tuple[Annotated[str, Field(pattern=MEMORY)], Annotated[str, Field(pattern=MEMORY)]] = (
+        Field(description="requested and at most, as [768Mi, 1536Mi]")
+    )
+
+    @field_validator("replicas", "memory", mode="before")
+    @classmethod
+    def _is_pair(cls, pair: object) -> object:
+        return tuple(pair) if isinstance(pair, list) else pair
+
+    @field_validator("replicas")
+    @classmethod
+    def _is_range(cls, replicas: tuple[int, int]) -> tuple[int, int]:
+        if replicas[0] > replicas[1]:
+            raise ValueError("fewer at most than at least")
+        return replicas
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -191,6 +228,7 @@ class Params(Section):
     calibration: Calibration
     package: Package
     evaluate: Evaluate
+    deploy: Deploy
 
 
 class _Loader(yaml.SafeLoader):

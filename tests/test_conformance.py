@@ -21,7 +21,8 @@ from wire import MODELS, body, message, tensor
 
 from serving.client import infer_request
 from serving.fashion.contract import LABELS, OUTPUTS
-from serving.server import Server, models_in
+from serving.packaged import models_in
+from serving.server import Server
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 

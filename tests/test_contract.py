@@ -17,7 +17,8 @@ from wire import FIELDS, MODELS, REFUSED, UNKNOWN, Said, ask, body, message, pos
 
 from serving.client import Answers, infer_request
 from serving.fashion.contract import LABELS, PROBABILITIES
-from serving.server import Server, models_in
+from serving.packaged import models_in
+from serving.server import Server
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 

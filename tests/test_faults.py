@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ from processes import DEADLINE_SECONDS, wait_until
 from scratch import ROOT, edit_json, environment
 from wire import MODELS, OK, REFUSED, ask, body, post, tensor
 
-from serving import server as server_module
 from serving.client import AnswerError, GrpcClient, RestClient
+from serving.fashion import integrity
 from serving.fashion.contract import LABELS
 from serving.fashion.integrity import UnfitModelError, check_libraries
-from serving.server import MLSERVER, MODEL_SETTINGS, Server, models_in, running
+from serving.packaged import MODEL_SETTINGS, models_in
+from serving.server import MLSERVER, Server, on_free_ports, running, server_of
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 
@@ -96,15 +97,7 @@ class Load:
 @contextmanager
 def started(repository: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], Server]]:
     """A server as a user starts it, without a guard; every model ready."""
-    rest, grpc, metrics = server_module.free_ports(3)
-    variables = {
-        "MLSERVER_HOST": "127.0.0.1",
-        "MLSERVER_HTTP_PORT": str(rest),
-        "MLSERVER_GRPC_PORT": str(grpc),
-        "MLSERVER_METRICS_PORT": str(metrics),
-        "MLSERVER_METRICS_DIR": str(folder / "metrics"),
-        "MLSERVER_ENVIRONMENTS_DIR": str(folder / "environments"),
-    }
+    variables = on_free_ports(folder)
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -114,7 +107,7 @@ def started(repository: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[b
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", log, process)
+    server = server_of(variables, log, process)
     try:
         yield process, server
     finally:
@@ -243,6 +236,18 @@ def test_another_version_of_a_library_is_refused_or_warned_about():
         message = f"trained with {name} {trained}, here is .*; install {name}=={trained}"
         with pytest.raises(UnfitModelError, match=message):
             check_libraries({name: trained})
+
+
+def test_xgboost_counts_without_its_gpu_code_too(monkeypatch: pytest.MonkeyPatch):
+    def without_gpu_code(name: str) -> str:
+        if name != "xgboost-cpu":
+            raise PackageNotFoundError(name)
+        return "3.2.0"
+
+    monkeypatch.setattr(integrity, "version", without_gpu_code)
+    assert check_libraries({"xgboost": "3.2.0"}) == []
+    with pytest.raises(UnfitModelError, match="trained with xgboost 3.3.0, here is 3.2.0"):
+        check_libraries({"xgboost": "3.3.0"})
 
 
 def test_broken_settings_of_a_model_leave_the_other_one_served_and_the_server_not_ready(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.server import ServerError, models_in
+from serving.packaged import RepositoryError, models_in
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.package import Source, package
@@ -156,5 +156,5 @@ def test_a_missing_file_is_named_with_its_remedy(
 
 
 def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):
-    with pytest.raises(ServerError, match="no model packaged; package them with: dvc repro"):
+    with pytest.raises(RepositoryError, match="no model packaged; package them with: dvc repro"):
         models_in(tmp_path)

@@ -16,7 +16,8 @@ from processes import servers_of, wait_until
 from scratch import environment, make_project, run
 
 from serving.client import RestClient
-from serving.server import models_in, running
+from serving.packaged import models_in
+from serving.server import running
 
 STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
 OUTPUTS = ["data", "models", "serving/models", "metrics"]

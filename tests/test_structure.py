@@ -18,6 +18,7 @@ OF_SECTION = {
     "scores": ["preprocess"],
     "xgboost": ["train_xgboost"],
     "calibration": ["train_sklearn", "train_xgboost"],
+    "deploy": [],
 }
 
 

@@ -1,16 +1,21 @@
 """Versions side by side, and loading by request.  Run: pytest tests/test_versions.py"""
 
+import re
 import shutil
 from pathlib import Path
 
+import grpc as grpc_module
 import pytest
 import requests
 from scratch import edit_json
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import MODELS, OK, UNKNOWN, body, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion.contract import LABELS
-from serving.server import MODEL_SETTINGS, models_in, newest, running
+from serving.packaged import MODEL_SETTINGS, models_in, newest
+from serving.server import running
 from stages.dataset import Images
 
 
@@ -66,6 +71,25 @@ def test_each_version_has_its_url_the_highest_number_the_plain_one_and_loading_m
         assert requests.post(f"{address}/unload", timeout=60).status_code == OK
         assert post(server, "fashion-sklearn", request).status == UNKNOWN
         assert post(server, "fashion-xgboost", request).status == OK
+
+
+def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before_stays(
+    versions: Path, digits: tuple[Images, Images]
+):
+    request = body(tensor(digits[1].images[:2]))
+    with running(versions) as server:
+        (versions / "models/fashion-sklearn/v10/model.joblib").write_bytes(b"no model")
+        address = f"{server.rest}/v2/repository/models/fashion-sklearn/load"
+        refused = requests.post(address, timeout=60)
+        assert refused.status_code == requests.codes.conflict
+        words = "fashion-sklearn is not loaded: .*model.joblib: expected SHA-256 .*package it again"
+        assert re.search(words, refused.json()["error"])
+        with grpc_module.insecure_channel(server.grpc) as channel:
+            load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
+            with pytest.raises(grpc_module.RpcError, match=words) as error:
+                load(pb.RepositoryModelLoadRequest(model_name="fashion-sklearn"), timeout=60)
+        assert error.value.code() == grpc_module.StatusCode.FAILED_PRECONDITION
+        assert post(server, "fashion-sklearn", request, "v10").status == OK
 
 
 def test_the_newest_has_the_highest_number(versions: Path):

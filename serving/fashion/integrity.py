@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from packaging.version import Version
 class UnfitModelError(RuntimeError):
     """A model that must not be loaded; the message says why and what to do."""
 
+
+# Whether such a model is an error: to who asked for it by request. At the start of a server it is a
+# line of the log, and the other models are served.
+STRICT: ContextVar[bool] = ContextVar("STRICT", default=False)
 
 # What reads a model's files. A saved scikit-learn model is only sure to work with the version that
 # saved it (User Guide, 11.1.3); XGBoost reads models of earlier versions, not of later ones
@@ -37,6 +43,14 @@ def check_files(folder: Path, expected: Mapping[str, str]) -> None:
             )
 
 
+def installed(name: str) -> str:
+    """The version of a library; "0" for none. XGBoost comes without GPU code as xgboost-cpu too."""
+    for distribution in (name, f"{name}-cpu"):
+        with suppress(PackageNotFoundError):
+            return version(distribution)
+    return "0"
+
+
 def check_libraries(trained_with: Mapping[str, str]) -> list[str]:
     """Warnings, of libraries of another version than the one that trained, by name.
 
@@ -44,10 +58,7 @@ def check_libraries(trained_with: Mapping[str, str]) -> list[str]:
     """
     warnings = []
     for name, trained in trained_with.items():
-        try:
-            here = version(name)
-        except PackageNotFoundError:
-            here = "0"
+        here = installed(name)
         if here == trained:
             continue
         message = f"trained with {name} {trained}, here is {here if here != '0' else 'none'}"

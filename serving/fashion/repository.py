@@ -49,6 +49,7 @@ from mlserver.types import (
 )
 from mlserver.utils import insert_headers
 
+from .integrity import STRICT, UnfitModelError
 from .tensors import expected_datatype, expected_inputs, shown
 
 logger = logging.getLogger("mlserver.fashion")
@@ -73,9 +74,15 @@ class Handlers(ModelRepositoryHandlers):
     """Loads and unloads models by request only where settings.json allows it."""
 
     async def load(self, name: str) -> bool:
-        """Load a model, or a new version of it. Raises MLServerError, 403."""
+        """Load a model, or a new version of it. Raises MLServerError, 403, or 409 if unfit."""
         self._check("load")
-        return await super().load(name)
+        strict = STRICT.set(True)
+        try:
+            return await super().load(name)
+        except UnfitModelError as error:
+            raise MLServerError(f"{name} is not loaded: {error}", HTTPStatus.CONFLICT) from None
+        finally:
+            STRICT.reset(strict)
 
     async def unload(self, name: str) -> bool:
         """Unload all versions of a model. Raises MLServerError, 403."""
@@ -281,6 +288,7 @@ def install() -> None:
     mlserver.rest.app.Endpoints = Routes
     mlserver.grpc.server.InferenceServicer = Servicer
     STATUS_CODE_MAPPING[HTTPStatus.FORBIDDEN] = grpc.StatusCode.PERMISSION_DENIED
+    STATUS_CODE_MAPPING[HTTPStatus.CONFLICT] = grpc.StatusCode.FAILED_PRECONDITION
     logging.getLogger("mlserver.grpc").addFilter(_in_one_line)
 
 

@@ -18,7 +18,7 @@ from mlserver_xgboost import XGBoostModel
 from .batching import Batcher
 from .classifiers import Classifier, SvmClassifier, TreesClassifier
 from .contract import CLASS_LABELS, LABELS, NOT_SERVED
-from .integrity import UnfitModelError, check_files, check_libraries
+from .integrity import STRICT, UnfitModelError, check_files, check_libraries
 from .tensors import read_images, read_outputs, write_outputs
 
 
@@ -31,7 +31,8 @@ class FromPixels(MLModel):
         """Load the model as the stock runtime does, then what lies beside its file.
 
         False, with a line in the log, where its files are not those that were packaged or a library
-        does not fit. In a worker process of MLServer, which asks for no answer, an error instead.
+        does not fit. An error instead where a request asked for it, and in a worker process of
+        MLServer, which asks for no answer.
         """
         # MLServer's own batching, if it is configured, joins requests before anything checked them.
         self.__dict__.pop("predict", None)
@@ -41,7 +42,7 @@ class FromPixels(MLModel):
             check_files(folder, extra["sha256"])
             warnings = check_libraries(extra["libraries"])
         except (UnfitModelError, MLServerError) as error:
-            if multiprocessing.parent_process():
+            if STRICT.get() or multiprocessing.parent_process():
                 raise
             logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
             return False

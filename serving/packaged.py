@@ -1,0 +1,47 @@
+"""Which models lie in a repository. Needs nothing but Python, as health.py does."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parent
+MODEL_SETTINGS = "model-settings.json"
+
+
+class RepositoryError(RuntimeError):
+    """A repository without models, or with settings of one that cannot be read."""
+
+
+class Model(NamedTuple):
+    """A model of a repository. path: of its file."""
+
+    name: str
+    version: str
+    path: Path
+
+
+def models_in(repository: Path) -> list[Model]:
+    """The models of a repository, by name and version. Raises RepositoryError where none is."""
+    found = []
+    for path in sorted(repository.rglob(MODEL_SETTINGS)):
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            parameters = settings["parameters"]
+            file = path.parent / parameters["uri"]
+            found.append(Model(settings["name"], parameters["version"], file))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RepositoryError(
+                f"{path}: no model's settings: {error!r}; package again"
+            ) from None
+    if not found:
+        raise RepositoryError(f"{repository}: no model packaged; package them with: dvc repro")
+    return found
+
+
+def newest(models: Sequence[Model]) -> list[Model]:
+    """Of each model the version with the highest number, by name."""
+    latest: dict[str, Model] = {}
+    for model in sorted(models, key=lambda model: int(model.version.removeprefix("v"))):
+        latest[model.name] = model
+    return [latest[name] for name in sorted(latest)]
