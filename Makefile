@@ -1,6 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-deep check serve demo bench lock
+.PHONY: image image-run test-image manifests sbom audit
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -15,7 +16,7 @@ endif
 
 help: ## this list
 	@echo "Usage: make VERB"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@python -m stages.download; status=$$?; \
@@ -75,6 +76,29 @@ bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minut
 lock: $(INSTALLED) ## make requirements.lock anew from requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --constraints requirements.lock \
+	  --constraints <(sed -n 's/^xgboost==\([^ ]*\).*/xgboost-cpu==\1/p' requirements.lock) \
+	  --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 \
+	  --custom-compile-command "make lock" --output-file deploy/requirements.lock deploy/requirements.txt
+
+image: $(INSTALLED) ## a container image of the packaged models (BASE_IMAGE=… on another base)
+	@python -m deploy.image build
+
+image-run: $(INSTALLED) ## serve both models out of the image
+	@python -m deploy.image run
+
+test-image: $(INSTALLED) ## build the image on a base of Debian, serve from it, ask both models
+	IMAGE=1 pytest tests/test_image.py
+
+manifests: $(INSTALLED) ## write the manifests of KServe and Seldon Core 2 anew
+	@python -m deploy.manifests
+
+sbom: $(INSTALLED) ## the image's bill of materials, in CycloneDX
+	@python -m deploy.sbom
+
+audit: $(INSTALLED) ## known vulnerabilities of what the locks name
+	@python -m deploy.audit $(AUDIT_OPTIONS)
 
 $(INSTALLED): requirements.lock
 	@PATH="$(PATH_BEFORE)"; found=; \

@@ -1,12 +1,21 @@
-"""Find the processes that a test started, and wait for them."""
+"""Start servers as a user does, find the processes that a test started, and wait for them."""
 
+import json
 import os
+import signal
+import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
+import requests
+from scratch import environment
+
+from serving.client import AnswerError, RestClient
+from serving.server import MLSERVER, Server, on_free_ports, server_of
 
 DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.05
@@ -52,3 +61,68 @@ def listening_addresses(group: int) -> set[str]:
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     }
+
+
+@contextmanager
+def started(
+    repository: Path, folder: Path, **more: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Server]]:
+    """A server as a user starts it, without a guard, on free ports. more: variables for it."""
+    variables = on_free_ports(folder)
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*MLSERVER, str(repository)],
+            cwd=folder,
+            env=environment(**(more | variables)),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process, server_of(variables, log, process)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
+        process.wait()
+
+
+def is_ready(server: Server, model: str = "") -> bool:
+    """Whether a model is ready, or all of them."""
+    with suppress(AnswerError):
+        return RestClient(server.rest).ready(model)
+    return False
+
+
+def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:
+    """Run a command that serves, as a user types it; ask both models; end it as Ctrl-C does.
+
+    The class that each says of the example.
+    """
+    ports = {k: v for k, v in on_free_ports(folder).items() if k.endswith("_PORT")}
+    said = {}
+    with subprocess.Popen(
+        ["bash", "-c", command.replace("&& ", "&& exec ")],
+        cwd=folder,
+        env=environment(**ports),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as served:
+        server = server_of(ports, Path("/dev/null"), served)
+        try:
+            for model in ("fashion-sklearn", "fashion-xgboost"):
+                wait_until(partial(is_ready, server, model), f"{model} to be ready")
+                body = json.loads(example.read_text("utf-8"))
+                url = f"{server.rest}/v2/models/{model}/infer"
+                answer = requests.post(url, json=body, timeout=30).json()
+                assert answer["outputs"][0]["datatype"] == "INT64"
+                (said[model],) = answer["outputs"][0]["data"]
+            assert listening_addresses(served.pid) == {"127.0.0.1"}
+            os.killpg(served.pid, signal.SIGINT)
+            served.wait(DEADLINE_SECONDS)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(served.pid, signal.SIGKILL)
+    return said

@@ -38,6 +38,16 @@ def make_project(folder: Path, **changes: object) -> Path:
     return folder
 
 
+def install(checkout: Path) -> Path:
+    """Have a checkout's .venv be that of this Python."""
+    (checkout / ".venv").mkdir()
+    for path in Path(sys.prefix).iterdir():
+        if path.name != ".installed":
+            (checkout / ".venv" / path.name).symlink_to(path)
+    (checkout / ".venv/.installed").touch()
+    return checkout
+
+
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the content of a JSON file in place."""
     content = json.loads(path.read_text("utf-8"))

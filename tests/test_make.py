@@ -1,21 +1,11 @@
 """The verbs do what they say, also where something is missing.  Run: pytest tests/test_make.py"""
 
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
-import requests
-from processes import DEADLINE_SECONDS, listening_addresses, wait_until
-from scratch import environment, make_project, run
-
-from serving.server import free_ports
+from processes import check_served
+from scratch import install, make_project, run
 
 
 @pytest.fixture
@@ -25,13 +15,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def installed_checkout(checkout: Path) -> Path:
-    """A checkout whose .venv is that of this Python."""
-    (checkout / ".venv").mkdir()
-    for path in Path(sys.prefix).iterdir():
-        if path.name != ".installed":
-            (checkout / ".venv" / path.name).symlink_to(path)
-    (checkout / ".venv/.installed").touch()
-    return checkout
+    return install(checkout)
 
 
 def stand_ins(folder: Path, **versions: str) -> str:
@@ -45,8 +29,10 @@ def stand_ins(folder: Path, **versions: str) -> str:
 
 
 def test_bare_make_lists_the_verbs(checkout: Path):
-    listed = re.findall(r"(?m)^  ([a-z]+) ", run(checkout, "make"))
-    assert listed == ["help", "run", "demo", "serve", "check", "test", "bench", "lock"]
+    listed = re.findall(r"(?m)^  ([a-z-]+) ", run(checkout, "make"))
+    assert listed[:7] == ["help", "run", "demo", "serve", "check", "test", "test-deep"]
+    phony = re.findall(r"(?m)^[.]PHONY: (.*)$", (checkout / "Makefile").read_text("utf-8"))
+    assert sorted(listed) == sorted(" ".join(phony).split())
     assert run(checkout, "make", "help") == run(checkout, "make")
 
 
@@ -96,40 +82,6 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", said)
     (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", said)
     check_served(command, Path(example), installed_checkout)
-
-
-def check_served(command: str, example: Path, folder: Path) -> None:
-    """Run a command that serves, as a user types it; ask both models; end it as Ctrl-C does."""
-    rest, grpc, metrics = free_ports(3)
-    ports = {"HTTP": rest, "GRPC": grpc, "METRICS": metrics}
-    variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in ports.items()}
-    with subprocess.Popen(
-        ["bash", "-c", command.replace("&& ", "&& exec ")],
-        cwd=folder,
-        env=environment(**variables),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as served:
-        try:
-            for model in ("fashion-sklearn", "fashion-xgboost"):
-                url = f"http://127.0.0.1:{rest}/v2/models/{model}"
-                wait_until(partial(is_ready, url), f"{model} to be ready")
-                body = json.loads(example.read_text("utf-8"))
-                answer = requests.post(f"{url}/infer", json=body, timeout=30).json()
-                assert answer["outputs"][0]["datatype"] == "INT64"
-            assert listening_addresses(served.pid) == {"127.0.0.1"}
-            served.send_signal(signal.SIGINT)
-            served.wait(DEADLINE_SECONDS)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(served.pid, signal.SIGKILL)
-
-
-def is_ready(url: str) -> bool:
-    with suppress(requests.ConnectionError):
-        return requests.get(f"{url}/ready", timeout=30).ok
-    return False
 
 
 def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):

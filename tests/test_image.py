@@ -1,0 +1,286 @@
+"""The image, built and run for real, by buildah without an engine.  Run: make test-image"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import cyclonedx.schema
+import jsonschema_rs
+import numpy as np
+import psutil
+import pytest
+from processes import DEADLINE_SECONDS, is_ready, processes_in, wait_until
+from scratch import ROOT, environment, make_project, run
+from wire import MODELS, OK, ask, body, tensor
+
+from deploy.sbom import CONTENTS
+from serving.fashion.contract import LABELS
+from serving.packaged import models_in
+from serving.server import Server, on_free_ports, server_of
+from stages.dataset import Images
+from stages.evaluate import offline_answer
+
+IMAGE = "localhost/fashion-mnist-test"
+BUILDAH = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs", "CONTAINER_TOOL": "buildah"}
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+USER = 65532
+
+if not os.environ.get("IMAGE"):
+    pytest.skip("builds an image, minutes: make test-image", allow_module_level=True)
+lacking = [tool for tool in ("buildah", "debootstrap", "unshare") if not shutil.which(tool)]
+lacking += ["root"] if os.geteuid() else []
+if lacking:
+    pytest.skip(f"needs {', '.join(lacking)}", allow_module_level=True)
+
+
+def buildah(*arguments: str) -> str:
+    return run(Path("/"), "buildah", *arguments, expect=0, **BUILDAH).strip()
+
+
+def make_base(folder: Path, release: str, packages: str, name: str) -> str:
+    """An image of a release of Debian, with the certificates that this machine trusts."""
+    root = folder / release
+    run(folder, "debootstrap", "--variant=minbase", f"--include={packages}", release, str(root))
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, str(root), "/")
+    if CERTIFICATES.exists():
+        buildah("copy", "--quiet", container, str(CERTIFICATES), str(CERTIFICATES))
+    buildah("commit", "--quiet", "--rm", container, name)
+    shutil.rmtree(root)
+    return name
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Debian 12 with Python 3.11, or what BASE_IMAGE names."""
+    if named := os.environ.get("BASE_IMAGE"):
+        return named
+    folder = tmp_path_factory.mktemp("base")
+    return make_base(folder, "bookworm", "ca-certificates,python3,python3-venv", f"{IMAGE}-base")
+
+
+@pytest.fixture(scope="module")
+def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with both models packaged."""
+    folder = make_project(tmp_path_factory.mktemp("project") / "checkout", image=IMAGE)
+    shutil.copytree(repository / "models", folder / "serving/models")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(project: Path, base: str) -> Iterator[str]:
+    said = run(project, *deploy("image", "build"), expect=0, **BUILDAH, BASE_IMAGE=base)
+    print(said[-2000:])
+    yield f"{IMAGE}:v1"
+    buildah("rmi", f"{IMAGE}:v1")
+
+
+def deploy(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"deploy.{module}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def container(image: str) -> Iterator[str]:
+    """A container that nothing runs in, to look into."""
+    name = buildah("from", "--pull-never", image)
+    yield name
+    buildah("rm", name)
+
+
+@pytest.fixture(scope="module")
+def config(container: str) -> dict[str, Any]:
+    """What the image says of how it is run."""
+    return json.loads(buildah("inspect", container))["Docker"]["config"]
+
+
+@pytest.fixture(scope="module")
+def root(container: str) -> Path:
+    """The image's files."""
+    return Path(buildah("mount", container))
+
+
+def check_answers(server: Server, repository: Path, digits: tuple[Images, Images]) -> None:
+    images = digits[1].images[:50]
+    for model in models_in(repository):
+        right = offline_answer(model.path, [images])[LABELS]
+        for protocol in ("rest", "grpc"):
+            said = ask(server, protocol, model.name, body(tensor(images)))
+            assert said.status == OK, said
+            np.testing.assert_array_equal(said.outputs[LABELS], right)
+
+
+@contextmanager
+def running(command: list[str], folder: Path, **more: str) -> Iterator[Server]:
+    """What a command serves, when both models are ready; it is told to end, and leaves nothing."""
+    variables = on_free_ports(folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment(**BUILDAH, **variables, **more),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = server_of(variables, folder / "log", process)
+    try:
+        wait_until(lambda: process.poll() is not None or is_ready(server), "both models")
+        assert process.poll() is None, server.log.read_text("utf-8")
+        yield server
+        process.terminate()
+        wait_until(lambda: not processes_in(process.pid), "the end of all processes")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.usefixtures("image")
+def test_the_image_serves_both_models_by_its_own_command_as_its_own_user(
+    project: Path, repository: Path, digits: tuple[Images, Images]
+):
+    before = buildah("containers", "--quiet")
+    with running(list(deploy("image", "run")), project) as server:
+        check_answers(server, repository, digits)
+        (mlserver,) = [
+            process
+            for process in processes_in(server.guard.pid)
+            if process.cmdline()[:1] == ["/opt/fashion/python/bin/python"]
+        ]
+        assert mlserver.cmdline()[1:] == ["/opt/fashion/python/bin/mlserver", "start", "serving"]
+        assert set(mlserver.uids()) == {USER}
+    assert buildah("containers", "--quiet") == before
+
+
+def test_it_serves_on_a_read_only_root_and_to_every_interface(
+    root: Path,
+    config: dict[str, Any],
+    repository: Path,
+    digits: tuple[Images, Images],
+    tmp_path: Path,
+):
+    """As docker run --read-only --tmpfs /tmp does, in a mount namespace of its own."""
+    variables = on_free_ports(tmp_path)
+    own = [*config["Env"], *(f"{k}={v}" for k, v in variables.items() if k.endswith("_PORT"))]
+    script = """
+        mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && mount -t tmpfs tmpfs "$1/tmp"
+        mount -t proc proc "$1/proc" && mount --bind /dev "$1/dev"
+        root=$1; shift; user=$1; shift
+        exec chroot --userspec="$user" "$root" env --ignore-environment --chdir=/opt/fashion "$@"
+    """
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script, "sh"]
+    command += [str(root), config["User"], *own, *config["Cmd"]]
+    log = tmp_path / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+    ):
+        server = server_of(variables, log, process)
+        try:
+            wait_until(lambda: process.poll() is not None or is_ready(server), "both models")
+            assert process.poll() is None, log.read_text("utf-8")
+            check_answers(server, repository, digits)
+            listening = {
+                connection.laddr.ip
+                for connection in psutil.net_connections("tcp")
+                if connection.status == psutil.CONN_LISTEN
+                and str(connection.laddr.port) in (variables["MLSERVER_HTTP_PORT"],)
+            }
+            assert listening == {"0.0.0.0"}
+            check_health(config, root, variables["MLSERVER_HTTP_PORT"])
+            (mlserver,) = psutil.Process(process.pid).children()  # unshare itself ignores signals
+            mlserver.terminate()
+            assert process.wait(DEADLINE_SECONDS) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def check_health(config: dict[str, Any], root: Path, port: str) -> None:
+    kind, *command = config["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    for at, expect in ((port, 0), ("1", 1)):
+        inside = ["env", "--chdir=/opt/fashion", f"MLSERVER_HTTP_PORT={at}", *config["Env"]]
+        chroot = ("chroot", f"--userspec={config['User']}", str(root))
+        said = run(Path("/"), *chroot, *inside, *command, expect=expect)
+        assert said.count("\n") == expect
+
+
+def test_it_says_what_it_listens_to_and_who_it_is(config: dict[str, Any]):
+    assert set(config["ExposedPorts"]) == {"8080/tcp", "8081/tcp", "8082/tcp"}
+    assert config["User"] == f"{USER}:{USER}"
+    assert config["Cmd"] == ["mlserver", "start", "serving"]
+    assert "MLSERVER_HOST=0.0.0.0" in config["Env"]
+
+
+def test_it_holds_what_the_lock_names_and_nothing_of_training(
+    container: str, project: Path, root: Path
+):
+    command = ("python", "-c", (ROOT / CONTENTS).read_text("utf-8"))
+    held = json.loads(buildah("run", container, "--", *command))["packages"]
+    lock = (project / "deploy/requirements.lock").read_text("utf-8")
+    locked = dict(re.findall(r"(?m)^([a-z0-9-]+)(?:\[[a-z]+\])?==([^ ]+)", lock))
+    assert {p["name"].lower().replace("_", "-").replace(".", "-") for p in held} <= set(locked)
+    assert {p["version"] for p in held if p["name"] == "xgboost-cpu"} == {locked["xgboost-cpu"]}
+    inside = root / "opt/fashion"
+    for name in ("dvc", "sklearnex", "nvidia", "pip", "pytest", "stages"):
+        assert not list(inside.rglob(f"{name}/__init__.py")), name
+    packages = [inside / f"serving/models/{model}/v1/features.npz" for model in MODELS]
+    assert packages[0].samefile(packages[1])
+    assert not [path for path in inside.rglob("*") if path.stat().st_uid == USER]
+
+
+@pytest.mark.usefixtures("image")
+def test_the_bill_of_materials_names_all_of_it_and_fits_the_standard(project: Path):
+    said = run(project, *deploy("sbom"), expect=0, **BUILDAH)
+    assert "packages of Python" in said
+    text = (project / "deploy/sbom.cdx.json").read_text("utf-8")
+    bill = json.loads(text)
+    schema = Path(cyclonedx.schema.__file__).parent / "_res"
+
+    def retrieve(address: str) -> Any:
+        name = address.rpartition("/")[2].replace("SNAPSHOT.", "").replace(".s", ".SNAPSHOT.s")
+        return json.loads((schema / name).read_text("utf-8"))
+
+    described = json.loads((schema / "bom-1.6.SNAPSHOT.schema.json").read_text("utf-8"))
+    jsonschema_rs.validator_for(described, retriever=retrieve).validate(bill)
+    found = {component["name"]: component for component in bill["components"]}
+    assert {"mlserver", "xgboost-cpu", "libc6", "python", "debian", *MODELS} <= set(found)
+    assert found["fashion-sklearn"]["hashes"]
+    run(project, *deploy("sbom"), expect=0, **BUILDAH)
+    assert (project / "deploy/sbom.cdx.json").read_text("utf-8") == text
+
+
+@pytest.mark.usefixtures("image")
+def test_a_package_with_other_bytes_is_not_installed(project: Path, base: str):
+    lock = project / "deploy/requirements.lock"
+    before = lock.read_text("utf-8")
+    entry, other = r"(?m)^(aiofiles==.*\n)(    --hash=.*\n)+", f"    --hash=sha256:{'0' * 64}\n"
+    wrong = re.sub(entry, rf"\1{other}", before)
+    assert wrong != before
+    lock.write_text(wrong, "utf-8")
+    try:
+        said = run(project, *deploy("image", "build"), expect=1, **BUILDAH, BASE_IMAGE=base)
+    finally:
+        lock.write_text(before, "utf-8")
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in said
+    assert said.splitlines()[-1] == (
+        f"error: buildah could not build {IMAGE}:v1; the lines above say why"
+    )
+
+
+def test_a_base_with_another_python_is_told_in_one_line(project: Path, tmp_path: Path):
+    other = make_base(tmp_path, "trixie", "python3-minimal", f"{IMAGE}-trixie")
+    said = run(project, *deploy("image", "build"), expect=1, **BUILDAH, BASE_IMAGE=other)
+    assert said.splitlines()[-1] == "error: BASE_IMAGE has Python 3.13; expected 3.11 or 3.12"
+    buildah("rmi", other)
