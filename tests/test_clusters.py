@@ -1,0 +1,173 @@
+"""Servers as KServe and Seldon Core 2 start them.  Run: pytest tests/test_clusters.py"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from processes import is_ready, started, wait_until
+from scratch import ROOT, edit_json, run
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from wire import MODELS, OK, ask, body, tensor
+
+from deploy.manifests import SETTINGS, manifests
+from serving.fashion.contract import LABELS
+from serving.packaged import MODEL_SETTINGS, models_in
+from serving.server import Server
+from stages.dataset import Images
+from stages.evaluate import offline_answer
+from stages.params import load_params
+
+FILES = manifests(load_params(ROOT / "params.yaml"), json.loads((ROOT / SETTINGS).read_text()))
+
+
+def variables(container: dict[str, Any], without: str = "_PORT") -> dict[str, str]:
+    """A container's, but for the ports: a test has to take free ones."""
+    return {v["name"]: v["value"] for v in container["env"] if not v["name"].endswith(without)}
+
+
+@pytest.fixture(scope="module")
+def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
+    """The right labels of the first test digits, by model."""
+    images = digits[1].images[:20]
+    return {m.name: offline_answer(m.path, [images])[LABELS] for m in models_in(repository)}
+
+
+def check_answers(
+    server: Server, served: str, digits: tuple[Images, Images], right: np.ndarray
+) -> None:
+    request = body(tensor(digits[1].images[:20]))
+    for protocol in ("rest", "grpc", "raw"):
+        said = ask(server, protocol, served, request)
+        assert said.status == OK, said
+        assert said.outputs[LABELS] == right.tolist()
+
+
+def test_the_whole_repository_is_served_under_the_variables_that_kserve_sets(
+    repository: Path, tmp_path: Path, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+):
+    mounted = Path(shutil.copytree(repository, tmp_path / "mnt/models"))
+    kserve = {
+        "MLSERVER_MODEL_NAME": "fashion",
+        "MLSERVER_MODEL_URI": str(mounted),
+        "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_sklearn.SKLearnModel",
+    }
+    with started(mounted, tmp_path, **kserve) as (_, server):
+        wait_until(lambda: is_ready(server), "both models")
+        for model in MODELS:
+            check_answers(server, model, digits, expected[model])
+        (service,) = FILES["kserve/fashion.yaml"]
+        probe = service["spec"]["predictor"]["model"]["readinessProbe"]["exec"]["command"]
+        assert probe[-1] == "/mnt/models"
+        port = server.rest.rpartition(":")[2]
+        command = (sys.executable, *probe[1:-1], str(mounted))
+        assert run(ROOT, *command, MLSERVER_HTTP_PORT=port) == ""
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_alone_is_served_as_its_service_says(
+    repository: Path,
+    tmp_path: Path,
+    digits: tuple[Images, Images],
+    expected: dict[str, np.ndarray],
+    model: str,
+):
+    """The folder of one version is mounted; code and settings are the image's."""
+    (service,) = FILES[f"kserve/{model}.yaml"]
+    (runtime,) = FILES["kserve/runtime.yaml"]
+    described = service["spec"]["predictor"]["model"]
+    assert described["storageUri"].endswith(f"/models/{model}/v1")
+    mounted = Path(shutil.copytree(repository / f"models/{model}/v1", tmp_path / "mnt/models"))
+    kserve = variables(runtime["spec"]["containers"][0]) | {
+        "MLSERVER_MODEL_NAME": model,
+        "MLSERVER_MODEL_URI": str(mounted),
+        "PYTHONPATH": str(repository),
+    }
+    with started(mounted, tmp_path, **kserve) as (_, server):
+        ready = server.rest + described["readinessProbe"]["httpGet"]["path"]
+        wait_until(lambda: is_ready(server, model), model)
+        assert requests.get(ready, timeout=60).status_code == OK
+        check_answers(server, model, digits, expected[model])
+        wrong = ask(server, "rest", model, body(tensor([300] * 784, [1, 784])))
+        assert wrong.error.startswith("expected pixel values from 0 to 255, got 300")
+        assert requests.post(
+            f"{server.rest}/v2/repository/models/{model}/unload", timeout=60
+        ).status_code == (requests.codes.forbidden)
+
+
+def hand_over(source: Path, agents: Path, model: str) -> None:
+    """Copy a model as Seldon's agent does: by a name of its own, its settings written by Go."""
+    target = Path(shutil.copytree(source, agents / model / "1"))
+
+    def rewrite(settings: dict[str, Any]) -> None:
+        kept = {"implementation", "inputs", "outputs", "platform", "versions", "parameters"}
+        for key in set(settings) - kept:
+            del settings[key]
+        settings["name"], settings["parameters"]["version"] = model, "1"
+        settings["parameters"]["extra"] = through_go(settings["parameters"]["extra"])
+
+    edit_json(target / MODEL_SETTINGS, rewrite)
+
+
+def through_go(value: Any) -> Any:
+    """What Go makes of JSON: all numbers are floats, which it writes without a point if whole."""
+    if isinstance(value, dict):
+        return {key: through_go(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [through_go(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@contextmanager
+def agent_of(server: Server) -> Iterator[GRPCInferenceServiceStub]:
+    with grpc.insecure_channel(server.grpc) as channel:
+        yield GRPCInferenceServiceStub(channel)
+
+
+def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
+    repository: Path, tmp_path: Path, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+):
+    agents = tmp_path / "mnt/agent/models"
+    agents.mkdir(parents=True)
+    (manifest,) = FILES["seldon/server.yaml"]
+    seldon = variables(manifest["spec"]["podSpec"]["containers"][0]) | {
+        "MLSERVER_LOAD_MODELS_AT_STARTUP": "false",
+        "PYTHONPATH": str(repository),
+    }
+    names = {model: f"{model}-v1_1" for model in MODELS}
+    with started(agents, tmp_path, **seldon) as (_, server), agent_of(server) as agent:
+        wait_until(lambda: is_live(agent), "the server")
+        assert not agent.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60).models
+        for model, served in names.items():
+            hand_over(repository / f"models/{model}/v1", agents, served)
+            agent.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=served), timeout=60)
+            check_answers(server, served, digits, expected[model])
+        assert is_ready(server)
+
+        hand_over(repository / "models/fashion-sklearn/v1", agents, "damaged_1")
+        (agents / "damaged_1/1/model.joblib").write_bytes(b"no model")
+        with pytest.raises(grpc.RpcError, match="expected SHA-256") as error:
+            agent.RepositoryModelLoad(
+                pb.RepositoryModelLoadRequest(model_name="damaged_1"), timeout=60
+            )
+        assert error.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+        first, second = names.values()
+        agent.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=first), timeout=60)
+        assert not is_ready(server, first)
+        check_answers(server, second, digits, expected[MODELS[1]])
+
+
+def is_live(agent: GRPCInferenceServiceStub) -> bool:
+    try:
+        return agent.ServerLive(pb.ServerLiveRequest(), timeout=60).live
+    except grpc.RpcError:
+        return False
