@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-deep check serve demo bench lock
-.PHONY: image image-run test-image manifests sbom audit
+.PHONY: pull image image-run test-image manifests sbom audit
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -73,7 +73,7 @@ test-deep: $(INSTALLED) ## the same, with thousands of odd requests
 bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
-lock: $(INSTALLED) ## make requirements.lock anew from requirements.txt
+lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	  --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -81,6 +81,9 @@ lock: $(INSTALLED) ## make requirements.lock anew from requirements.txt
 	  --constraints <(sed -n 's/^xgboost==\([^ ]*\).*/xgboost-cpu==\1/p' requirements.lock) \
 	  --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 \
 	  --custom-compile-command "make lock" --output-file deploy/requirements.lock deploy/requirements.txt
+
+pull: $(INSTALLED) ## install, fetch the packaged models from DVC's remote: then, make serve
+	@dvc pull package
 
 image: $(INSTALLED) ## a container image of the packaged models (BASE_IMAGE=… on another base)
 	@python -m deploy.image build

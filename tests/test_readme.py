@@ -10,18 +10,20 @@ from scratch import ROOT
 
 from benchmarks.growth import exponent
 from benchmarks.training import table
+from deploy.audit import EXPLAINED
 from serving.fashion.contract import CLASS_NAMES
 from stages.params import Params
 
 README = (ROOT / "README.md").read_text("utf-8")
+DEPLOY = (ROOT / "deploy/README.md").read_text("utf-8")
 METRICS = json.loads((ROOT / "metrics/evaluation.json").read_text("utf-8"))
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
 
 
-def commands() -> list[str]:
+def commands(text: str = README) -> list[str]:
     """The commands of the console blocks, continued lines joined, comments cut."""
-    blocks = "\n".join(re.findall(r"(?s)```console\n(.*?)```", README)).replace("\\\n", " ")
+    blocks = "\n".join(re.findall(r"(?s)```console\n(.*?)```", text)).replace("\\\n", " ")
     return [" ".join(shlex.split(c, comments=True)) for c in re.findall(r"(?m)^\$ (.*)$", blocks)]
 
 
@@ -70,12 +72,14 @@ def test_the_example_answer_is_whole_json_and_an_ankle_boot():
     assert CLASS_NAMES["fashion-mnist"][label] == "Ankle boot"
 
 
-def test_each_make_verb_that_is_named_exists():
+@pytest.mark.parametrize("text", [README, DEPLOY], ids=["README.md", "deploy/README.md"])
+def test_each_make_verb_that_is_named_exists(text: str):
     verbs = set(re.findall(r"(?m)^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text("utf-8")))
-    prose = re.sub(r"(?s)```.*?```", "", README)
-    typed = " ; ".join([*commands(), *re.findall(r"`([^`]+)`", prose)])
-    assert {"run", "serve", "demo", "check", "test", "lock"} <= verbs
-    assert {"run", "serve", "demo"} <= set(re.findall(r"\bmake ([a-z]+)", typed)) <= verbs
+    prose = re.sub(r"(?s)```.*?```", "", text)
+    typed = " ; ".join([*commands(text), *re.findall(r"`([^`]+)`", prose)])
+    named = set(re.findall(r"\bmake ([a-z-]+)", typed))
+    assert len(named) >= 6
+    assert named <= verbs
 
 
 def test_each_stage_stands_in_the_table_with_what_it_writes():
@@ -115,3 +119,14 @@ def test_each_row_of_what_happens_is_a_test():
     assert len(named) == len(rows) > 9
     for name in named:
         assert f"def {name}(" in tests, name
+
+
+def test_each_file_and_parameter_of_deploying_exists():
+    for path in re.findall(r"`((?:kserve|seldon)/[a-z-]+\.yaml)`", DEPLOY):
+        assert (ROOT / "deploy" / path).exists(), path
+    named = set(re.findall(r"`(deploy\.[a-z_]+)`", DEPLOY))
+    assert named == {"deploy.image", "deploy.storage", "deploy.canary_percent"}
+    for name in named:
+        assert name.removeprefix("deploy.") in PARAMS["deploy"], name
+    for finding in EXPLAINED:
+        assert finding in DEPLOY

@@ -115,10 +115,10 @@ def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     other = machine(tmp_path / "other")
     run(tmp_path, "git", "clone", "-q", str(trained.folder), str(other.folder))
     log_in(other, url)
-    other.dvc("pull", "package")
+    install(other.folder)
+    run(other.folder, "make", "pull", expect=0, **other.variables)
     assert files(other.folder / PACKAGED) == files(trained.folder / PACKAGED)
     assert not (other.folder / "data").exists()
-    install(other.folder)
     said = check_served("make serve", other.folder / PACKAGED / "example.json", other.folder)
     right = read_npz(trained.folder / PROCESSED / "test.npz").labels[0]
     assert said == dict.fromkeys(MODELS, right)
