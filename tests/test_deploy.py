@@ -2,11 +2,14 @@
 
 import re
 import shutil
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 from scratch import ROOT, make_project, run
+
+from serving.server import free_ports
 
 
 @pytest.fixture
@@ -86,26 +89,37 @@ def test_the_first_tool_that_works_builds_with_a_health_check(packaged: Path, tm
 
 
 def test_a_refusal_of_the_build_comes_last_and_in_its_own_words(packaged: Path, tmp_path: Path):
-    script = "[ $1 = info ] || { echo 'error: BASE_IMAGE has no Python'; echo More; exit 3; }"
-    said = image(packaged, "build", stand_in(tmp_path / "bin", "docker", script), expect=1)
-    assert said.splitlines() == [
-        "error: BASE_IMAGE has no Python",
-        "More",
-        "error: BASE_IMAGE has no Python",
-    ]
+    for line in ("error: BASE_IMAGE has no Python", "#7 0.31 error: BASE_IMAGE has no Python"):
+        script = f"[ $1 = info ] || {{ echo '{line}'; echo More; exit 3; }}"
+        said = image(packaged, "build", stand_in(tmp_path / "bin", "docker", script), expect=1)
+        assert said.splitlines() == [line, "More", "error: BASE_IMAGE has no Python"]
 
 
 def test_the_image_runs_on_loopback_and_can_write_nowhere(packaged: Path, tmp_path: Path):
     path = stand_in(tmp_path / "bin", "docker", 'echo "$*"')
-    said = image(packaged, "run", path, MLSERVER_HTTP_PORT="18080").split()
+    rest, grpc, metrics = free_ports(3)
+    ports = {"HTTP": rest, "GRPC": grpc, "METRICS": metrics}
+    variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in ports.items()}
+    said = image(packaged, "run", path, expect=0, **variables).split()
     assert said[:2] == ["run", "--rm"]
     assert said[-1] == "fashion-mnist:v1"
     assert {"--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"} <= set(said)
     assert [word for word in said if word.startswith("--publish")] == [
-        "--publish=127.0.0.1:18080:8080",
-        "--publish=127.0.0.1:8081:8081",
-        "--publish=127.0.0.1:8082:8082",
+        f"--publish=127.0.0.1:{rest}:8080",
+        f"--publish=127.0.0.1:{grpc}:8081",
+        f"--publish=127.0.0.1:{metrics}:8082",
     ]
+
+
+def test_a_port_that_cannot_be_had_is_told_in_one_line(packaged: Path, tmp_path: Path):
+    path = stand_in(tmp_path / "bin", "docker", "exit 0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT=port)
+    assert said.startswith(f"error: port {port} of 127.0.0.1: Address already in use; stop what")
+    said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT="eighty")
+    assert said.startswith("error: MLServer's setting http_port is 'eighty': Input should be a")
+    assert said.count("\n") == 1
 
 
 def test_the_image_is_built_from_what_serves_alone():
