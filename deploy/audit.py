@@ -23,7 +23,7 @@ def main() -> None:
     command += [f"--ignore-vuln={name}" for name in EXPLAINED]
     done = subprocess.run([*command, *sys.argv[1:]], stderr=subprocess.PIPE, text=True, check=False)
     for name, why in EXPLAINED.items():
-        print(f"not counted: {name}: {why}")
+        print(f"not counted: {name}: {why}", flush=True)
     said = done.stderr.strip().rpartition("\n")[2].removeprefix("ERROR:pip_audit._cli:")
     if not done.returncode:
         print(said)
