@@ -9,18 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mlserver.settings import Settings
-from pydantic import ValidationError
-
 from serving.packaged import REPOSITORY, RepositoryError, models_in
-from serving.preflight import check_ports, sentence
-from serving.server import ServerError
 from stages.errors import StageError, run
 from stages.params import Params, load_params
 
 TOOLS = ("docker", "podman", "buildah")
 DOCKERFILE = "deploy/Dockerfile"
-PORTS = {"http_port": 8080, "grpc_port": 8081, "metrics_port": 8082}  # of the image
+PORTS = {"MLSERVER_HTTP_PORT": 8080, "MLSERVER_GRPC_PORT": 8081, "MLSERVER_METRICS_PORT": 8082}
 HOST = "127.0.0.1"
 REFUSAL = re.compile(rb"(?:#\d+ [\d.]+ )?error: (.*)")  # BuildKit puts step and seconds before it
 PASSED = ("BASE_IMAGE", "PIP_INDEX_URL")  # to the build, where the environment has them
@@ -83,25 +78,20 @@ def build(tool: str, image: str) -> None:
 def serve(tool: str, image: str) -> int:
     """Serve the models on this machine's loopback until it is told to end; its exit code.
 
-    MLSERVER_HTTP_PORT and the like choose other ports. Nothing but /tmp can be written to. Raises
-    StageError for a port that cannot be had.
+    MLSERVER_HTTP_PORT and the like choose other ports. Nothing but /tmp can be written to.
     """
-    try:
-        settings = Settings(host=HOST)
-        check_ports(settings)
-    except ServerError as error:
-        raise StageError(str(error)) from None
-    except ValidationError as invalid:
-        raise StageError(sentence(invalid)) from None
-    ports = {name: getattr(settings, name) for name in PORTS}
+    check = [sys.executable, "-m", "serving.preflight"]  # which says itself what is wrong
+    if subprocess.call(check, env=os.environ | {"MLSERVER_HOST": HOST}):
+        return 1
+    ports = {name: int(os.environ.get(name, default)) for name, default in PORTS.items()}
     if tool != "buildah":
         published = [f"--publish={HOST}:{ports[name]}:{inner}" for name, inner in PORTS.items()]
         hardened = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--init"]
         hardened.append("--security-opt=no-new-privileges")
         return _wait_for([tool, "run", "--rm", *hardened, *published, image])
     with container(image) as name:  # which has no network of its own to publish ports of
-        own = {"host": HOST} | ports
-        variables = [f"--env=MLSERVER_{key.upper()}={value}" for key, value in own.items()]
+        own = {"MLSERVER_HOST": HOST} | ports
+        variables = [f"--env={key}={value}" for key, value in own.items()]
         return _wait_for(["buildah", "run", *variables, name, "--", *command_of(name)])
 
 

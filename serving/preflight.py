@@ -29,13 +29,6 @@ def check_ports(settings: Settings) -> None:
                 ) from None
 
 
-def sentence(invalid: ValidationError) -> str:
-    """The first setting that is wrong, in one line."""
-    (first, *_) = invalid.errors()
-    name = ".".join(map(str, first["loc"]))
-    return f"MLServer's setting {name} is {first['input']!r}: {first['msg']}"
-
-
 def main() -> None:
     sys.path.insert(0, str(REPOSITORY))  # as MLServer does, for what settings.json names
     try:
@@ -44,7 +37,9 @@ def main() -> None:
     except (RepositoryError, ServerError) as error:
         sys.exit(f"error: {error}")
     except ValidationError as invalid:
-        sys.exit(f"error: {sentence(invalid)}")
+        (first, *_) = invalid.errors()
+        name = ".".join(map(str, first["loc"]))
+        sys.exit(f"error: MLServer's setting {name} is {first['input']!r}: {first['msg']}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What several tests share: small images, a packaged repository, one real server."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import ROOT
+from filelock import FileLock
+from scratch import ROOT, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
 from serving.fashion.features import Features
@@ -85,6 +87,22 @@ def server(repository: Path) -> Iterator[Server]:
     """One real server for all tests that only ask."""
     with running(repository) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on digits, run once for all test processes and committed; to be copied."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    folder = shared / "trained"
+    with FileLock(shared / "trained.lock"):
+        if not (folder / "metrics/evaluation.json").exists():
+            make_project(folder, dataset="digits", n_estimators=10)
+            run(folder, "dvc", "repro")
+            identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+            run(folder, "git", "add", "-A")
+            run(folder, "git", *identity, "commit", "-qm", "run")
+    return folder
 
 
 @pytest.fixture

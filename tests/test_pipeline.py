@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from processes import servers_of, wait_until
-from scratch import environment, make_project, run
+from scratch import environment, run
 
 from serving.client import RestClient
 from serving.packaged import models_in
@@ -24,13 +24,8 @@ OUTPUTS = ["data", "models", "serving/models", "metrics"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on digits, run once and committed."""
-    folder = make_project(tmp_path_factory.mktemp("project"), dataset="digits", n_estimators=10)
-    run(folder, "dvc", "repro")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "run")
-    return folder
+def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("pipeline") / "project"))
 
 
 def metrics(folder: Path) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """Models reach a machine that never trained, by DVC.  Run: pytest tests/test_remotes.py"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from processes import check_served, wait_until
-from scratch import ROOT, environment, install, make_project, run
+from scratch import ROOT, environment, install, run
 from sftp import USER
 from wire import MODELS
 
@@ -61,12 +62,10 @@ def machine(folder: Path) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine on which the pipeline ran, on digits."""
-    made = machine(tmp_path_factory.mktemp("trained"))
-    make_project(made.folder, dataset="digits", n_estimators=10)
-    made.dvc("repro", "--quiet")
-    made.git("commit", "-qam", "Train")
+def here(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine on which the pipeline ran."""
+    made = machine(tmp_path_factory.mktemp("here"))
+    shutil.copytree(trained, made.folder)
     return made
 
 
@@ -101,26 +100,26 @@ def log_in(made: Machine, url: str) -> None:
 
 
 def test_models_that_were_pushed_are_served_where_nothing_was_trained(
-    trained: Machine, remote: tuple[str, Path], tmp_path: Path
+    here: Machine, remote: tuple[str, Path], tmp_path: Path
 ):
     url, store = remote
-    use(trained, url)
-    trained.git("commit", "-qam", "Name a remote")
+    use(here, url)
+    here.git("commit", "-qam", "Name a remote")
     if url.startswith("ssh"):
-        trained.killed_midway("push", store, by=1_000_000)
-    trained.dvc("push")
-    assert "Everything is up to date" in trained.dvc("push")
-    assert "in sync" in trained.dvc("status", "--cloud")
+        here.killed_midway("push", store, by=1_000_000)
+    here.dvc("push")
+    assert "Everything is up to date" in here.dvc("push")
+    assert "in sync" in here.dvc("status", "--cloud")
 
     other = machine(tmp_path / "other")
-    run(tmp_path, "git", "clone", "-q", str(trained.folder), str(other.folder))
+    run(tmp_path, "git", "clone", "-q", str(here.folder), str(other.folder))
     log_in(other, url)
     install(other.folder)
     run(other.folder, "make", "pull", expect=0, **other.variables)
-    assert files(other.folder / PACKAGED) == files(trained.folder / PACKAGED)
+    assert files(other.folder / PACKAGED) == files(here.folder / PACKAGED)
     assert not (other.folder / "data").exists()
     said = check_served("make serve", other.folder / PACKAGED / "example.json", other.folder)
-    right = read_npz(trained.folder / PROCESSED / "test.npz").labels[0]
+    right = read_npz(here.folder / PROCESSED / "test.npz").labels[0]
     assert said == dict.fromkeys(MODELS, right)
 
     if url.startswith("ssh"):
@@ -128,7 +127,7 @@ def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     other.dvc("pull")
     assert "up to date" in other.dvc("status")
     for folder in ("data", "models", "metrics"):
-        assert files(other.folder / folder) == files(trained.folder / folder)
+        assert files(other.folder / folder) == files(here.folder / folder)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -136,17 +135,17 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_file_that_the_remote_has_altered_is_not_taken_for_the_right_one(
-    trained: Machine, tmp_path: Path
+    here: Machine, tmp_path: Path
 ):
     store = tmp_path / "store"
-    use(trained, str(store))
-    trained.dvc("push", "package")
-    features = (trained.folder / PACKAGED / "fashion-sklearn/v1/features.npz").read_bytes()
+    use(here, str(store))
+    here.dvc("push", "package")
+    features = (here.folder / PACKAGED / "fashion-sklearn/v1/features.npz").read_bytes()
     (stored,) = [p for p in store.rglob("*") if p.is_file() and p.read_bytes() == features]
     stored.chmod(0o644)
     os.truncate(stored, len(features) // 2)
     other = machine(tmp_path / "other")
-    run(tmp_path, "git", "clone", "-q", str(trained.folder), str(other.folder))
+    run(tmp_path, "git", "clone", "-q", str(here.folder), str(other.folder))
     use(other, str(store))
     said = other.dvc("pull", "package", expect=1)
     assert "failed to pull data from the cloud" in said
