@@ -64,11 +64,14 @@ check: $(INSTALLED) ## lint, format and types
 	ruff format --check .
 	mypy
 
+# Two processes, each with a core: their libraries' threads would only get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED) ## every test, on real DVC and real servers
-	pytest --numprocesses 2 --dist loadfile
+	$(PYTEST)
 
 test-deep: $(INSTALLED) ## the same, with thousands of odd requests
-	DEEP=1 pytest --numprocesses 2 --dist loadfile
+	DEEP=1 $(PYTEST)
 
 bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)

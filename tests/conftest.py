@@ -23,6 +23,14 @@ from stages.params import Params, load_params
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# These files take longest, so they begin first: the two test processes end at about one time.
+LONGEST = ("test_pipeline", "test_remotes", "test_make", "test_real_data", "test_faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def params() -> Params:
     """params.yaml, with features, scores and boosting made small."""

@@ -148,8 +148,9 @@ def _describe(images: np.ndarray, features: Features) -> np.ndarray:
     tall = np.pad(squares, ((0, 0), (BORDER, BORDER), (BORDER, BORDER))).reshape(-1, side)
     parts = []
     for cell in features.cells.tolist():
-        histograms = _histograms(cell, int(features.bins)).compute(tall, winStride=(side, side))
-        parts.append(np.sqrt(histograms).reshape(len(images), -1))
+        hog = _histograms(cell, int(features.bins))
+        values = hog.compute(tall, winStride=(side, side)) if len(tall) else np.empty(0, np.float32)
+        parts.append(np.sqrt(values).reshape(len(images), hog.getDescriptorSize()))
     patches = squares.reshape(len(images), SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
     means = patches.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), (SIDE // PATCH) ** 2)
     return np.hstack([*parts, means * weight])
