@@ -49,7 +49,7 @@ def pins(lock: Path) -> dict[str, tuple[str, set[str]]]:
 def test_the_images_lock_holds_the_versions_and_hashes_of_the_projects():
     project, serving = pins(ROOT / "requirements.lock"), pins(ROOT / "deploy/requirements.lock")
     names = {name.split(" ; ")[0] for name in serving}
-    assert {"mlserver", "mlserver-sklearn", "mlserver-xgboost", "xgboost-cpu"} <= names
+    assert {"mlserver", "httptools", "mlserver-sklearn", "mlserver-xgboost", "xgboost-cpu"} <= names
     assert not names & {"xgboost", "nvidia-nccl-cu12", "dvc", "scikit-learn-intelex", "pytest"}
     by_name = {name.split(" ; ")[0]: pin for name, pin in project.items()}
     assert serving.pop("xgboost-cpu")[0] == by_name["xgboost"][0]

@@ -5,17 +5,24 @@ What lies beside a model's own file, as `package` puts it there, is named in con
 
 import json
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
 from .contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
-from .features import FeatureMap, read_features
+from .features import CHUNK, THREADS, FeatureMap, checked, read_features
 from .svm import PairwiseDecisions, couple
+
+# Images are shared out among threads, each of which computes all that its share needs. The threads
+# of the libraries, which would divide every step of it, wait for each other instead.
+threadpool_limits(1)
+POOL = ThreadPoolExecutor(THREADS)
 
 
 class Classifier(ABC):
@@ -32,8 +39,16 @@ class Classifier(ABC):
 
         images: any numbers [n, 784], 0 to 255. Raises PixelError for others.
         """
-        logs = self._log_probabilities(self._features(images))
+        images = checked(images)
+        count = -(-len(images) // CHUNK)
+        if count > 1:
+            logs = np.concatenate(list(POOL.map(self._logs, np.array_split(images, count))))
+        else:
+            logs = self._logs(images)
         return {LABELS: self.classes[logs.argmax(axis=1)], PROBABILITIES: np.exp(logs)}
+
+    def _logs(self, images: np.ndarray) -> np.ndarray:
+        return self._log_probabilities(self._features(images))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The labels of an answer."""
@@ -64,7 +79,7 @@ class TreesClassifier(Classifier):
 
     def __init__(self, model: XGBClassifier, folder: Path) -> None:
         super().__init__(model, folder)
-        self._model = model
+        self._model = model.set_params(n_jobs=1)
 
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
         seen = features[:, : self._model.n_features_in_]
