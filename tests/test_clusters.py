@@ -29,9 +29,9 @@ from stages.params import load_params
 FILES = manifests(load_params(ROOT / "params.yaml"), json.loads((ROOT / SETTINGS).read_text()))
 
 
-def variables(container: dict[str, Any], without: str = "_PORT") -> dict[str, str]:
+def variables(container: dict[str, Any]) -> dict[str, str]:
     """A container's, but for the ports: a test has to take free ones."""
-    return {v["name"]: v["value"] for v in container["env"] if not v["name"].endswith(without)}
+    return {v["name"]: v["value"] for v in container["env"] if not v["name"].endswith("_PORT")}
 
 
 @pytest.fixture(scope="module")
