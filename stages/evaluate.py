@@ -41,7 +41,7 @@ from stages.progress import progress
 
 SERVING = Path("serving")
 LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
-TOLERANCE = 1e-6  # of a probability; sums may be rounded in another order
+TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
 BINS = 15  # of the calibration error
 METRICS, PREDICTIONS = Path("metrics/evaluation.json"), Path("metrics/predictions")
 DECIMALS = 6  # of a metric

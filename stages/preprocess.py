@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 
 from serving.fashion import features as maps
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.features import Features
+from serving.fashion.features import DIRECTION_PLACES, FEATURE_PLACES, Features, rounded
 from stages import params as sections
 from stages.atomic import replacing
 from stages.dataset import (
@@ -75,7 +75,7 @@ def fit_features(
         return fitted, components
     landmarks, gamma, weights, own = fit_scores(components, labels, params.scores)
     fitted = fitted._replace(landmarks=landmarks, gamma=gamma, weights=weights)
-    return fitted, np.hstack([own, components])
+    return fitted, np.hstack([rounded(own, FEATURE_PLACES), components])
 
 
 def fit_components(images: np.ndarray, params: sections.Features) -> tuple[Features, np.ndarray]:
@@ -101,13 +101,12 @@ def fit_components(images: np.ndarray, params: sections.Features) -> tuple[Featu
     descriptors = maps.describe(images, fitted)
     if hog and params.components:
         fitted = fitted._replace(projection=_principal(descriptors, params.components))
-    components = maps.project(descriptors, fitted)
-    variance = components.var(axis=0).sum(keepdims=True)
+    values = maps.along(descriptors, fitted)
+    variance = values.var(axis=0).sum(keepdims=True)
     if not variance:
         raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
-    scale = 1 / np.sqrt(variance)
-    fitted = fitted._replace(offset=components.mean(axis=0), scale=scale)
-    return fitted, (components - fitted.offset) * scale
+    fitted = fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(variance))
+    return fitted, maps.scaled(values, fitted)
 
 
 def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
@@ -121,7 +120,7 @@ def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
     last = centred.shape[1] - 1
     kept = [last - min(count, *centred.shape) + 1, last]
     vectors = eigh(centred.T @ centred, subset_by_index=kept, check_finite=False)[1]
-    return np.ascontiguousarray(vectors[:, ::-1])
+    return rounded(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)
 
 
 def main() -> None:

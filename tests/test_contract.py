@@ -20,7 +20,7 @@ from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.packaged import models_in
 from serving.server import Server
 from stages.dataset import Images
-from stages.evaluate import offline_answer
+from stages.evaluate import TOLERANCE, offline_answer
 
 TEST_ROWS = 10_000  # of the published test set
 NUMBERS = [*(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64))]
@@ -166,7 +166,7 @@ def test_each_output_comes_on_request_in_the_order_asked(
             if name == "label":
                 assert values == [str(label) for label in own[LABELS]]
             else:
-                assert np.allclose(np.ravel(values), own[name].ravel(), atol=1e-6)
+                assert np.allclose(np.ravel(values), own[name].ravel(), atol=TOLERANCE)
 
 
 IMAGE = np.zeros((1, 784))

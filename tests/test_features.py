@@ -13,21 +13,29 @@ from sklearn.decomposition import PCA
 from serving.fashion.contract import PIXELS
 from serving.fashion.features import (
     CHUNK,
+    FEATURE_PLACES,
     FeatureMap,
     PixelError,
+    along,
     checked,
     describe,
     read_features,
 )
+from serving.fashion.kernel import Rbf
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.params import Params
 from stages.preprocess import fit_features
 
+CLASSES = 10
 
-def close(some: np.ndarray, others: np.ndarray) -> bool:
-    """Equal, but for sums that are rounded in another order."""
-    return np.allclose(some, others, rtol=1e-4, atol=1e-6)
+
+def same(some: np.ndarray, others: np.ndarray) -> bool:
+    """Components to the bit; scores, which come first if there are any, but for the last digit."""
+    scores = slice(0, CLASSES)
+    return np.allclose(some[:, scores], others[:, scores], rtol=1e-5, atol=1e-6) and np.array_equal(
+        some[:, CLASSES:], others[:, CLASSES:]
+    )
 
 
 images_of = arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(PIXELS)))
@@ -67,7 +75,7 @@ def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_
     fitted, features = fit_features(images, labels, chosen)
     assert features.shape == (len(images), 30)
     assert features.dtype == np.float32
-    assert close(FeatureMap(fitted)(images), features)
+    assert same(FeatureMap(fitted)(images), features)
     assert features.var(axis=0).sum() == pytest.approx(1, abs=1e-3)
     assert (np.diff(features.var(axis=0)) < 1e-6).all()
 
@@ -77,7 +85,7 @@ def test_the_components_are_those_of_scikit_learn(digits: tuple[Images, Images],
     images, labels = digits[0].images, digits[0].labels
     fitted, features = fit_features(images, labels, chosen)
     own = PCA(9).fit_transform(describe(images, fitted)) * fitted.scale
-    assert np.allclose(np.abs(features), np.abs(own), atol=1e-3)
+    assert np.allclose(np.abs(features), np.abs(own), atol=2.0**-FEATURE_PLACES)
 
 
 def test_scores_come_before_the_components(digits: tuple[Images, Images], params: Params):
@@ -87,7 +95,7 @@ def test_scores_come_before_the_components(digits: tuple[Images, Images], params
     assert features[1].shape == (len(images), 10 + 20)
     assert np.array_equal(features[1][:, 10:], without[1])
     served = FeatureMap(features[0])(digits[1].images)
-    assert close(served[:, 10:], FeatureMap(without[0])(digits[1].images))
+    assert same(served[:, 10:], FeatureMap(without[0])(digits[1].images))
     assert (served[:, :10].argmax(axis=1) == digits[1].labels).mean() > 0.9
 
 
@@ -97,7 +105,8 @@ def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(
     images = digits[0].images
     features = fit_features(images, digits[0].labels, changed(params, None, kind="pixels"))[1]
     centred = images - images.mean(axis=0)
-    assert np.allclose(features, centred / np.sqrt(centred.var(axis=0).sum()), atol=1e-4)
+    expected = centred / np.sqrt(centred.var(axis=0).sum())
+    assert np.allclose(features, expected, atol=2.0**-FEATURE_PLACES)
 
 
 def test_images_that_are_all_alike_are_refused(params: Params):
@@ -119,7 +128,7 @@ def test_the_features_of_a_batch_are_those_of_its_rows(features_of: FeatureMap, 
     together = features_of(images)
     alone = np.concatenate([features_of(image[None]) for image in images])
     assert np.isfinite(together).all()
-    assert close(together, alone)
+    assert same(together, alone)
 
 
 @pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
@@ -127,7 +136,30 @@ def test_features_do_not_depend_on_the_size_of_the_batch(
     features_of: FeatureMap, digits: tuple[Images, Images], size: int
 ):
     images = np.resize(digits[0].images, (size, PIXELS))
-    assert close(features_of(images)[-1:], features_of(images[-1:]))
+    assert same(features_of(images)[-1:], features_of(images[-1:]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(images=images_of, seed=st.integers(0, 2**32 - 1))
+def test_sums_have_no_rounding_errors_in_whatever_order_they_are_added(
+    features_of: FeatureMap, images: np.ndarray, seed: int
+):
+    noise = np.random.default_rng(seed).integers(0, 256, (3, PIXELS), dtype=np.uint8)
+    fitted = features_of.fitted
+    descriptors = describe(np.concatenate([images, noise, noise // 255 * 255]), fitted)
+    if fitted.projection.size:
+        order = np.random.default_rng(seed).permutation(len(fitted.projection))
+        mixed = fitted._replace(projection=fitted.projection[order])
+        exact = descriptors.astype(np.float64) @ fitted.projection
+        assert np.array_equal(along(descriptors, fitted), exact)
+        assert np.array_equal(along(descriptors[:, order], mixed), exact)
+    if fitted.landmarks.size:
+        rows = features_of(images)[:, CLASSES:]
+        landmarks = fitted.landmarks.astype(np.float64)
+        distances = ((rows.astype(np.float64)[:, None] - landmarks) ** 2).sum(axis=2)
+        expected = np.exp(-fitted.gamma * distances.astype(np.float32))
+        assert np.array_equal(distances.astype(np.float32), distances)
+        assert np.array_equal(Rbf(fitted.landmarks, float(fitted.gamma))(rows), expected)
 
 
 @settings(deadline=None, max_examples=25)
@@ -149,7 +181,7 @@ def test_a_flipped_image_has_finite_and_other_features(features_of: FeatureMap, 
     flipped = images.reshape(-1, 28, 28)[:, :, ::-1].reshape(-1, PIXELS)
     features, mirrored = features_of(images), features_of(flipped)
     assert np.isfinite(mirrored).all()
-    assert not close(features, mirrored)
+    assert not same(features, mirrored)
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])

@@ -22,12 +22,16 @@ from .kernel import Rbf
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
 # this small.
 cv2.setNumThreads(1)
-THREADS = os.cpu_count() or 1
-CHUNK = 250  # images a thread describes at once
-ROWS = 1000  # of images at once, which bounds the memory: ROWS × landmarks × 8 bytes
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CHUNK = 250  # images a thread takes at once, which bounds the memory: CHUNK × landmarks × 12 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
+# Binary places that values are rounded to. The norm of descriptors is below 2^5, so sums of their
+# products with directions have 5 + 8 + 11 = 24 bits; that of features is below 2^2, so squared
+# distances have 6 + 2 · 9 = 24 bits. A float32 holds 24: such sums have no rounding errors, and are
+# the same in whatever order they are added, for a batch of any size and by any library.
+DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 11, 9
 
 
 class PixelError(ValueError):
@@ -64,37 +68,45 @@ def read_features(path: Path) -> Features:
 class FeatureMap:
     """A fitted map at work.
 
-    It computes in float64 and rounds to float32 at the end, so that an image has the same features
-    in whatever batch it comes: a tree may turn on the last digit.
+    An image has the same features in whatever batch it comes, since a tree may turn on the last
+    digit: components are exact sums; scores are summed in float64 and rounded by far more than that
+    errs.
     """
 
     def __init__(self, fitted: Features) -> None:
-        exact = (fitted.projection, fitted.offset, fitted.scale, fitted.weights)
-        projection, offset, scale, self._weights = (part.astype(np.float64) for part in exact)
-        self.fitted = fitted._replace(projection=projection, offset=offset, scale=scale)
-        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma), np.float64)
+        self.fitted = fitted
+        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma))
+        self._weights = fitted.weights.astype(np.float64)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of images: scores, then components; float32 [n, classes + k], finite.
 
         images: any numbers [n, 784], 0 to 255, rounded to whole ones. Raises PixelError.
         """
-        whole = checked(images)
-        starts = range(0, max(len(whole), 1), ROWS)
-        return np.concatenate([self._features(whole[start : start + ROWS]) for start in starts])
-
-    def _features(self, images: np.ndarray) -> np.ndarray:
-        components = project(describe(images, self.fitted), self.fitted)
+        descriptors = describe(checked(images), self.fitted)
+        components = scaled(along(descriptors, self.fitted), self.fitted)
         if not self._weights.size:
-            return components.astype(np.float32)
-        scores = self._kernel(components) @ self._weights
-        return np.hstack([scores, components]).astype(np.float32)
+            return components
+        scores = self._kernel(components).astype(np.float64) @ self._weights
+        return np.hstack([rounded(scores.astype(np.float32), FEATURE_PLACES), components])
 
 
-def project(descriptors: np.ndarray, features: Features) -> np.ndarray:
-    """Components [n, k] of descriptors, float32 [n, d]; [n, d] without projection."""
-    values = descriptors @ features.projection if features.projection.size else descriptors
-    return (values - features.offset) * features.scale
+def along(descriptors: np.ndarray, features: Features) -> np.ndarray:
+    """Float32 [n, k], of descriptors, float32 [n, d], along each direction of the projection."""
+    return descriptors @ features.projection if features.projection.size else descriptors
+
+
+def scaled(values: np.ndarray, features: Features) -> np.ndarray:
+    """Components, float32 [n, k], of such values [n, k]."""
+    return rounded((values - features.offset) * features.scale, FEATURE_PLACES)
+
+
+def rounded(values: np.ndarray, places: int) -> np.ndarray:
+    """Float32 values, rounded in place to so many binary places."""
+    values *= np.float32(1 << places)
+    np.rint(values, out=values)
+    values /= np.float32(1 << places)
+    return values
 
 
 def checked(images: np.ndarray) -> np.ndarray:
@@ -123,9 +135,10 @@ def checked(images: np.ndarray) -> np.ndarray:
 def describe(images: np.ndarray, features: Features) -> np.ndarray:
     """Histograms of gradients at each cell size, then 14 × 14 means of pixels; or pixels alone.
 
-    images: uint8 [n, 784]; returns float32 [n, d], every value ≥ 0. Each cell holds a histogram of
-    `bins` directions over the full circle. Square roots are taken of the pixels before and of the
-    histograms after, the latter so that euclidean distances become Hellinger's.
+    images: uint8 [n, 784]; returns float32 [n, d], every value 0 to 1, in steps of 2^-8. Each cell
+    holds a histogram of `bins` directions over the full circle. Square roots are taken of the
+    pixels before and of the histograms after, the latter so that euclidean distances become
+    Hellinger's.
 
     Sources: Dalal and Triggs, Histograms of oriented gradients, CVPR 2005; Arandjelović and
     Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012.
@@ -140,7 +153,7 @@ def describe(images: np.ndarray, features: Features) -> np.ndarray:
 def _describe(images: np.ndarray, features: Features) -> np.ndarray:
     weight = np.float32(features.pixel_weight / PIXEL_MAX)
     if not features.cells.size:
-        return images * weight
+        return rounded(images * weight, DESCRIPTOR_PLACES)
     squares = images.reshape(len(images), SIDE, SIDE)
     side = SIDE + 2 * BORDER
     # One above the other, as windows of one tall image: OpenCV sets up its tables once a call. The
@@ -153,7 +166,7 @@ def _describe(images: np.ndarray, features: Features) -> np.ndarray:
         parts.append(np.sqrt(values).reshape(len(images), hog.getDescriptorSize()))
     patches = squares.reshape(len(images), SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
     means = patches.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), (SIDE // PATCH) ** 2)
-    return np.hstack([*parts, means * weight])
+    return rounded(np.hstack([*parts, means * weight]), DESCRIPTOR_PLACES)
 
 
 def _histograms(cell: int, bins: int) -> cv2.HOGDescriptor:

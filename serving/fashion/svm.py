@@ -1,4 +1,4 @@
-"""Decisions and probabilities of a fitted scikit-learn SVC, by float32 matrix products.
+"""Decisions and probabilities of a fitted scikit-learn SVC, by matrix products.
 
 scikit-learn's own prediction takes one image and one support vector at a time, in one thread.
 One product of all images with all support vectors decides the same, many times faster.
@@ -13,11 +13,9 @@ from sklearn.svm import SVC
 
 from .kernel import Rbf
 
-ROWS = 512  # of images a product, which bounds the memory: ROWS × support vectors × 4 bytes
-
 
 class PairwiseDecisions:
-    """Decides between each pair of classes as a fitted SVC does, from float32 arrays.
+    """Decides between each pair of classes as a fitted SVC does, an image alike in every batch.
 
     Source of the decision rule: Chang and Lin, LIBSVM, ACM TIST 2(3), 2011, section 7; the layout
     of the coefficients: scikit-learn, User Guide, 1.4.1.1 "Multi-class classification".
@@ -25,22 +23,22 @@ class PairwiseDecisions:
 
     def __init__(self, svc: SVC) -> None:
         self._kernel_values = _kernel(svc)
-        self._coefficients = svc._dual_coef_.astype(np.float32)
-        self._intercepts = svc._intercept_.astype(np.float32)
+        self._coefficients = svc._dual_coef_.astype(np.float64)
+        self._intercepts = svc._intercept_.astype(np.float64)
         ends = np.cumsum(svc.n_support_)
         self._of_class = [slice(*bounds) for bounds in pairwise([0, *ends])]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Above 0 where the first of a pair wins, in the order 01, 02 … 12 …
 
-        rows: float32 [n, k], features; returns float32 [n, pairs].
+        rows: float32 [n, k], features; returns float64 [n, pairs]. Takes n × support vectors × 4
+        bytes of memory.
         """
-        starts = range(0, len(rows), ROWS)
-        return np.concatenate([self._decide(rows[start : start + ROWS]) for start in starts])
-
-    def _decide(self, rows: np.ndarray) -> np.ndarray:
         kernel = self._kernel_values(rows)
-        sums = [kernel[:, part] @ self._coefficients[:, part].T for part in self._of_class]
+        sums = [
+            kernel[:, part].astype(np.float64) @ self._coefficients[:, part].T
+            for part in self._of_class
+        ]
         pairs = combinations(range(len(sums)), 2)
         return np.stack([sums[i][:, j - 1] + sums[j][:, i] for i, j in pairs], 1) + self._intercepts
 
