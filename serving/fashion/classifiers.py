@@ -6,6 +6,7 @@ What lies beside a model's own file, as `package` puts it there, is named in con
 import json
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import joblib
@@ -17,18 +18,24 @@ from xgboost import XGBClassifier
 
 from .contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
 from .features import CHUNK, THREADS, FeatureMap, checked, read_features
+from .forest import Forest
 from .svm import PairwiseDecisions, couple
 
 # Images are shared out among threads, each of which computes all that its share needs. The threads
 # of the libraries, which would divide every step of it, wait for each other instead.
 threadpool_limits(1)
 POOL = ThreadPoolExecutor(THREADS)
+FEW = 32  # images, up to which array lookups are faster than XGBoost
 
 
 class Classifier(ABC):
-    """What both models share; folder: holds their files. classes: int64 [classes], by column."""
+    """What both models share. classes: int64 [classes], by column.
 
-    def __init__(self, model: SVC | XGBClassifier, folder: Path) -> None:
+    folder: holds the model's files; chunk_rows: images that a thread takes at once.
+    """
+
+    def __init__(self, model: SVC | XGBClassifier, folder: Path, chunk_rows: int = CHUNK) -> None:
+        self._chunk_rows = chunk_rows
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
@@ -40,7 +47,7 @@ class Classifier(ABC):
         images: any numbers [n, 784], 0 to 255. Raises PixelError for others.
         """
         images = checked(images)
-        count = -(-len(images) // CHUNK)
+        count = -(-len(images) // self._chunk_rows)
         if count > 1:
             logs = np.concatenate(list(POOL.map(self._logs, np.array_split(images, count))))
         else:
@@ -66,8 +73,8 @@ class Classifier(ABC):
 class SvmClassifier(Classifier):
     """A fitted SVC."""
 
-    def __init__(self, model: SVC, folder: Path) -> None:
-        super().__init__(model, folder)
+    def __init__(self, model: SVC, folder: Path, chunk_rows: int = CHUNK) -> None:
+        super().__init__(model, folder, chunk_rows)
         self._decide = PairwiseDecisions(model)
 
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -77,13 +84,19 @@ class SvmClassifier(Classifier):
 class TreesClassifier(Classifier):
     """A fitted XGBClassifier."""
 
-    def __init__(self, model: XGBClassifier, folder: Path) -> None:
-        super().__init__(model, folder)
+    def __init__(self, model: XGBClassifier, folder: Path, chunk_rows: int = CHUNK) -> None:
+        super().__init__(model, folder, chunk_rows)
         self._model = model.set_params(n_jobs=1)
+        self._of_few = None
+        with suppress(ValueError):  # trees that are too deep are left to XGBoost
+            self._of_few = Forest(model.get_booster())
 
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
         seen = features[:, : self._model.n_features_in_]
-        margins = self._model.predict(seen, output_margin=True)
+        if self._of_few and len(seen) <= FEW:
+            margins = self._of_few(seen)
+        else:
+            margins = self._model.predict(seen, output_margin=True)
         return log_softmax(margins.astype(np.float64) / self._temperature, axis=1)
 
 

@@ -1,0 +1,64 @@
+"""Array lookups add up a forest's leaves as XGBoost does.  Run: pytest tests/test_forest.py"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from xgboost import XGBClassifier
+
+from serving.fashion.classifiers import FEW, TreesClassifier, load_classifier
+from serving.fashion.forest import DEEPEST, Forest
+from serving.packaged import models_in
+from stages.dataset import Images
+
+FEATURES = 7
+
+
+def fitted(depth: int) -> XGBClassifier:
+    random = np.random.default_rng(depth)
+    rows = random.normal(size=(1500, FEATURES)).astype(np.float32).round(1)  # some of them equal
+    labels = (rows[:, 0] * rows[:, 1] > 0) + 2 * (rows[:, 2] > random.normal(size=1500))
+    return XGBClassifier(max_depth=depth, n_estimators=6, n_jobs=1).fit(rows, labels)
+
+
+@pytest.fixture(scope="module", params=[1, 3, DEEPEST])
+def model(request: pytest.FixtureRequest) -> XGBClassifier:
+    return fitted(request.param)
+
+
+ordinary = st.floats(-4, 4, width=32)
+on_a_threshold = ordinary.map(lambda value: round(value, 1))
+extreme = st.sampled_from([0.0, -np.inf, np.inf, float(np.finfo(np.float32).max)])
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    rows=arrays(
+        np.float32,
+        st.tuples(st.integers(1, 40), st.just(FEATURES)),
+        elements=st.one_of(ordinary, on_a_threshold, extreme),
+    )
+)
+def test_margins_are_those_of_xgboost_to_the_bit(model: XGBClassifier, rows: np.ndarray):
+    expected = model.predict(rows, output_margin=True)
+    assert np.array_equal(Forest(model.get_booster())(rows), expected)
+
+
+def test_trees_that_are_too_deep_are_refused():
+    with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got {DEEPEST + 1}"):
+        Forest(fitted(DEEPEST + 1).get_booster())
+
+
+def test_the_packaged_trees_answer_few_images_as_many(
+    repository: Path, digits: tuple[Images, Images]
+):
+    (path,) = (found.path for found in models_in(repository) if found.name == "fashion-xgboost")
+    classifier = load_classifier(path)
+    assert isinstance(classifier, TreesClassifier)
+    many = classifier.predict_proba(digits[1].images[: 2 * FEW])
+    for size in (1, 2, FEW):
+        few = classifier.predict_proba(digits[1].images[:size])
+        assert np.array_equal(few, many[:size])
