@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
@@ -142,3 +143,15 @@ def ask(server: Server, protocol: str, model: str, request: Any, version: str = 
     if protocol == "rest":
         return post(server, model, request, version)
     return send(server, message(request, model, version, raw=protocol == "raw"))
+
+
+def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """What the server counts, by name and labels."""
+    lines = server.log.read_text("utf-8").splitlines()
+    (url,) = (line.split()[-1] for line in lines if "Metrics server running on" in line)
+    text = requests.get(f"{url}/metrics", timeout=SECONDS).text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }

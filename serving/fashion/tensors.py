@@ -7,7 +7,7 @@ answers as 400 (REST) or INVALID_ARGUMENT (gRPC), saying what was expected and w
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from mlserver.errors import InferenceError
@@ -25,9 +25,41 @@ NUMBERS = {
 PICTURES = "BYTES"
 ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
+SMALL = 16 * PIXELS  # values, read in less time than another thread takes to begin
 SHOWN = 60  # characters of a value that a refusal quotes
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 DATATYPES = {LABELS: "INT64", PROBABILITIES: "FP64", CLASS_LABELS: "BYTES"}
+
+
+class Tensor(NamedTuple):
+    """What is read of an input. data: a list, or bytes."""
+
+    name: str
+    shape: Sequence[int]
+    datatype: str
+    data: Any
+    parameters: None = None
+
+
+class Output(NamedTuple):
+    """An output that is asked for."""
+
+    name: str
+
+
+class Question(NamedTuple):
+    """What is read of a request, and whom it asks. version, id: may be empty, or None."""
+
+    model: str
+    version: str | None
+    id: str | None
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Output]
+    parameters: None = None
+
+
+# A request as MLServer has it, or with as much of it as is read here (see express.py).
+Asked: TypeAlias = InferenceRequest | Question
 
 
 def shown(value: object) -> str:
@@ -48,7 +80,7 @@ def expected_datatype(datatype: object) -> str:
     return f"expected datatype {', '.join(NUMBERS)} or {PICTURES}, got {shown(datatype)}"
 
 
-def read_images(request: InferenceRequest, max_rows: int) -> np.ndarray:
+def read_images(request: Asked, max_rows: int) -> np.ndarray:
     """The images that a request asks about; uint8 [n, 784], 1 ≤ n ≤ max_rows.
 
     Raises InferenceError for everything else.
@@ -71,7 +103,17 @@ def read_images(request: InferenceRequest, max_rows: int) -> np.ndarray:
     return PIXEL_MAX - images if invert else images
 
 
-def read_outputs(request: InferenceRequest) -> list[str]:
+def is_small(request: Asked) -> bool:
+    """Whether its images, if it holds any, are read at once."""
+    if len(request.inputs) != 1 or request.inputs[0].datatype == PICTURES:
+        return False
+    data = _data(request.inputs[0])
+    if isinstance(data, list):
+        return len(data) <= SMALL and not (data and isinstance(data[0], list))
+    return isinstance(data, bytes) and len(data) <= SMALL
+
+
+def read_outputs(request: Asked) -> list[str]:
     """The names of what a request asks for, labels if it names none. Raises InferenceError."""
     asked = [output.name for output in request.outputs or []]
     for name in asked:
@@ -81,9 +123,9 @@ def read_outputs(request: InferenceRequest) -> list[str]:
     return asked or [LABELS]
 
 
-def write_outputs(answers: dict[str, np.ndarray], asked: Sequence[str]) -> list[ResponseOutput]:
-    """Tensors of what was asked for. answers: arrays by name, their first axis the images."""
-    return [_tensor(name, answers[name]) for name in asked]
+def write_outputs(answers: Sequence[tuple[str, np.ndarray]]) -> list[ResponseOutput]:
+    """Tensors of arrays, by name, their first axis the images."""
+    return [_tensor(name, values) for name, values in answers]
 
 
 def _tensor(name: str, values: np.ndarray) -> ResponseOutput:
@@ -120,7 +162,7 @@ def _within(rows: int, max_rows: int, shape: Sequence[int]) -> int:
     return rows
 
 
-def _data(tensor: RequestInput) -> Any:
+def _data(tensor: RequestInput | Tensor) -> Any:
     return getattr(tensor.data, "root", tensor.data)
 
 
@@ -166,7 +208,7 @@ def _stranger(values: np.ndarray) -> str:
     return f"{values.dtype} values"
 
 
-def _read_pictures(tensor: RequestInput, invert: bool, max_rows: int) -> np.ndarray:
+def _read_pictures(tensor: RequestInput | Tensor, invert: bool, max_rows: int) -> np.ndarray:
     shape, data = list(tensor.shape), _data(tensor)
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
         raise InferenceError(f"expected shape [n] of {PICTURES}, a picture each, got {shape}")
