@@ -37,15 +37,23 @@ EXAMPLE = "example.json"
 
 
 class Source(NamedTuple):
-    """Where a model comes from. file: its own; its neighbours go with it; runtime: serves it."""
+    """Where a model comes from.
+
+    file: its own, its neighbours go with it; runtime: serves it; section: of package.serving.
+    """
 
     file: Path
     runtime: str
+    section: str
 
 
 MODELS = {
-    "fashion-sklearn": Source(Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel"),
-    "fashion-xgboost": Source(Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel"),
+    "fashion-sklearn": Source(
+        Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel", "sklearn"
+    ),
+    "fashion-xgboost": Source(
+        Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel", "xgboost"
+    ),
 }
 
 
@@ -68,6 +76,7 @@ def model_settings(
             "extra": {
                 "class_names": names,
                 "max_rows": params.max_rows,
+                "serving": getattr(params.serving, source.section).model_dump(),
                 "training": training["parameters"],
                 "libraries": training["libraries"],
                 "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},

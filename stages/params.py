@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import (
@@ -154,11 +154,29 @@ class Calibration(Section):
     seed: int = Seed
 
 
+class Serving(Section):
+    """How a model's server computes, which changes no answer.
+
+    wait_ms: for company of a request, where others wait too; chunk_rows: images a thread takes.
+    """
+
+    wait_ms: float = Field(ge=0, le=1000, description="a number from 0 to 1000")
+    chunk_rows: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+
+
+class ServingOfModels(Section):
+    """By the name of the stage that trains the model."""
+
+    sklearn: Serving
+    xgboost: Serving
+
+
 class Package(Section):
     """What is served.
 
     version: of both models as trained now, part of their URLs; previous: earlier versions that are
-    served beside it, by the git revision that packaged each; max_rows: images a request.
+    served beside it, by the git revision that packaged each; max_rows: images a request; serving:
+    how both models compute.
     """
 
     version: str = Field(pattern=VERSION, description="v1, v2, v3 …")
@@ -166,6 +184,7 @@ class Package(Section):
         description="earlier versions and git revisions, as {v1: 3f2c1ab}"
     )
     max_rows: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+    serving: ServingOfModels
 
     @field_validator("previous")
     @classmethod
@@ -243,13 +262,21 @@ _Loader.add_implicit_resolver(
 
 
 def _explain(path: Path, error: ErrorDetails) -> str:
-    keys = [str(key) for key in error["loc"][:2]]  # what lies deeper is a list's or a union's
-    section = Params.model_fields[keys[0]].annotation if keys[1:] else Params
-    known = cast(type[Section], section).model_fields
-    name, value = ".".join(keys) or "the file", json.dumps(error["input"], default=str)
-    if keys and keys[-1] not in known:
-        return f"{path}: {name} is {value}, but no parameter; expected {_nearest(keys[-1], known)}"
-    expected = known[keys[1]].description if keys[1:] else "a section of keys and values"
+    section: type[Section] = Params
+    names, expected = [], "a section of keys and values"
+    value = json.dumps(error["input"], default=str)
+    for key in map(str, error["loc"]):
+        names.append(key)
+        known = section.model_fields
+        if key not in known:
+            nearest = _nearest(key, known)
+            return f"{path}: {'.'.join(names)} is {value}, but no parameter; expected {nearest}"
+        kind = known[key].annotation
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            expected = known[key].description or ""
+            break  # what lies deeper is a list's or a union's
+        section = kind
+    name = ".".join(names) or "the file"
     came = "missing" if error["type"] == "missing" else value
     return f"{path}: {name} is {came}; expected {expected}"
 

@@ -12,7 +12,7 @@ from serving.packaged import RepositoryError, models_in
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.package import Source, package
-from stages.params import Package
+from stages.params import Package, Serving, ServingOfModels
 
 
 @pytest.fixture
@@ -23,13 +23,16 @@ def models(tmp_path: Path) -> dict[str, Source]:
         (tmp_path / name).write_text(f"content of {name}", "utf-8")
         (tmp_path / name).with_name("training.json").write_text(json.dumps(training), "utf-8")
     return {
-        "a": Source(tmp_path / "a" / "a.joblib", "runtime.A"),
-        "b": Source(tmp_path / "b" / "b.json", "runtime.B"),
+        "a": Source(tmp_path / "a" / "a.joblib", "runtime.A", "sklearn"),
+        "b": Source(tmp_path / "b" / "b.json", "runtime.B", "xgboost"),
     }
 
 
 def version(name: str) -> Package:
-    return Package(version=name, previous={}, max_rows=7)
+    serving = ServingOfModels(
+        sklearn=Serving(wait_ms=3, chunk_rows=5), xgboost=Serving(wait_ms=0, chunk_rows=1)
+    )
+    return Package(version=name, previous={}, max_rows=7, serving=serving)
 
 
 @pytest.fixture
@@ -62,6 +65,7 @@ def test_each_model_has_its_file_and_true_settings(
     assert settings["parameters"]["extra"] == {
         "class_names": ["a", "b", "c", "d"],
         "max_rows": 7,
+        "serving": {"wait_ms": 3, "chunk_rows": 5},
         "training": {"C": 5},
         "libraries": {"numpy": "2"},
         "sha256": {

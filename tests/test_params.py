@@ -8,14 +8,17 @@ import yaml
 from scratch import ROOT
 
 from stages.errors import StageError
-from stages.params import Params, load_params
+from stages.params import Params, Section, load_params
 
 
 def load_with(folder: Path, changes: dict[str, object]) -> Params:
     values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     for name, value in changes.items():
-        section, key = name.split(".")
-        values[section][key] = value
+        *sections, key = name.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[key] = value
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values), "utf-8")
     return load_params(path)
@@ -65,6 +68,13 @@ def test_the_committed_file_is_valid():
         ("package.previous", {"one": "3f2c1ab"}, 'package.previous is "one"; expected earlier'),
         ("package.previous", {"v2": 3217}, "package.previous is 3217; expected earlier versions"),
         ("package.previous", {"v1": "3f2c1ab"}, 'package.previous is {"v1": "3f2c1ab"}; expected'),
+        (
+            "package.serving.sklearn.wait_ms",
+            -1,
+            "serving.sklearn.wait_ms is -1; expected a number from 0",
+        ),
+        ("package.serving.xgboost", 2, "package.serving.xgboost is 2; expected a section of keys"),
+        ("package.serving.sklearn.wait", 2, "but no parameter; expected wait_ms"),
         ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
     ],
 )
@@ -125,6 +135,11 @@ def test_no_file_says_where_to_run_from(tmp_path: Path):
 
 
 def test_every_parameter_says_what_is_allowed():
-    for section in Params.model_fields.values():
-        for key, field in section.annotation.model_fields.items():  # type: ignore[union-attr]
-            assert field.description, key
+    sections: list[type[Section]] = [Params]
+    for section in sections:
+        for key, field in section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                sections.append(field.annotation)
+            else:
+                assert field.description, key
+    assert len(sections) > len(Params.model_fields)

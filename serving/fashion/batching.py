@@ -19,11 +19,14 @@ class Batcher:
     """Runs a model in one thread, on what waits for it.
 
     answer: of images, uint8 [n, 784], arrays by name, their first axis the images; max_rows: of
-    images that are joined at most; a request that has more is computed alone.
+    images that are joined at most; a request that has more is computed alone; wait_ms: for more
+    company, where some requests wait already.
     """
 
-    def __init__(self, answer: Callable[[np.ndarray], Answers], max_rows: int) -> None:
-        self._answer, self._max_rows = answer, max_rows
+    def __init__(
+        self, answer: Callable[[np.ndarray], Answers], max_rows: int, wait_ms: float = 0.0
+    ) -> None:
+        self._answer, self._max_rows, self._wait = answer, max_rows, wait_ms / 1000
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Waiting] = deque()
         self._work: asyncio.Task[None] | None = None
@@ -44,6 +47,8 @@ class Batcher:
         try:
             while self._waiting:
                 await self._compute(self._next())
+                if self._waiting:  # and so have others: those just answered may ask again
+                    await asyncio.sleep(self._wait)
         finally:
             self._work = None
 
