@@ -9,7 +9,8 @@ plain arrays; a server applies it to the pixels that a request brings.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,9 +104,9 @@ def scaled(values: np.ndarray, features: Features) -> np.ndarray:
 
 def rounded(values: np.ndarray, places: int) -> np.ndarray:
     """Float32 values, rounded in place to so many binary places."""
-    values *= np.float32(1 << places)
+    values *= np.float32(2**places)
     np.rint(values, out=values)
-    values /= np.float32(1 << places)
+    values *= np.float32(2**-places)
     return values
 
 
@@ -159,16 +160,21 @@ def _describe(images: np.ndarray, features: Features) -> np.ndarray:
     # One above the other, as windows of one tall image: OpenCV sets up its tables once a call. The
     # black borders keep the images apart, so each has the histograms that it has alone.
     tall = np.pad(squares, ((0, 0), (BORDER, BORDER), (BORDER, BORDER))).reshape(-1, side)
-    parts = []
-    for cell in features.cells.tolist():
-        hog = _histograms(cell, int(features.bins))
-        values = hog.compute(tall, winStride=(side, side)) if len(tall) else np.empty(0, np.float32)
-        parts.append(np.sqrt(values).reshape(len(images), hog.getDescriptorSize()))
-    patches = squares.reshape(len(images), SIDE // PATCH, PATCH, SIDE // PATCH, PATCH)
-    means = patches.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), (SIDE // PATCH) ** 2)
-    return rounded(np.hstack([*parts, means * weight]), DESCRIPTOR_PLACES)
+    hogs = [_histograms(cell, int(features.bins)) for cell in features.cells.tolist()]
+    ends = np.cumsum([0, *(hog.getDescriptorSize() for hog in hogs)]).tolist()
+    descriptors = np.empty((len(images), ends[-1] + (SIDE // PATCH) ** 2), np.float32)
+    if len(images):
+        for hog, start, end in zip(hogs, ends, ends[1:], strict=False):
+            values = np.asarray(hog.compute(tall, winStride=(side, side)))
+            np.sqrt(values.reshape(len(images), -1), out=descriptors[:, start:end])
+    sums = np.zeros((len(images), SIDE // PATCH, SIDE // PATCH), np.float32)
+    for row, column in product(range(PATCH), repeat=2):
+        sums += squares[:, row::PATCH, column::PATCH]
+    descriptors[:, ends[-1] :] = sums.reshape(-1, (SIDE // PATCH) ** 2) * (weight / PATCH**2)
+    return rounded(descriptors, DESCRIPTOR_PLACES)
 
 
+@cache
 def _histograms(cell: int, bins: int) -> cv2.HOGDescriptor:
     side, block = SIDE + 2 * BORDER, BLOCK_CELLS * cell
     return cv2.HOGDescriptor(

@@ -21,5 +21,6 @@ class Rbf:
         """Values, float32 [n, m], of rows, float32 [n, k]."""
         squares = (rows**2).sum(axis=1, keepdims=True)
         values = np.hstack([rows, -squares, np.ones_like(squares)]) @ self._right
-        values *= self._gamma
+        if self._gamma != 1:
+            values *= self._gamma
         return np.exp(values, out=values)
