@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep check serve demo bench lock
+.PHONY: help run test test-deep check serve demo bench bench-serving soak lock
 .PHONY: pull image image-run test-image manifests sbom audit
 
 VENV := .venv
@@ -16,7 +16,7 @@ endif
 
 help: ## this list
 	@echo "Usage: make VERB"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@python -m stages.download; status=$$?; \
@@ -75,6 +75,12 @@ test-deep: $(INSTALLED) ## the same, with thousands of odd requests
 
 bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
+
+bench-serving: $(INSTALLED) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
+	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--quick --repeats 1)
+
+soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
+	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

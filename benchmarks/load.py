@@ -12,8 +12,10 @@ Run: python -m benchmarks.load < job.json, see `Job`; it prints a `Result` as JS
 import asyncio
 import base64
 import json
+import os
 import resource
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,6 +27,7 @@ import numpy as np
 import uvloop
 
 HTTP = 80
+LOOK_SECONDS = 0.5
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -36,7 +39,8 @@ class Job(NamedTuple):
     """What to ask, and how.
 
     protocol: rest or grpc; address: a URL, or host:port and the method after a space; payload: the
-    body or message; rate: of requests per second, 0 for a closed loop; seconds: to ask for.
+    body or message; rate: of requests per second, 0 for a closed loop; seconds: to ask for;
+    expected: the status that a right answer has, 200 over rest and OK over grpc if it is empty.
     """
 
     protocol: str
@@ -45,6 +49,7 @@ class Job(NamedTuple):
     connections: int
     rate: float
     seconds: float
+    expected: str = ""
 
 
 class Result(NamedTuple):
@@ -74,7 +79,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def ask(self) -> bytes:
-        """The answer, b"" for an error."""
+        """The answer, or its words if it is to be a refusal; b"" for another status."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -91,6 +96,7 @@ class RestConnection(Connection, asyncio.Protocol):
             f"Content-Type: application/json\r\nContent-Length: {len(job.payload)}\r\n\r\n"
         )
         self._question = head.encode() + job.payload
+        self._expected = f" {job.expected or 200} ".encode()
         self._came = bytearray()
         self._lost = asyncio.Event()
 
@@ -102,7 +108,9 @@ class RestConnection(Connection, asyncio.Protocol):
         return self
 
     async def ask(self) -> bytes:
-        """The body of the answer, b"" unless it is 200."""
+        """As Connection has it: the body."""
+        if self._transport.is_closing():
+            return b""
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transport.write(self._question)
         return await self._answer
@@ -120,7 +128,7 @@ class RestConnection(Connection, asyncio.Protocol):
             return
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
         if len(body) >= int(fields[b"content-length"]):
-            self._answer.set_result(body if b" 200 " in head[:13] else b"")
+            self._answer.set_result(body if self._expected in head[:13] else b"")
             self._came.clear()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -138,6 +146,7 @@ class GrpcConnection(Connection):
 
         target, method = job.address.split(" ")
         self._error, self._payload = grpc.RpcError, job.payload
+        self._expected = job.expected or grpc.StatusCode.OK.name
         self._channel = grpc.aio.insecure_channel(target, GRPC_OPTIONS)
         self._call = self._channel.unary_unary(method)
 
@@ -147,11 +156,12 @@ class GrpcConnection(Connection):
         return self
 
     async def ask(self) -> bytes:
-        """The message of the answer, b"" for an error."""
+        """As Connection has it: the message, or the details."""
         try:
-            return await self._call(self._payload)
-        except self._error:
-            return b""
+            answer, status = await self._call(self._payload), "OK"
+        except self._error as error:
+            answer, status = error.details().encode(), error.code().name
+        return answer if status == self._expected else b""
 
     async def close(self) -> None:
         """Hang up."""
@@ -225,7 +235,7 @@ def summary(load: Load, seconds: float, cpu_seconds: float) -> Result:
     sent = len(load.latencies)
     marks = np.percentile(load.latencies, (50, 95, 99, 100)) * 1e3 if sent else [None] * 4
     p50, p95, p99, most = (None if m is None else round(float(m), 3) for m in marks)
-    rate = round((sent - load.wrong) / seconds, 1)
+    rate = round((sent - load.wrong) / seconds, 3)
     used, seconds = round(cpu_seconds, 3), round(seconds, 3)
     return Result(sent, load.wrong, seconds, rate, p50, p95, p99, most, used)
 
@@ -235,7 +245,15 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def end_with_parent(parent: int) -> None:
+    """End this process when the one that started it has ended: nobody would read the result."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
+
+
 def main() -> None:
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     given: dict[str, Any] = json.load(sys.stdin)
     job = Job(**given | {"payload": base64.b64decode(given["payload"])})
     print(json.dumps(uvloop.run(run(job))._asdict()))

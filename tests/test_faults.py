@@ -236,7 +236,7 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
         "from stages import errors, package\n"
         "def main():\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "    source = package.Source(pathlib.Path('new/big.bin'), 'x')\n"
+        "    source = package.Source(pathlib.Path('new/big.bin'), 'x', 'sklearn')\n"
         "    package.package(pathlib.Path('serving/models'), {'m': source},\n"
         "        pathlib.Path('new/big.bin'), package.load_params().package, None)\n"
         "errors.run(main)\n"

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
 import pytest
+from processes import wait_until
 from scratch import ROOT, run
 from wire import body, message, tensor
 
@@ -71,6 +73,24 @@ def test_refusals_are_counted(server: Server, digits: tuple[Images, Images], pro
     assert said["per_second"] == 0
 
 
+@pytest.mark.parametrize(("protocol", "status"), [("rest", "400"), ("grpc", "INVALID_ARGUMENT")])
+def test_a_refusal_may_be_what_is_expected(
+    server: Server, digits: tuple[Images, Images], protocol: str, status: str
+):
+    address, payload = question(server, protocol, digits[1].images[:1], datatype="INT64")
+    for asked, wrong in ((payload.replace(b"INT64", b"INT65"), 0), (payload, 10)):
+        said = generate(
+            protocol=protocol,
+            address=address,
+            payload=asked,
+            connections=2,
+            rate=20.0,
+            seconds=0.5,
+            expected=status,
+        )
+        assert (said["sent"], said["wrong"]) == (10, wrong)
+
+
 @asynccontextmanager
 async def stalling(stall: float) -> AsyncIterator[str]:
     """A server that answers at once, but the third question only after so many seconds."""
@@ -111,3 +131,16 @@ def test_a_server_that_stalls_cannot_hide_from_an_open_loop():
 
 def test_a_wrong_job_is_an_error():
     assert "Expecting value" in run(ROOT, sys.executable, "-m", "benchmarks.load", expect=1)
+
+
+def test_a_generator_ends_with_the_process_that_started_it(server: Server):
+    job = {"protocol": "rest", "address": f"{server.rest}/v2", "payload": "", "connections": 1}
+    job |= {"rate": 10.0, "seconds": 60.0}
+    code = (
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-m', 'benchmarks.load']\n"
+        "one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
+        "one.stdin.write(sys.argv[1].encode()); one.stdin.close(); print(one.pid)"
+    )
+    started = int(run(ROOT, sys.executable, "-c", code, json.dumps(job)))
+    wait_until(lambda: not psutil.pid_exists(started), "the generator has ended")

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from scratch import ROOT
 
+from benchmarks import serving
 from benchmarks.growth import exponent
 from benchmarks.training import table
 from deploy.audit import EXPLAINED
@@ -41,6 +42,12 @@ def test_the_benchmark_table_is_that_of_the_last_results():
     for name, curve in result["growth"].items():
         assert curve["exponent"] == pytest.approx(exponent(curve["images"], curve["seconds"])), name
         assert f"{curve['exponent']:.2f}" in README
+
+
+def test_the_serving_table_is_that_of_the_last_results():
+    result = json.loads((ROOT / "benchmarks/serving.json").read_text("utf-8"))
+    assert serving.table(serving.ratios(result)) in README
+    assert result["hardware"] in README
 
 
 def test_the_cost_of_training_grows_with_a_power_that_is_found():
