@@ -6,7 +6,8 @@ cannot hide behind questions that were therefore asked later (Tene, "How NOT to 
 No load tool does both for REST and gRPC by one clock: wrk, hey and h2load time from the sending,
 and locust takes more of two cores than the servers do.
 
-Run: python -m benchmarks.load < job.json, see `Job`; it prints a `Result` as JSON
+Run: python -m benchmarks.load [PARENT] < job.json, see `Job`; it prints a `Result` as JSON, and
+ends early when it is no longer the child of the process with the number PARENT
 """
 
 import asyncio
@@ -253,7 +254,8 @@ def end_with_parent(parent: int) -> None:
 
 
 def main() -> None:
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int(sys.argv[1]) if sys.argv[1:] else os.getppid()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     given: dict[str, Any] = json.load(sys.stdin)
     job = Job(**given | {"payload": base64.b64decode(given["payload"])})
     print(json.dumps(uvloop.run(run(job))._asdict()))

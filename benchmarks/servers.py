@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -93,7 +94,7 @@ def message(model: str, images: np.ndarray, shape: Sequence[int]) -> bytes:
 def start_load(asked: Job) -> subprocess.Popen[str]:
     """Begin to ask, in a process of its own; `end_load` waits for what comes of it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load"],
+        [sys.executable, "-m", "benchmarks.load", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -137,8 +137,8 @@ def test_a_generator_ends_with_the_process_that_started_it(server: Server):
     job = {"protocol": "rest", "address": f"{server.rest}/v2", "payload": "", "connections": 1}
     job |= {"rate": 10.0, "seconds": 60.0}
     code = (
-        "import subprocess, sys\n"
-        "command = [sys.executable, '-m', 'benchmarks.load']\n"
+        "import os, subprocess, sys\n"
+        "command = [sys.executable, '-m', 'benchmarks.load', str(os.getpid())]\n"
         "one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
         "one.stdin.write(sys.argv[1].encode()); one.stdin.close(); print(one.pid)"
     )
