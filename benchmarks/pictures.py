@@ -25,7 +25,9 @@ def draw(found: dict[Load, Figures]) -> None:
     figure, axes = _pair()
     for kind, plot in zip(KINDS, axes, strict=True):
         for way in WAYS:
-            loads = sorted((x for x in found if _is(x, kind, way) and x.factor), key=_factor)
+            loads = sorted(
+                (x for x in found if _is(x, kind, way) and x.factor), key=lambda x: x.factor
+            )
             rates = [round(found[load].per_second) for load in loads]
             _line(plot, way, rates, [found[load].p99 for load in loads])
         plot.set_xlabel("single images asked for a second, on schedule")
@@ -47,10 +49,6 @@ def draw(found: dict[Load, Figures]) -> None:
 
 def _is(load: Load, kind: str, way: Way) -> bool:
     return load.kind == kind and load.way == way
-
-
-def _factor(load: Load) -> float:
-    return load.factor
 
 
 def _pair() -> tuple[Figure, list[Axes]]:

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 
 from benchmarks.load import Job, Result
+from benchmarks.ways import BLOG_SETTINGS, train
 from serving.client import infer_request
 from serving.fashion.contract import INPUT_NAME, PIXELS
 from serving.packaged import MODEL_SETTINGS
@@ -21,7 +22,6 @@ from serving.server import Server
 from stages.errors import StageError
 
 BLOG = Path("data/blog")  # the blog's models, trained once, which takes six minutes
-BLOG_SETTINGS = '{"debug": false}'  # else MLServer's own
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 KINDS = ("sklearn", "xgboost")
 TRAINING_IMAGES = 60_000
@@ -48,15 +48,7 @@ def blog_repository() -> Path:
         print(f"training the blog's model with {kind}, once", flush=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BLOG, prefix=".part-") as scratch:
-            command = [sys.executable, "-m", "benchmarks.ways", f"blog_{kind}"]
-            done = subprocess.run(
-                [*command, str(TRAINING_IMAGES), scratch],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise StageError(f"blog_{kind}: {done.stderr.strip()}")
+            train(f"blog_{kind}", TRAINING_IMAGES, Path(scratch))
             (folder,) = Path(scratch, "models").iterdir()
             settings = json.loads((folder / MODEL_SETTINGS).read_text(encoding="utf-8"))
             settings["name"] = target.name

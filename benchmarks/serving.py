@@ -10,16 +10,12 @@ Writes benchmarks/serving.json and two pictures, or with --quick only prints.
 """
 
 import argparse
-import datetime
 import json
-import platform
 import statistics
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from typing import Any
 import numpy as np
 import requests
 
+from benchmarks.conditions import conditions
 from benchmarks.figures import Figures, Load, Loads, figures, median
 from benchmarks.load import Job
 from benchmarks.pictures import PICTURES, draw
@@ -46,7 +43,6 @@ from benchmarks.servers import (
     question,
     start_load,
 )
-from benchmarks.training import hardware
 from serving.client import DIRECT, GrpcClient, infer_request
 from serving.fashion.contract import CLASS_NAMES, LABELS
 from serving.packaged import REPOSITORY
@@ -68,7 +64,6 @@ SECONDS, ANSWER_SECONDS = 2.0, 600.0
 SATURATED = 8  # connections, whose rate the blog's way cannot exceed by much
 RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # of that, as far as a way gets
 OPEN_CONNECTIONS = 64
-PACKAGES = ("mlserver", "scikit-learn", "xgboost", "numpy", "grpcio", "uvicorn")
 PROTOCOLS = {"rest": "REST", "grpc": "gRPC"}
 Servers = dict[str, Server]  # by whose they are
 
@@ -196,14 +191,8 @@ def main() -> None:
     print(f"\n{table(ratios(measured))}\n")
     if given.quick:
         return
-    result = {
-        "command": "python -m benchmarks.serving " + " ".join(sys.argv[1:]),
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-        "scaling": measure_scaling(images),
-    }
-    RESULT.write_text(json.dumps(result | measured, indent=1) + "\n", encoding="utf-8")
+    result = conditions("benchmarks.serving") | {"scaling": measure_scaling(images)} | measured
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(figures(measured))
     print(f"{RESULT}, {', '.join(map(str, PICTURES))} written")
 

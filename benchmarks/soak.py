@@ -9,18 +9,15 @@ Writes benchmarks/soak.json
 """
 
 import argparse
-import datetime
 import json
-import platform
 import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.conditions import conditions
 from benchmarks.load import Job, Result
 from benchmarks.servers import (
     OUR_GRPC,
@@ -32,8 +29,6 @@ from benchmarks.servers import (
     question,
     start_load,
 )
-from benchmarks.serving import PACKAGES
-from benchmarks.training import hardware
 from serving.client import connect
 from serving.fashion.contract import CLASS_NAMES, LABELS
 from serving.packaged import REPOSITORY, models_in
@@ -167,13 +162,8 @@ def main() -> None:
             f"  {part['kind']} over {part['way']['protocol']}, {part['rows']} images{what}: "
             f"{part['per_second']:,.0f} a second, p50 {part['p50']} ms, p99 {part['p99']} ms"
         )
-    result = {
-        "command": "python -m benchmarks.soak " + " ".join(sys.argv[1:]),
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
-    }
-    RESULT.write_text(json.dumps(result | came, indent=1) + "\n", encoding="utf-8")
+    result = conditions("benchmarks.soak") | came
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if came["wrong"]:
         raise StageError(f"{came['wrong']:,} of {came['sent']:,} answers were wrong")
 

@@ -9,38 +9,32 @@ Writes benchmarks/training.json and benchmarks/growth.svg, or with --quick only 
 """
 
 import argparse
-import datetime
 import json
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import requests
 
+from benchmarks.conditions import conditions
 from benchmarks.growth import draw, exponent
-from benchmarks.ways import MODEL, WAYS
+from benchmarks.ways import MODEL, WAYS, train
 from serving.client import DIRECT, RestClient, infer_request
 from serving.fashion.contract import CLASS_NAMES, OUTPUTS
 from serving.packaged import REPOSITORY
 from serving.server import running
 from stages.dataset import RAW, TEST_FILES, Images, read_idx
-from stages.errors import StageError, run
+from stages.errors import run
 
 RESULT, PICTURE = Path("benchmarks/training.json"), Path("benchmarks/growth.svg")
 ALL, QUICK = 60_000, 6_000
 SIZES = (5_000, 10_000, 20_000, 40_000, 60_000)
 BATCH = 1000
-BLOG_SETTINGS = '{"debug": false}'  # else MLServer's own
 ANSWER_SECONDS = 600
-PACKAGES = ("numpy", "scikit-learn", "scikit-learn-intelex", "xgboost", "mlserver")
 LABELS = {
     "features": "features, s",
     "fit": "fit, s",
@@ -50,17 +44,6 @@ LABELS = {
     "client": "10,000 rows, our client, s",
     "accuracy": "accuracy",
 }
-
-
-def train(way: str, images: int, folder: Path) -> dict[str, float]:
-    """Train one way on that many images, into folder; seconds and MB."""
-    command = [sys.executable, "-m", "benchmarks.ways", way, str(images), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"{way}: {done.stderr.strip()}")
-    said = json.loads(done.stdout.splitlines()[-1])
-    seconds = said["seconds"]
-    return {**seconds, "training": sum(seconds.values()), "peak_mb": said["peak_mb"]}
 
 
 def answer(repository: Path, test: Images, ours: bool) -> dict[str, float]:
@@ -92,8 +75,6 @@ def measure(way: str, images: int, test: Images) -> dict[str, float]:
         if ours:
             shutil.copyfile(REPOSITORY / "settings.json", repository / "settings.json")
             (repository / "fashion").symlink_to(REPOSITORY / "fashion")
-        else:
-            (repository / "settings.json").write_text(BLOG_SETTINGS, encoding="utf-8")
         measured |= answer(repository, test, ours)
     print(way, *(f"{LABELS[k]} {v:.4g}" for k, v in measured.items()), sep="; ", flush=True)
     return measured
@@ -160,11 +141,7 @@ def main() -> None:
         return
     growth = grow([way for way in WAYS if way.startswith("ours")], SIZES, test)
     draw(PICTURE, growth)
-    result = {
-        "command": "python -m benchmarks.training " + " ".join(sys.argv[1:]),
-        "date": datetime.date.today().isoformat(),
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    result = conditions("benchmarks.training") | {
         "images": images,
         "medians": rows,
         "runs": runs,
@@ -172,13 +149,6 @@ def main() -> None:
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{RESULT} and {PICTURE} written")
-
-
-def hardware() -> str:
-    """The processor's name and number of cores, as Linux tells them."""
-    facts = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(": ", 1)[1] for line in facts if line.startswith("model name")]
-    return f"{len(names)} cores of {names[0]}"
 
 
 if __name__ == "__main__":

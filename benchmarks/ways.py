@@ -8,6 +8,7 @@ Run: python -m benchmarks.ways WAY IMAGES FOLDER, from the project's root, after
 
 import json
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,12 +20,13 @@ from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
 from serving.packaged import MODEL_SETTINGS
 from stages import package, preprocess, train_sklearn, train_xgboost
 from stages.dataset import RAW, TRAIN_FILES, Images, read_idx
-from stages.errors import run
+from stages.errors import StageError, run
 from stages.params import load_params
 from stages.split import stratified
 
 Seconds = dict[str, float]
 MODEL = "fashion"  # the name that each way's model is served by
+BLOG_SETTINGS = '{"debug": false}'  # else MLServer's own
 
 
 def blog_sklearn(images: np.ndarray, labels: np.ndarray, folder: Path) -> Seconds:
@@ -86,7 +88,7 @@ def _features(images: np.ndarray, labels: np.ndarray, folder: Path) -> tuple[np.
 
 
 def _folder(repository: Path, file: str, runtime: str) -> Path:
-    """Make the blog's model-settings.json in the repository; the path of the model's own file."""
+    """Make the settings of the blog's repository; the path of the model's own file."""
     folder = repository / "models" / MODEL
     folder.mkdir(parents=True)
     content = {
@@ -95,6 +97,7 @@ def _folder(repository: Path, file: str, runtime: str) -> Path:
         "parameters": {"uri": f"./{file}", "version": "v1"},
     }
     (folder / MODEL_SETTINGS).write_text(json.dumps(content), encoding="utf-8")
+    (repository / "settings.json").write_text(BLOG_SETTINGS, encoding="utf-8")
     return folder / file
 
 
@@ -109,6 +112,20 @@ def _package(
 
 
 WAYS = {way.__name__: way for way in (blog_sklearn, ours_sklearn, blog_xgboost, ours_xgboost)}
+
+
+def train(way: str, images: int, folder: Path) -> dict[str, float]:
+    """Train one way on that many images, in a new process, into folder; seconds and MB.
+
+    Raises StageError with what the process said if it fails.
+    """
+    command = [sys.executable, "-m", "benchmarks.ways", way, str(images), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"{way}: {done.stderr.strip()}")
+    said = json.loads(done.stdout.splitlines()[-1])
+    seconds = said["seconds"]
+    return {**seconds, "training": sum(seconds.values()), "peak_mb": said["peak_mb"]}
 
 
 def main() -> None:

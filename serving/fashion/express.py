@@ -184,7 +184,7 @@ def write_body(answer: Answer) -> bytes:
                 tensor | {"parameters": {"content_type": TEXT[1]}, "data": values.tolist()}
             )
         else:
-            outputs.append(tensor | {"data": np.ascontiguousarray(values).ravel()})
+            outputs.append(tensor | {"data": values.ravel()})
     body = {
         "model_name": answer.model,
         "model_version": answer.version,

@@ -70,6 +70,11 @@ def shown(value: object) -> str:
     return f"{text[:SHOWN]!r}" + ("…" if len(text) > SHOWN else "")
 
 
+def one_line(text: object) -> str:
+    """As it is, but for what would begin a new line, or not be seen, in the log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
 def expected_inputs(count: int) -> str:
     """The refusal of another number of tensors than one."""
     return f"expected one input tensor, got {count or 'none'}"
