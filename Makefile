@@ -65,7 +65,7 @@ check: $(INSTALLED) ## lint, format and types
 	mypy
 
 # Two processes, each with a core: their libraries' threads would only get in each other's way.
-PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## every test, on real DVC and real servers
 	$(PYTEST)

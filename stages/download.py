@@ -16,8 +16,6 @@ from pathlib import Path
 import numpy as np
 import requests
 import urllib3
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
 from stages.atomic import replacing
@@ -165,6 +163,10 @@ def make_digits() -> tuple[Images, Images]:
 
     Each of their 8×8 pixels, 0 to 16, becomes 3×3 pixels, 0 to 255, inside a border of 2.
     """
+    # Here, since the import takes two seconds, which the files of Fashion-MNIST need not wait for.
+    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+
     digits = load_digits()
     enlarged = np.kron(digits.images, np.ones((1, 3, 3)))
     framed = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)))

@@ -25,8 +25,9 @@ def fitted(depth: int) -> XGBClassifier:
 
 
 @pytest.fixture(scope="module", params=[1, 3, DEEPEST])
-def model(request: pytest.FixtureRequest) -> XGBClassifier:
-    return fitted(request.param)
+def both(request: pytest.FixtureRequest) -> tuple[XGBClassifier, Forest]:
+    model = fitted(request.param)
+    return model, Forest(model.get_booster())
 
 
 ordinary = st.floats(-4, 4, width=32)
@@ -42,9 +43,11 @@ extreme = st.sampled_from([0.0, -np.inf, np.inf, float(np.finfo(np.float32).max)
         elements=st.one_of(ordinary, on_a_threshold, extreme),
     )
 )
-def test_margins_are_those_of_xgboost_to_the_bit(model: XGBClassifier, rows: np.ndarray):
-    expected = model.predict(rows, output_margin=True)
-    assert np.array_equal(Forest(model.get_booster())(rows), expected)
+def test_margins_are_those_of_xgboost_to_the_bit(
+    both: tuple[XGBClassifier, Forest], rows: np.ndarray
+):
+    model, forest = both
+    assert np.array_equal(forest(rows), model.predict(rows, output_margin=True))
 
 
 def test_trees_that_are_too_deep_are_refused():
