@@ -203,7 +203,7 @@ REFUSED_BY_BOTH: list[tuple[str, Any, str]] = [
      "expected datatype UINT8, UINT16, UINT32, UINT64, INT8, INT16, INT32, INT64, FP16, FP32, FP64 "
      "or BYTES, got BOOL"),
     ("below black", body(tensor(changed(17, -1.0), [1, 784])),
-     "expected pixel values from 0 to 255, got -1.0 at image 0, pixel 17"),
+     "expected pixel values from 0 to 255, got -1 at image 0, pixel 17"),
     ("above white", body(tensor(changed(17, 255.5), [1, 784])),
      "expected pixel values from 0 to 255, got 255.5 at image 0, pixel 17"),
     ("far above white", body(tensor(changed(17, 1e300), [1, 784])),

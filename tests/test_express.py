@@ -112,12 +112,12 @@ def test_both_ways_are_taken_and_counted_alike(server: Server, digits: tuple[Ima
         }
 
 
-def test_small_requests_go_the_short_way(repository: Path, digits: tuple[Images, Images]):
+def test_common_requests_go_the_short_way(repository: Path, digits: tuple[Images, Images]):
     """Requests in progress are counted by MLServer's way alone, which creates that metric."""
-    short = question(digits[1], 1, ())
     with running(repository) as server:
         address = f"{server.rest}/v2/models/fashion-sklearn/infer"
-        assert requests.post(address, json=short, timeout=60).ok
+        for short in (question(digits[1], 1, OUTPUTS), question(digits[1], 300, ())):
+            assert requests.post(address, json=short, timeout=60).ok
         assert IN_PROGRESS not in metrics(server)
         assert requests.post(address, json=short | {"parameters": {}}, timeout=60).ok
         assert IN_PROGRESS in metrics(server)
@@ -146,24 +146,63 @@ def test_a_body_may_come_in_parts_or_not_at_all(server: Server, digits: tuple[Im
     [
         {"id": 3},
         {"outputs": None},
+        {"outputs": []},
+        {"outputs": [{"name": "predict"}, 3]},
         {"outputs": [{"name": "predict", "parameters": {}}]},
         {"more": 1},
-        {"inputs": [{"name": "x", "shape": [1, 784.0], "datatype": "UINT8", "data": [0] * 784}]},
-        {"inputs": [{"name": "x", "shape": [784], "datatype": "UINT8", "data": [[0] * 784]}]},
+        {"inputs": []},
+        {"inputs": [tensor([0] * 784, [1, 784.0])]},
+        {"inputs": [tensor([0] * 784), tensor([0] * 784)]},
+        {"inputs": [tensor([[0] * 784], [1, 784])]},
+        {"inputs": [tensor([0] * 782 + [[0, 0], []], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [True], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [None], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + ["0"], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [300], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [-1.5], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [2**53 + 1], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [10**30], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [float("nan")], [1, 784])]},
+        {"inputs": [tensor([0] * 783 + [0.5], [1, 784], datatype="UINT8")]},
+        {"inputs": [tensor([0] * 783 + [0.5], [1, 784], datatype="FP32")]},
+        {"inputs": [tensor([], [0, 784])]},
+        {"inputs": [tensor({}, [1, 784])]},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:30] + str(change)[-60:],
 )
 def test_an_unusual_body_is_answered_as_ever(
     server: Server, digits: tuple[Images, Images], change: dict[str, Any]
 ):
     address = f"{server.rest}/v2/models/fashion-sklearn/infer"
     request = question(digits[1], 1, ()) | change
+    kind = {"Content-Type": "application/json"}
     answers = [
-        requests.post(address, json=asked, timeout=60)
+        requests.post(address, json.dumps(asked), headers=kind, timeout=60)
         for asked in (request, request | {"parameters": {}})
     ]
     assert answers[0].status_code == answers[1].status_code
     assert answers[0].status_code in {200, 400}
+    assert answers[0].content == answers[1].content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"3", b"[]", b"{", b'{"id": "\xff"}', b'{"inputs": [NaN]}'),
+        *(b'{"id": "1", %s', b'{"inputs": [], %s', b"%s x", b" %s", b"\xef\xbb\xbf%s"),
+    ],
+)
+def test_an_odd_text_is_answered_as_ever(
+    server: Server, digits: tuple[Images, Images], text: bytes
+):
+    """With a good request in place of %s, or without its first brace; a field twice is its last."""
+    address = f"{server.rest}/v2/models/fashion-sklearn/infer"
+    good, kind = question(digits[1], 1, ()), {"Content-Type": "application/json"}
+    answers = []
+    for request in (good, good | {"parameters": {}}):
+        content = text.replace(b"%s", json.dumps(request).encode()[text[:1] == b"{" :])
+        answers.append(requests.post(address, content, headers=kind, timeout=60))
+    assert [answer.status_code for answer in answers] in ([200, 200], [400, 400])
     assert answers[0].content == answers[1].content
 
 

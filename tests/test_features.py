@@ -205,7 +205,7 @@ def test_values_between_whole_numbers_are_rounded():
 def test_a_value_that_no_pixel_has_is_refused_with_its_place(features_of: FeatureMap, value: float):
     images = np.zeros((3, PIXELS))
     images[1, 17] = value
-    message = f"expected pixel values from 0 to 255, got {images[1, 17]} at image 1, pixel 17"
+    message = f"expected pixel values from 0 to 255, got {images[1, 17]:.6g} at image 1, pixel 17"
     with pytest.raises(PixelError, match=re.escape(message)):
         features_of(images)
 

@@ -128,7 +128,7 @@ def checked(images: np.ndarray) -> np.ndarray:
         row, pixel = np.argwhere(wrong)[0]
         raise PixelError(
             f"expected pixel values from 0 to {PIXEL_MAX}, "
-            f"got {images[row, pixel]} at image {row}, pixel {pixel}"
+            f"got {images[row, pixel]:.6g} at image {row}, pixel {pixel}"
         )
     return np.ascontiguousarray(np.rint(images), dtype=np.uint8)
 

@@ -32,7 +32,7 @@ DATATYPES = {LABELS: "INT64", PROBABILITIES: "FP64", CLASS_LABELS: "BYTES"}
 
 
 class Tensor(NamedTuple):
-    """What is read of an input. data: a list, or bytes."""
+    """What is read of an input. data: bytes, a list, or an array of numbers."""
 
     name: str
     shape: Sequence[int]
@@ -113,6 +113,8 @@ def is_small(request: Asked) -> bool:
     if len(request.inputs) != 1 or request.inputs[0].datatype == PICTURES:
         return False
     data = _data(request.inputs[0])
+    if isinstance(data, np.ndarray):
+        return data.size <= SMALL
     if isinstance(data, list):
         return len(data) <= SMALL and not (data and isinstance(data[0], list))
     return isinstance(data, bytes) and len(data) <= SMALL
@@ -181,7 +183,7 @@ def _read_numbers(data: Any, datatype: str, rows: int, shape: Sequence[int]) -> 
             )
         return np.frombuffer(data, dtype)
     try:
-        values = np.array(data)
+        values = np.asarray(data)
     except (ValueError, TypeError, OverflowError):
         raise InferenceError(
             f"expected a flat list of numbers {expected}, got a ragged one"
