@@ -64,7 +64,8 @@ check: $(INSTALLED) ## lint, format and types
 	ruff format --check .
 	mypy
 
-# Two processes, each with a core: their libraries' threads would only get in each other's way.
+# Three processes on two cores, since tests also wait, for servers to start and to end; with more
+# threads each, their libraries would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) ## every test, on real DVC and real servers

@@ -99,10 +99,10 @@ class RestConnection(Connection, asyncio.Protocol):
         self._question = head.encode() + job.payload
         self._expected = f" {job.expected or 200} ".encode()
         self._came = bytearray()
-        self._lost = asyncio.Event()
 
     async def open(self) -> Self:
         """Connect."""
+        self._lost = asyncio.Event()
         loop = asyncio.get_running_loop()
         place = self._url.hostname or "", self._url.port or HTTP
         self._transport, _ = await loop.create_connection(lambda: self, *place)
@@ -110,8 +110,9 @@ class RestConnection(Connection, asyncio.Protocol):
 
     async def ask(self) -> bytes:
         """As Connection has it: the body."""
-        if self._transport.is_closing():
-            return b""
+        if self._transport.is_closing():  # by the server, as it was idle for long
+            await self._lost.wait()
+            await self.open()
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transport.write(self._question)
         return await self._answer

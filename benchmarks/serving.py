@@ -60,7 +60,8 @@ CELLS = (
     (1, 10_000),
 )
 QUICK_CELLS = ((1, 1), (8, 1), (64, 1), (1, 128))
-SECONDS, ANSWER_SECONDS = 2.0, 600.0
+SECONDS, OPEN_SECONDS = 2.0, 4.0  # of a closed loop, of an open one
+ANSWER_SECONDS = 600.0
 SATURATED = 8  # connections, whose rate the blog's way cannot exceed by much
 RATES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # of that, as far as a way gets
 OPEN_CONNECTIONS = 64
@@ -73,7 +74,8 @@ def measure(servers: Servers, load: Load, images: np.ndarray, rate: float = 0.0)
     server = servers[load.way.whose]
     asked = question(server, load.way, load.kind, images[: load.rows])
     used = cpu_seconds(server)
-    came = end_load(start_load(Job(*asked, load.connections, rate, SECONDS)))
+    seconds = OPEN_SECONDS if rate else SECONDS
+    came = end_load(start_load(Job(*asked, load.connections, rate, seconds)))
     used = cpu_seconds(server) - used
     if came.p50 is None or came.p95 is None or came.p99 is None:
         raise StageError(f"{load.way.whose}-{load.kind}: nothing was answered")

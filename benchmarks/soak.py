@@ -39,7 +39,9 @@ from stages.evaluate import offline_answer
 
 RESULT = Path("benchmarks/soak.json")
 SHARE = 0.7  # of saturation
-CONNECTIONS, PROBE_SECONDS, SAMPLE_SECONDS = 64, 4.0, 10.0
+CONNECTIONS, SAMPLE_SECONDS = 64, 10.0
+FIRST_RATE, STEP, PROBE_SECONDS = 200.0, 1.15, 5.0
+LATE = 1.1  # times the seconds for which questions came, of a server that falls behind
 REFUSED = {"rest": "400", "grpc": "INVALID_ARGUMENT"}
 SETTLED_SECONDS = 60.0  # when the first memory is taken that the last is held against
 LONGEST_MINUTES = 60.0
@@ -85,15 +87,24 @@ def check_first(server: Server, images: np.ndarray) -> None:
                 raise StageError(f"{model.name} over {protocol}: {came}, expected {wanted}")
 
 
+def start_mix(
+    server: Server, images: np.ndarray, rate: float, seconds: float
+) -> list[subprocess.Popen[str]]:
+    """Begin to ask all parts at once, at so many requests a second in all."""
+    jobs = [job(server, part, images, part.share * rate, seconds) for part in MIX]
+    return [start_load(asked) for asked in jobs]
+
+
 def saturation(server: Server, images: np.ndarray) -> float:
-    """Requests a second of the mix that the server could answer, each part measured by itself."""
-    seconds = 0.0  # a request of the mix takes, on average
-    for part in MIX:
-        came = end_load(start_load(job(server, part, images, 0.0, PROBE_SECONDS)))
-        if came.wrong:
-            raise StageError(f"{part}: {came.wrong:,} of {came.sent:,} answers are wrong")
-        seconds += part.share / came.per_second
-    return 1 / seconds
+    """Requests a second of the mix that the server can answer: at STEP times as many, answers to
+    some part fall behind the questions.
+    """
+    rate = FIRST_RATE
+    while True:
+        results = [end_load(load) for load in start_mix(server, images, rate, PROBE_SECONDS)]
+        if any(result.seconds > LATE * PROBE_SECONDS for result in results):
+            return rate / STEP
+        rate *= STEP
 
 
 def soak(server: Server, images: np.ndarray, minutes: float) -> dict[str, Any]:
@@ -103,7 +114,7 @@ def soak(server: Server, images: np.ndarray, minutes: float) -> dict[str, Any]:
     rate, seconds = SHARE * most, 60 * minutes
     print(f"{most:,.0f} requests a second at most; {rate:,.0f} for {minutes:g} minutes", flush=True)
     used, start = cpu_seconds(server), time.monotonic()
-    loads = [start_load(job(server, p, images, p.share * rate, seconds)) for p in MIX]
+    loads = start_mix(server, images, rate, seconds)
     memory = _watch(server, loads, start)
     results = [end_load(load) for load in loads]
     taken = time.monotonic() - start
@@ -141,6 +152,17 @@ def _told(part: Part, result: Result) -> dict[str, Any]:
     return part._asdict() | {"way": part.way._asdict()} | result._asdict()
 
 
+def summary(came: dict[str, Any]) -> str:
+    """A line."""
+    memory = came["memory_mb"]
+    return (
+        f"{came['sent']:,} requests in {came['minutes']:g} minutes, "
+        f"{came['refused_as_they_should']:,} of them refused as they should, "
+        f"{came['wrong']:,} answers wrong; memory after a minute {memory['settled']:,} MB, "
+        f"at the end {memory['last']:,} MB"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="at most an hour")
@@ -150,12 +172,7 @@ def main() -> None:
     images = read_idx(RAW / TEST_FILES[0], RAW / TEST_FILES[1], CLASS_NAMES["fashion-mnist"]).images
     with running() as server:
         came = soak(server, images, given.minutes)
-    memory = came["memory_mb"]
-    print(
-        f"{came['sent']:,} requests, {came['refused_as_they_should']:,} of them refused as they "
-        f"should; {came['wrong']:,} wrong answers; memory after a minute {memory['settled']:,} MB, "
-        f"at the end {memory['last']:,} MB"
-    )
+    print(summary(came))
     for part in came["parts"]:
         what = "" if part["good"] else ", to be refused"
         print(

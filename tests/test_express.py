@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 import requests
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import MODELS, body, message, metrics, tensor
 
+from benchmarks.servers import processes
 from serving.fashion.contract import OUTPUTS
 from serving.server import Server, running
 from stages.dataset import Images
@@ -204,6 +206,18 @@ def test_an_odd_text_is_answered_as_ever(
         answers.append(requests.post(address, content, headers=kind, timeout=60))
     assert [answer.status_code for answer in answers] in ([200, 200], [400, 400])
     assert answers[0].content == answers[1].content
+
+
+def test_requests_over_grpc_are_taken_in_several_places(server: Server):
+    """In one, they would wait for seconds beside many over REST."""
+    port = int(server.grpc.rpartition(":")[2])
+    listening = [
+        connection
+        for process in processes(server)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    ]
+    assert len(listening) > 1
 
 
 def test_raw_contents_that_are_no_request_are_refused(server: Server):

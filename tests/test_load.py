@@ -129,6 +129,29 @@ def test_a_server_that_stalls_cannot_hide_from_an_open_loop():
     assert closed.p95 < 100
 
 
+async def ask_a_server_that_hangs_up() -> tuple[load.Result, int]:
+    connected = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.read(65536)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        result = await load.run(Job("rest", f"http://{host}:{port}/", b"{}", 1, 10.0, 0.5))
+    return result, connected
+
+
+def test_a_connection_that_the_server_has_closed_is_made_anew():
+    result, connected = asyncio.run(ask_a_server_that_hangs_up())
+    assert (result.sent, result.wrong, connected) == (5, 0, 6)
+
+
 def test_a_wrong_job_is_an_error():
     assert "Expecting value" in run(ROOT, sys.executable, "-m", "benchmarks.load", expect=1)
 

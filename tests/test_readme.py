@@ -8,7 +8,7 @@ import pytest
 import yaml
 from scratch import ROOT
 
-from benchmarks import serving
+from benchmarks import serving, soak
 from benchmarks.growth import exponent
 from benchmarks.training import table
 from deploy.audit import EXPLAINED
@@ -48,6 +48,14 @@ def test_the_serving_table_is_that_of_the_last_results():
     result = json.loads((ROOT / "benchmarks/serving.json").read_text("utf-8"))
     assert serving.table(serving.ratios(result)) in README
     assert result["hardware"] in README
+
+
+def test_the_soak_is_the_last_one_and_went_well():
+    result = json.loads((ROOT / "benchmarks/soak.json").read_text("utf-8"))
+    assert soak.summary(result) in " ".join(README.split())
+    assert result["minutes"] >= 10
+    assert result["wrong"] == 0
+    assert result["memory_mb"]["last"] <= 1.1 * result["memory_mb"]["settled"]
 
 
 def test_the_cost_of_training_grows_with_a_power_that_is_found():

@@ -1,21 +1,71 @@
-"""MLServer's gRPC side: raw tensors left as they came, what is no request refused in one line."""
+"""MLServer's gRPC side: taken by many, raw tensors left as they came, refusals in one line."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
 import grpc
 from mlserver.errors import InferenceError, MLServerError
+from mlserver.grpc import GRPCServer
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc.converters import ModelInferResponseConverter
+from mlserver.grpc.dataplane_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from mlserver.grpc.interceptors import PromServerInterceptor
+from mlserver.grpc.model_repository_pb2_grpc import add_ModelRepositoryServiceServicer_to_server
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.grpc.utils import handle_mlserver_error, handle_mlserver_stream_error, to_metadata
 from mlserver.types import InferenceRequest, TensorData
 
 from .express import read_message, write_message
 from .tensors import Question, one_line
+
+ACCEPTORS = 16
+
+
+class Acceptors:
+    """Servers on one port, as one; the system shares connections out among them."""
+
+    def __init__(self, servers: Sequence[grpc.aio.Server]) -> None:
+        self._servers = servers
+
+    async def start(self) -> None:
+        """Listen."""
+        for server in self._servers:
+            await server.start()
+
+    async def wait_for_termination(self) -> None:
+        """Return when they have been stopped."""
+        for server in self._servers:
+            await server.wait_for_termination()
+
+    async def stop(self, grace: float | None) -> None:
+        """Answer what was taken, for so many seconds at most."""
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+
+class Grpc(GRPCServer):
+    """Takes requests in several places.
+
+    A server of grpc.aio takes one request a turn of the event loop, or of two: beside many over
+    REST, which make turns long, others waited for seconds.
+    """
+
+    def _create_server(self) -> Acceptors:
+        servers = [super()._create_server()]
+        pool = ThreadPoolExecutor(1)  # for servicers that are not asynchronous, of which is none
+        while len(servers) < ACCEPTORS:
+            server = grpc.aio.server(
+                pool, interceptors=self._interceptors, options=self._get_options()
+            )
+            add_GRPCInferenceServiceServicer_to_server(self._inference_servicer, server)
+            add_ModelRepositoryServiceServicer_to_server(self._model_repository_servicer, server)
+            server.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
+            servers.append(server)
+        self._server = Acceptors(servers)
+        return self._server
 
 
 class Counting(PromServerInterceptor):

@@ -33,7 +33,7 @@ from prometheus_client import Counter, Summary
 
 from .express import Answer
 from .integrity import STRICT, UnfitModelError
-from .over_grpc import Counting, Servicer, in_one_line
+from .over_grpc import Counting, Grpc, Servicer, in_one_line
 from .over_rest import PatientServer, Rest, Routes
 from .tensors import Question
 
@@ -156,6 +156,7 @@ def install() -> None:
     mlserver.server.DataPlane = Plane
     mlserver.server.ModelRepositoryHandlers = Handlers
     mlserver.server.RESTServer = Rest
+    mlserver.server.GRPCServer = Grpc
     mlserver.rest.server._NoSignalServer = PatientServer
     mlserver.metrics.server._NoSignalServer = PatientServer
     mlserver.rest.app.Endpoints = Routes
