@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -119,5 +120,16 @@ def cpu_seconds(server: Server) -> float:
 
 
 def memory_mb(server: Server) -> float:
-    """Of all of the server's processes, pages that they share counted once."""
-    return sum(process.memory_full_info().pss for process in processes(server)) / 1e6
+    """Of all of the server's processes: their own, and once the files, libraries mostly, that they
+    share. (Linux also divides shared pages by those who share them, other programs included, whose
+    end would then look like growth.)
+    """
+    told = [Path(f"/proc/{process.pid}/status").read_text("utf-8") for process in processes(server)]
+    own, mapped = ([_resident(text, kind) for text in told] for kind in ("Anon", "File"))
+    return (sum(own) + max(mapped)) / 1e6
+
+
+def _resident(status: str, kind: str) -> int:
+    """Bytes of a process in memory that no file, or that a file, stands behind."""
+    found = re.search(rf"Rss{kind}:\s+(\d+) kB", status)
+    return 1024 * int(found[1]) if found else 0
