@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks.figures import Figures, Load
 from benchmarks.servers import BLOG_REST, KINDS, OUR_GRPC, OUR_REST, WAYS, Way
@@ -63,6 +64,7 @@ def _line(plot: Axes, way: Way, across: list[int], up: list[float]) -> None:
 def _finish(plot: Axes, title: str) -> None:
     plot.set_title(title, loc="left")
     plot.set_yscale("log")
+    plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     plot.minorticks_off()
     plot.yaxis.set_major_formatter("{x:,.0f}")
     plot.grid(alpha=0.3)
