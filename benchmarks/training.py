@@ -24,7 +24,7 @@ from benchmarks.conditions import conditions
 from benchmarks.growth import draw, exponent
 from benchmarks.ways import MODEL, WAYS, train
 from serving.client import DIRECT, RestClient, infer_request
-from serving.fashion.contract import CLASS_NAMES, OUTPUTS
+from serving.fashion.contract import CLASS_LABELS, CLASS_NAMES, PROBABILITIES
 from serving.packaged import REPOSITORY
 from serving.server import running
 from stages.dataset import RAW, TEST_FILES, Images, read_idx
@@ -61,7 +61,7 @@ def answer(repository: Path, test: Images, ours: bool) -> dict[str, float]:
             client = RestClient(server.rest)
             start = time.perf_counter()
             for batch in np.split(test.images, len(test.images) // BATCH):
-                client.infer(MODEL, batch, OUTPUTS)
+                client.infer(MODEL, batch, [CLASS_LABELS, PROBABILITIES])
             measured["client"] = time.perf_counter() - start
     return measured | {"accuracy": float((labels == test.labels).mean())}
 

@@ -26,7 +26,13 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 120.0
 ATTEMPTS, PAUSE_SECONDS = 3, 0.2  # to connect; an answer that is late is not asked for again
 DIRECT = {"http": "", "https": ""}  # a proxy that the environment names is for downloads
 SHOWN = 300  # characters of a refusal that an error quotes
-NUMBERS = {"INT64": np.int64, "FP64": np.float64, "INT32": np.int32, "FP32": np.float32}
+NUMBERS = {
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
 REST_URL, GRPC_URL = "http://localhost:8080", "localhost:8081"
 
 

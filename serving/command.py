@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, AnswerError, Answers, Client, connect
-from serving.fashion.contract import CLASS_LABELS, OUTPUTS, PROBABILITIES
+from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
+SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
 
 
 class Subject(NamedTuple):
@@ -112,7 +113,7 @@ def predict(client: Client, models: list[str], options: argparse.Namespace) -> s
     """Labels and probabilities of what the options name."""
     about = subject(options)
     answers = {
-        model: client.infer(model, about.images, OUTPUTS, options.version, options.invert)
+        model: client.infer(model, about.images, SHOWN, options.version, options.invert)
         for model in models
     }
     if options.json:

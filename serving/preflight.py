@@ -33,13 +33,18 @@ def main() -> None:
     sys.path.insert(0, str(REPOSITORY))  # as MLServer does, for what settings.json names
     try:
         models_in(REPOSITORY)
-        check_ports(Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes()))
+        settings = Settings.model_validate_json((REPOSITORY / "settings.json").read_bytes())
+        check_ports(settings)
     except (RepositoryError, ServerError) as error:
         sys.exit(f"error: {error}")
     except ValidationError as invalid:
         (first, *_) = invalid.errors()
         name = ".".join(map(str, first["loc"]))
         sys.exit(f"error: MLServer's setting {name} is {first['input']!r}: {first['msg']}")
+    print(
+        f"Try it, once both models are ready: http://localhost:{settings.http_port}/demo",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

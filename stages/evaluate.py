@@ -27,7 +27,14 @@ from sklearn.metrics import (
 
 from serving.client import AnswerError, Answers, Client, GrpcClient, RestClient
 from serving.fashion.classifiers import load_classifier
-from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PIXELS, PROBABILITIES
+from serving.fashion.contract import (
+    FEATURES_FILE,
+    IMAGES,
+    LABELS,
+    OUTPUTS,
+    PIXELS,
+    PROBABILITIES,
+)
 from serving.fashion.features import FeatureMap, read_features
 from serving.fashion.integrity import sha256
 from serving.fashion.svm import PairwiseDecisions
@@ -118,6 +125,16 @@ def check_equal(model: Model, served: Answers, offline: Answers) -> None:
         )
 
 
+def check_images(model: Model, served: Answers, images: np.ndarray) -> None:
+    """Raise StageError when a model saw other pixels than were sent; uint8 [n, 784]."""
+    differing = np.flatnonzero((served[IMAGES] != images).any(axis=1))
+    if len(differing):
+        raise StageError(
+            f"{model.name}: saw other pixels than were sent in {len(differing):,} of "
+            f"{len(images):,} images, first image {differing[0]:,}"
+        )
+
+
 def untruths(
     model: Model, told: dict[str, Any], served: Answers, class_names: tuple[str, ...]
 ) -> list[str]:
@@ -125,7 +142,7 @@ def untruths(
 
     told: the answer of the metadata route; served: all outputs.
     """
-    kinds = {"INT64": "i", "FP64": "f", "BYTES": "O"}
+    kinds = {"INT64": "i", "FP64": "f", "BYTES": "O", "UINT8": "u"}
     facts: dict[str, tuple[Any, Any]] = {
         "name": (told["name"], model.name),
         "versions": (model.version in told["versions"], True),
@@ -222,6 +239,7 @@ def main() -> None:
         offline = offline_answer(model.path, batches)
         for answer in answers.values():
             check_equal(model, answer, offline)
+            check_images(model, answer, data.images)
         wrong = [u for t in told[model] for u in untruths(model, t, answer, data.class_names)]
         if wrong:
             raise StageError("\n".join(wrong))

@@ -3,9 +3,11 @@
 Reads   models/, data/processed/features.npz, data/processed/test.npz
 Writes  serving/models/<name>/<version>/    the model's files, features.npz, model-settings.json
         serving/models/example.json         a request with the first evaluation image, to try
+        serving/models/samples.json         the first evaluation images, for the try-it page
 Params  package
 """
 
+import base64
 import json
 import shutil
 import tempfile
@@ -19,10 +21,12 @@ from dvc.scm import SCMError
 from serving.client import infer_request
 from serving.fashion.contract import (
     CLASS_LABELS,
+    IMAGES,
     INPUT_NAME,
     LABELS,
     PIXELS,
     PROBABILITIES,
+    SAMPLES_FILE,
     TRAINING_FILE,
 )
 from serving.fashion.integrity import sha256
@@ -34,6 +38,7 @@ from stages.params import load_params
 
 TARGET = Path("serving/models")
 EXAMPLE = "example.json"
+SAMPLES = 80  # images, of which the try-it page makes a grid
 
 
 class Source(NamedTuple):
@@ -87,6 +92,7 @@ def model_settings(
             {"name": LABELS, "datatype": "INT64", "shape": [-1]},
             {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)]},
             {"name": CLASS_LABELS, "datatype": "BYTES", "shape": [-1]},
+            {"name": IMAGES, "datatype": "UINT8", "shape": [-1, PIXELS]},
         ],
     }
 
@@ -98,7 +104,7 @@ def package(
     params: sections.Package,
     data: Images,
 ) -> None:
-    """Put the models, and a request that asks for the first image, into the folder `target`.
+    """Put the models, a request that asks for the first image, and samples, into `target`.
 
     models: by name; features: the file of the map from pixels, which goes with each. The folder is
     replaced whole or not at all. Raises StageError for a file that is missing, and for an earlier
@@ -120,9 +126,25 @@ def package(
             for version, revision in params.previous.items():
                 fetch(version, revision, target / name / version, new / name / version)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
+        _write_json(new / SAMPLES_FILE, samples(data))
         if target.exists():
             target.rename(old)
         new.rename(target)
+
+
+def samples(data: Images) -> dict[str, Any]:
+    """The first images for people to try: names of the classes; of each, label and pixels.
+
+    Pixels are 784 bytes in base64.
+    """
+    first = zip(data.labels[:SAMPLES].tolist(), data.images[:SAMPLES], strict=True)
+    return {
+        "class_names": data.class_names,
+        "images": [
+            {"label": label, "pixels": base64.b64encode(image.tobytes()).decode("ascii")}
+            for label, image in first
+        ],
+    }
 
 
 def fetch(version: str, revision: str, source: Path, target: Path) -> None:

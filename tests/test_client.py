@@ -166,7 +166,7 @@ def test_health_models_and_metadata_are_the_same_over_both_protocols(server: Ser
 
 
 def test_a_refusal_is_one_line_with_the_words_of_the_server(client: Client, small: Images):
-    message = r"expected outputs out of predict, predict_proba, label, got colour"
+    message = r"expected outputs out of predict, predict_proba, label, image, got colour"
     with pytest.raises(AnswerError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
         client.infer("fashion-sklearn", small.images[:1], ["colour"])
     with pytest.raises(AnswerError, match=r"(HTTP 404|NOT_FOUND): Model fashion-torch not found"):

@@ -78,6 +78,7 @@ def test_each_model_has_its_file_and_true_settings(
         {"name": "predict", "datatype": "INT64", "shape": [-1]},
         {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 4]},
         {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "image", "datatype": "UINT8", "shape": [-1, 784]},
     ]
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 

@@ -2,11 +2,14 @@
 
 import base64
 import binascii
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
+import pytest
 import requests
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
@@ -30,6 +33,10 @@ FIELDS = {
 }
 TYPES = {"UINT8": "u1", "INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
 
+each_model = pytest.mark.parametrize("model", MODELS)
+each_protocol = pytest.mark.parametrize("protocol", ["rest", "grpc"])
+each_way = pytest.mark.parametrize("protocol", ["rest", "grpc", "raw"])
+
 
 class Said(NamedTuple):
     """An answer. status: of HTTP, or what stands for it; outputs: by name; error: in words."""
@@ -44,6 +51,13 @@ def tensor(data: Any, shape: Any = None, datatype: str = "FP64", **more: Any) ->
     shape = list(np.shape(data)) if shape is None else shape
     flat = data.ravel().tolist() if isinstance(data, np.ndarray) else data
     return {"name": "x", "shape": shape, "datatype": datatype, "data": flat} | more
+
+
+def png(pixels: np.ndarray, kind: str = "PNG", **more: Any) -> str:
+    """A picture of these pixels as a file, in base64."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, kind, **more)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def body(*inputs: dict[str, Any], outputs: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
@@ -114,7 +128,6 @@ def send(server: Server, request: Any) -> Said:
             answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=SECONDS)
         except grpc.RpcError as error:
             return Said(STATUS.get(error.code(), error.code()), {}, error.details())
-    kinds = {"INT64": "<i8", "FP64": "<f8"}
     outputs: dict[str, Any] = {}
     for place, output in enumerate(answer.outputs):
         if not answer.raw_output_contents:
@@ -123,7 +136,7 @@ def send(server: Server, request: Any) -> Said:
             values = _elements(answer.raw_output_contents[place])
         else:
             raw = answer.raw_output_contents[place]
-            values = np.frombuffer(raw, kinds[output.datatype]).tolist()
+            values = np.frombuffer(raw, TYPES[output.datatype]).tolist()
         texts = output.datatype == "BYTES"
         outputs[output.name] = [value.decode() for value in values] if texts else values
     return Said(OK, outputs, "")

@@ -9,12 +9,15 @@ PIXEL_MAX = 255
 
 INPUT_NAME = "predict"
 # What a request may ask for: labels, which it gets unless it names something, probabilities of the
-# classes, and names of the classes that the labels stand for.
-OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS = "predict", "predict_proba", "label"
+# classes, names of the classes that the labels stand for, and the pixels that the model saw.
+OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS, IMAGES = "predict", "predict_proba", "label", "image"
 
 # What lies beside a model's own file: the map from pixels to features, and what training has told:
 # the temperature of the probabilities, the parameters, the versions of the libraries.
 FEATURES_FILE, TRAINING_FILE = "features.npz", "training.json"
+
+# Beside the models, in the folder models: images for the try-it page to choose from.
+SAMPLES_FILE = "samples.json"
 
 # By data set, in the order of the labels 0, 1, 2 …
 # Source for fashion-mnist: the data set's README, section "Labels".

@@ -1,4 +1,7 @@
-"""MLServer's REST side: malformed requests refused in one sentence, patience at the end."""
+"""MLServer's REST side: malformed requests refused in one sentence, patience at the end.
+
+And the try-it page, at /demo: files that ask the models by the same routes as everyone.
+"""
 
 import asyncio
 import logging
@@ -6,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -20,12 +24,16 @@ from mlserver.rest import RESTServer
 from mlserver.rest.responses import Response, ServerSentEvent
 from mlserver.types import InferenceRequest
 from mlserver.utils import insert_headers
+from starlette.responses import FileResponse, RedirectResponse
+from starlette.staticfiles import StaticFiles
 
+from .contract import SAMPLES_FILE
 from .express import Express
 from .tensors import expected_datatype, expected_inputs, one_line, shown
 
 logger = logging.getLogger("mlserver.fashion")
 DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
+DEMO, DEMO_PATH = Path(__file__).parent.parent / "demo", "/demo"
 GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there
 
 
@@ -60,12 +68,27 @@ class Rest(RESTServer):
         super().__init__(*args)
         self._app.add_exception_handler(RequestValidationError, _answer_malformed)
         self._app.add_exception_handler(MLServerError, _answer_refused)
+        if DEMO.is_dir():  # which a copy of the models and their code alone lacks
+            self._app.add_route("/", _to_demo)
+            self._app.add_route(f"{DEMO_PATH}/{SAMPLES_FILE}", self._samples)
+            self._app.mount(DEMO_PATH, StaticFiles(directory=DEMO, html=True))
+
+    async def _samples(self, request: Request) -> Response | FileResponse:
+        path = Path(self._settings.model_repository_root, "models", SAMPLES_FILE)
+        if path.is_file():
+            return FileResponse(path)
+        sentence = f"expected {path.name} beside the models, got none; package them again"
+        return _refuse(request.url.path, HTTPStatus.NOT_FOUND, sentence)
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
         if not (settings.root_path or settings.tracing_server or settings.cors_settings):
             config.app = Express(self._app, self._data_plane.answer, settings, _refuse)
         return config
+
+
+async def _to_demo(_: Request) -> RedirectResponse:
+    return RedirectResponse(f".{DEMO_PATH}/")
 
 
 async def _answer_malformed(request: Request, error: RequestValidationError) -> Response:

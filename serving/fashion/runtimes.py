@@ -18,7 +18,7 @@ from mlserver_xgboost import XGBoostModel
 
 from .batching import Batcher
 from .classifiers import Classifier, SvmClassifier, TreesClassifier
-from .contract import CLASS_LABELS, LABELS, NOT_SERVED
+from .contract import CLASS_LABELS, IMAGES, LABELS, NOT_SERVED
 from .features import CHUNK
 from .integrity import STRICT, UnfitModelError, check_files, check_libraries
 from .tensors import Asked, is_small, read_images, read_outputs, write_outputs
@@ -57,7 +57,7 @@ class FromPixels(MLModel):
 
         def answer(images: np.ndarray) -> dict[str, np.ndarray]:
             answers = classify(images)
-            return answers | {CLASS_LABELS: names[answers[LABELS]]}
+            return answers | {CLASS_LABELS: names[answers[LABELS]], IMAGES: images}
 
         self._batcher = Batcher(answer, extra["max_rows"], chosen.get("wait_ms", 0.0))
         # What lives as long as the server need not be searched for garbage, time and again: that

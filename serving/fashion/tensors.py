@@ -13,7 +13,16 @@ import numpy as np
 from mlserver.errors import InferenceError
 from mlserver.types import InferenceRequest, Parameters, RequestInput, ResponseOutput, TensorData
 
-from .contract import CLASS_LABELS, LABELS, OUTPUTS, PIXEL_MAX, PIXELS, PROBABILITIES, SIDE
+from .contract import (
+    CLASS_LABELS,
+    IMAGES,
+    LABELS,
+    OUTPUTS,
+    PIXEL_MAX,
+    PIXELS,
+    PROBABILITIES,
+    SIDE,
+)
 from .features import PixelError, checked
 from .pictures import read_picture
 
@@ -28,7 +37,7 @@ SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
 SMALL = 16 * PIXELS  # values, read in less time than another thread takes to begin
 SHOWN = 60  # characters of a value that a refusal quotes
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
-DATATYPES = {LABELS: "INT64", PROBABILITIES: "FP64", CLASS_LABELS: "BYTES"}
+DATATYPES = {LABELS: "INT64", PROBABILITIES: "FP64", CLASS_LABELS: "BYTES", IMAGES: "UINT8"}
 
 
 class Tensor(NamedTuple):

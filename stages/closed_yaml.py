@@ -1,0 +1,73 @@
+"""Read a YAML file into a typed, closed form; what is wrong with it is told in words."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stages.errors import StageError
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def read_closed(path: Path, form: type[Form]) -> Form:
+    """Read and check a file. form: sections of keys, each key's description what is expected.
+
+    Raises StageError, a line for each wrong key.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise StageError(
+            f"{path}: not found in {Path.cwd()}; run from the project's root"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return form.model_validate(values)
+    except ValidationError as invalid:
+        lines = [_explain(path, form, error) for error in invalid.errors()]
+        raise StageError("\n".join(dict.fromkeys(lines))) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads YAML 1.1, where 1e-3 is text; DVC writes YAML 1.2, where it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _explain(path: Path, form: type[BaseModel], error: ErrorDetails) -> str:
+    section = form
+    names, expected = [], "a section of keys and values"
+    value = json.dumps(error["input"], default=str)
+    for key in map(str, error["loc"]):
+        names.append(key)
+        known = section.model_fields
+        if key not in known:
+            nearest = _nearest(key, known)
+            return f"{path}: {'.'.join(names)} is {value}, but no parameter; expected {nearest}"
+        kind = known[key].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            expected = known[key].description or ""
+            break  # what lies deeper is a list's or a union's
+        section = kind
+    name = ".".join(names) or "the file"
+    came = "missing" if error["type"] == "missing" else value
+    return f"{path}: {name} is {came}; expected {expected}"
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    spelled = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(key.lower(), spelled, n=1)
+    return spelled[near[0]] if near else f"one of {', '.join(sorted(spelled.values()))}"
