@@ -17,6 +17,7 @@ import jsonschema_rs
 import numpy as np
 import psutil
 import pytest
+import requests
 from processes import DEADLINE_SECONDS, is_ready, processes_in, wait_until
 from scratch import ROOT, environment, make_project, run
 from wire import MODELS, OK, ask, body, tensor
@@ -108,6 +109,7 @@ def root(container: str) -> Path:
 
 
 def check_answers(server: Server, repository: Path, digits: tuple[Images, Images]) -> None:
+    assert requests.get(f"{server.rest}/demo", timeout=60).ok
     images = digits[1].images[:50]
     for model in models_in(repository):
         right = offline_answer(model.path, [images])[LABELS]
