@@ -100,7 +100,9 @@ def test_the_image_runs_on_loopback_and_can_write_nowhere(packaged: Path, tmp_pa
     rest, grpc, metrics = free_ports(3)
     ports = {"HTTP": rest, "GRPC": grpc, "METRICS": metrics}
     variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in ports.items()}
-    said = image(packaged, "run", path, expect=0, **variables).split()
+    page, command = image(packaged, "run", path, expect=0, **variables).splitlines()
+    assert page.endswith(f"http://localhost:{rest}/demo")
+    said = command.split()
     assert said[:2] == ["run", "--rm"]
     assert said[-1] == "fashion-mnist:v1"
     assert {"--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"} <= set(said)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from serving.client import Answers
-from serving.fashion.contract import LABELS, PROBABILITIES
+from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
 from serving.fashion.svm import PairwiseDecisions
 from serving.server import Model
 from stages.dataset import Images
@@ -15,6 +15,7 @@ from stages.errors import StageError
 from stages.evaluate import (
     check_accuracy,
     check_equal,
+    check_images,
     check_library,
     scores,
     write_predictions,
@@ -42,6 +43,15 @@ def test_scores_are_those_computed_by_hand():
         "recall": {"no": 0.5, "yes": 1.0},
         "rows": 4,
     }
+
+
+def test_pixels_that_differ_from_those_sent_are_an_error(small: Images):
+    check_images(MODEL, {IMAGES: small.images}, small.images)
+    seen = small.images.copy()
+    seen[3, 17] ^= 1
+    expected = "saw other pixels than were sent in 1 of 40 images, first image 3"
+    with pytest.raises(StageError, match=expected):
+        check_images(MODEL, {IMAGES: seen}, small.images)
 
 
 def test_a_served_answer_that_differs_from_the_offline_one_is_an_error():

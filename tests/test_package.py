@@ -108,7 +108,7 @@ def test_an_earlier_repository_is_replaced_whole(
     (target / "a" / "stray").write_text("x", "utf-8")
     package(target, {"b": models["b"]}, features, version("v2"), small)
     names = ["b.json", "features.npz", "model-settings.json", "training.json"]
-    files = [*(f"b/v2/{name}" for name in names), "example.json"]
+    files = [*(f"b/v2/{name}" for name in names), "example.json", "samples.json"]
     assert sorted(content(target)) == files
 
 
