@@ -1,8 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep check serve demo bench bench-serving soak lock
+.PHONY: help doctor run test test-deep check serve demo bench bench-serving soak lock
 .PHONY: pull image image-run test-image manifests sbom audit
 
+PYTHONS := 3.11|3.12
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 PATH_BEFORE := $(PATH)
@@ -17,6 +18,12 @@ endif
 help: ## this list
 	@echo "Usage: make VERB"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+doctor: ## what would keep this project from running here; nothing need be installed
+	@python=$(VENV)/bin/python; \
+	[ -x $$python ] || { $(FIND_PYTHON); python=$${python:-$$unfit}; }; \
+	[ -n "$$python" ] || { $(NO_PYTHON); exit 1; }; \
+	"$$python" doctor.py "$(PYTHONS)"
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@python -m stages.download; status=$$?; \
@@ -113,16 +120,25 @@ sbom: $(INSTALLED) ## the image's bill of materials, in CycloneDX
 audit: $(INSTALLED) ## known vulnerabilities of what the locks name
 	@python -m deploy.audit $(AUDIT_OPTIONS)
 
-$(INSTALLED): requirements.lock
-	@PATH="$(PATH_BEFORE)"; found=; \
-	for python in $(or $(PYTHON),python3 python python3.12 python3.11); do \
+# Sets python and version to the first that will do, or python to nothing, which stands last;
+# found to those that will not, unfit to the first of them.
+define FIND_PYTHON
+PATH="$(PATH_BEFORE)"; found=; unfit=; \
+	for python in $(or $(PYTHON),python3 python $(addprefix python,$(subst |, ,$(PYTHONS)))) ""; do \
 	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null) || continue; \
-	  case $$version in 3.11|3.12) break;; *) found="$${found:+$$found, }$$python is $$version"; version=;; esac; \
-	done; \
-	if [ -z "$$version" ]; then \
-	  echo "error: Python 3.11 or 3.12 is needed, but $${found:-none was found};" \
-	    "install one, or name it: make run PYTHON=/path/to/python3.12" >&2; exit 1; \
-	fi; \
+	  case $$version in $(PYTHONS)) break;; esac; \
+	  found="$${found:+$$found, }$$python is $$version"; unfit=$${unfit:-$$python}; \
+	done
+endef
+
+define NO_PYTHON
+echo "error: Python $(subst |, or ,$(PYTHONS)) is needed, but $${found:-none was found};" \
+	    "install one, or name it: make run PYTHON=/path/to/python3.12" >&2
+endef
+
+$(INSTALLED): requirements.lock
+	@$(FIND_PYTHON); \
+	[ -n "$$python" ] || { $(NO_PYTHON); exit 1; }; \
 	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \
 	"$$python" -m venv --clear $(VENV) && \
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -3,13 +3,13 @@
 MLServer itself prints a stack trace when a port is taken.
 """
 
-import socket
 import sys
 
 from mlserver.settings import Settings
 from pydantic import ValidationError
 
 from serving.packaged import REPOSITORY, RepositoryError, models_in
+from serving.ports import refusal
 from serving.server import ServerError
 
 
@@ -17,16 +17,8 @@ def check_ports(settings: Settings) -> None:
     """Raise ServerError for a port that these settings ask for and that cannot be had."""
     for name in ("http_port", "grpc_port", "metrics_port"):
         port = getattr(settings, name)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.host, port))
-            except (OSError, OverflowError) as error:
-                raise ServerError(
-                    f"port {port} of {settings.host}: {getattr(error, 'strerror', None) or error}; "
-                    f"stop what listens there, or choose another: MLSERVER_{name.upper()}=…"
-                ) from None
+        if why := refusal(settings.host, port, f"MLSERVER_{name.upper()}"):
+            raise ServerError(why)
 
 
 def main() -> None:
