@@ -26,9 +26,8 @@ doctor: ## what would keep this project from running here; nothing need be insta
 	"$$python" doctor.py "$(PYTHONS)"
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
-	@python -m stages.download; status=$$?; \
+	@python -m stages.pipeline; status=$$?; \
 	if [ $$status -eq 0 ]; then \
-	  dvc repro && \
 	  $(SHOW_METRICS) && \
 	  echo "Serve both models:  make serve" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
@@ -57,7 +56,7 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	sed -i.bak -e 's/^  dataset: [a-z-]*/  dataset: digits/' \
 	  -e 's/^  train_limit: [0-9a-z]*/  train_limit: null/' \
 	  -e 's/^  validation: [0-9]*/  validation: 0/' params.yaml && \
-	dvc repro --quiet && \
+	python -m stages.pipeline && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \
 	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \

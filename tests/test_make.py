@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from processes import check_served
 from scratch import install, make_project, run
+from test_run import CHATTER
 
 
 @pytest.fixture
@@ -76,6 +77,8 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
 
     assert "no source gave it: /nowhere: No such file or directory" in said
     assert "The data set could not be fetched: no source was reached." in said
+    assert re.findall(r"(?m)^\d+:\d\d \[(\d)/6\] ", said) == ["1", *"123456"]
+    assert not CHATTER.search(said)
     assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", said)
     assert run(installed_checkout, "git", "status", "--short") == before
     assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
