@@ -5,11 +5,15 @@ Writes  metrics/evaluation.json             per model: accuracy, macro F1, top-2
                                             calibration error, recall by class, rows; accuracy over
                                             each protocol; whether every answer equals the offline
                                             one, and the metadata what is served
-        metrics/predictions/<name>.csv      actual and predicted class, for the confusion plots
+        metrics/predictions/<name>.csv      of each image, in order: actual and predicted class,
+                                            and the probability of the latter
+        metrics/plots/recall.csv            of each model and class
+        metrics/plots/reliability.csv       of each model, in bins of how sure it was: how sure, how
+                                            often right, how many images
+        metrics/plots/mistakes/<name>.png   the images that it was wrong about and surest of
 Params  evaluate.batch_size, evaluate.min_accuracy
 """
 
-import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,14 +48,22 @@ from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
 from stages.errors import StageError, run
 from stages.params import load_params
+from stages.plots import (
+    DECIMALS,
+    METRICS,
+    PLOTS,
+    PREDICTIONS,
+    write_gallery,
+    write_predictions,
+    write_recall,
+    write_reliability,
+)
 from stages.progress import progress
+from stages.reliability import calibration_error
 
 SERVING = Path("serving")
 LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
 TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
-BINS = 15  # of the calibration error
-METRICS, PREDICTIONS = Path("metrics/evaluation.json"), Path("metrics/predictions")
-DECIMALS = 6  # of a metric
 
 
 def served_answers(
@@ -178,7 +190,7 @@ def scores(data: Images, answer: Answers) -> dict[str, Any]:
         "macro_f1": f1_score(actual, predicted, average="macro"),
         "top_2_accuracy": top_k_accuracy_score(actual, probabilities, k=2, labels=every),
         "log_loss": log_loss(actual, probabilities, labels=every),
-        "calibration_error": calibration_error(actual, predicted, probabilities),
+        "calibration_error": calibration_error(predicted == actual, probabilities.max(axis=1)),
     }
     return {
         **{name: round(float(value), DECIMALS) for name, value in values.items()},
@@ -190,21 +202,6 @@ def scores(data: Images, answer: Answers) -> dict[str, Any]:
     }
 
 
-def calibration_error(
-    actual: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray
-) -> float:
-    """By how much the probability of the predicted class differs from how often it is right.
-
-    On average over the images, in bins of equal width; 0 to 1, 0 is best. actual, predicted: [n];
-    probabilities: [n, classes]. Source: expected calibration error, Guo et al., On calibration of
-    modern neural networks, ICML 2017, with their 15 bins.
-    """
-    confidence, right = probabilities.max(axis=1), predicted == actual
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(actual))
-
-
 def check_accuracy(model: Model, accuracy: float, minimum: float) -> None:
     """Raise StageError when the accuracy is below the minimum."""
     if accuracy < minimum:
@@ -212,15 +209,6 @@ def check_accuracy(model: Model, accuracy: float, minimum: float) -> None:
             f"{model.name}: accuracy {accuracy:.4f}, "
             f"expected at least {minimum:g} (params.yaml: evaluate.min_accuracy)"
         )
-
-
-def write_predictions(path: Path, data: Images, predicted: np.ndarray) -> None:
-    """Write the actual and the predicted class name of each image, as CSV."""
-    names = np.array(data.class_names)
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["actual", "predicted"])
-        table.writerows(zip(names[data.labels], names[predicted], strict=True))
 
 
 def main() -> None:
@@ -234,7 +222,7 @@ def main() -> None:
             told = {m: [c.metadata(m.name, m.version) for c in clients.values()] for m in models}
     except (RepositoryError, ServerError, AnswerError) as error:
         raise StageError(str(error)) from None
-    results = {}
+    results, judged = {}, {}
     for model, answers in served.items():
         offline = offline_answer(model.path, batches)
         for answer in answers.values():
@@ -258,7 +246,12 @@ def main() -> None:
             f"{model.name} {model.version}: accuracy {result['accuracy']:.4f} on "
             f"{result['rows']:,} images, every answer over REST and gRPC as offline"
         )
-        write_predictions(PREDICTIONS / f"{model.name}.csv", data, answers["rest"][LABELS])
+        labels, confidence = offline[LABELS], offline[PROBABILITIES].max(axis=1)
+        judged[model.name] = labels == data.labels, confidence
+        write_predictions(PREDICTIONS / f"{model.name}.csv", data, labels, confidence)
+        write_gallery(PLOTS / f"mistakes/{model.name}.png", data, labels, confidence)
+    write_recall(PLOTS / "recall.csv", {name: r["recall"] for name, r in results.items()})
+    write_reliability(PLOTS / "reliability.csv", judged)
     with replacing(METRICS) as part:
         part.write_text(json.dumps(results, indent=4) + "\n", encoding="utf-8")
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from stages.calibration import fit_temperature, held_out_size
-from stages.evaluate import calibration_error
+from stages.reliability import Bin, calibration_error, reliability
 
 
 def drawn(temperature: float, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -26,19 +26,23 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float):
 def test_the_calibration_error_is_small_at_that_temperature_and_large_at_others():
     decisions, labels = drawn(2)
     errors = [
-        calibration_error(labels, decisions.argmax(axis=1), softmax(decisions / t, axis=1))
+        calibration_error(decisions.argmax(axis=1) == labels, softmax(decisions / t, axis=1).max(1))
         for t in (0.5, 2, 8)
     ]
     assert errors[1] < 0.01
     assert min(errors[0], errors[2]) > 0.1
 
 
+RIGHT, CONFIDENCE = np.array([True, False, True, True]), np.array([0.9, 0.9, 0.6, 1.0])
+
+
 def test_the_calibration_error_is_that_computed_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.0, 1.0]])
-    predicted = np.array([0, 0, 1, 1])
-    actual = np.array([0, 1, 1, 1])
     by_hand = (abs(1.8 - 1) + abs(0.6 - 1) + abs(1.0 - 1)) / 4
-    assert calibration_error(actual, predicted, probabilities) == pytest.approx(by_hand)
+    assert calibration_error(RIGHT, CONFIDENCE) == pytest.approx(by_hand)
+
+
+def test_bins_of_confidence_are_those_found_by_hand_and_empty_ones_are_left_out():
+    assert reliability(RIGHT, CONFIDENCE) == [Bin(0.6, 1.0, 1), Bin(0.9, 0.5, 2), Bin(1.0, 1.0, 1)]
 
 
 def test_at_most_a_fifth_of_the_images_is_held_out():

@@ -1,6 +1,5 @@
 """Wrong answers and bad scores fail in words.  Run: pytest tests/test_evaluate.py"""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from stages.evaluate import (
     check_images,
     check_library,
     scores,
-    write_predictions,
 )
 
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
@@ -74,14 +72,6 @@ def test_an_accuracy_below_the_minimum_is_an_error():
         StageError, match=r"fashion-sklearn: accuracy 0.7999, expected at least 0.8"
     ):
         check_accuracy(MODEL, 0.7999, 0.8)
-
-
-def test_predictions_are_pairs_of_class_names(tmp_path: Path, small: Images):
-    write_predictions(tmp_path / "p.csv", small, np.zeros(40, dtype=np.int64))
-    with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["actual"] for row in rows[:5]] == ["a", "b", "c", "d", "a"]
-    assert {row["predicted"] for row in rows} == {"a"}
 
 
 def test_an_svm_whose_decisions_are_not_those_of_scikit_learn_is_an_error(
