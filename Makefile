@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help doctor run test test-deep check serve demo bench bench-serving soak lock
-.PHONY: pull image image-run test-image manifests sbom audit
+.PHONY: diff pull image image-run test-image manifests sbom audit
 
 PYTHONS := 3.11|3.12
 VENV := .venv
@@ -97,6 +97,9 @@ lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	  --constraints <(sed -n 's/^xgboost==\([^ ]*\).*/xgboost-cpu==\1/p' requirements.lock) \
 	  --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 \
 	  --custom-compile-command "make lock" --output-file deploy/requirements.lock deploy/requirements.txt
+
+diff: $(INSTALLED) ## parameters, metrics and plots beside another revision's, in Markdown (BASE=main)
+	@.ci/diff $(or $(BASE),main) $(HEAD)
 
 pull: $(INSTALLED) ## install, fetch the packaged models from DVC's remote: then, make serve
 	@dvc pull package

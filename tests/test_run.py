@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.stage.exceptions import StageCmdFailedError
-from scratch import install, run
-from test_pipeline import STAGES
+from scratch import ROOT, install, run
 
 from stages.errors import StageError
 from stages.pipeline import clock, status_of
 
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"])
 CHATTER = re.compile(r"git add|dvc push|dvc\.lock|autostage|didn't change|failed to reproduce")
 NARRATED = r"(?m)^\d+:\d\d \[(\d)/6\] (\w+): (.+)$"
 
