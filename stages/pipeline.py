@@ -1,6 +1,7 @@
 """Run what is out of date, as `dvc repro` does, with a line for each stage and the time so far.
 
-Of what DVC tells its users (locks, what to add to git, where to push), warnings and errors remain.
+Of what DVC tells its users (locks, bars of a blink, what to add to git, where to push), warnings
+and errors remain.
 """
 
 import logging
@@ -22,6 +23,7 @@ NOT_RUN = {
     "Stage '%s' is cached - skipping run, checking out outputs": "made before, taken from cache",
 }
 RUN = "Running stage '%s':"
+BARS = ("dvc.progress", "dvc_data.callbacks")  # loggers whose level DVC asks before it draws one
 LAST_STATUS = 128  # above it, a shell tells the signal that ended a command
 
 
@@ -59,6 +61,8 @@ def reproduce() -> int:
         tell = narrator({stage.addressing: stage.desc for stage in repo.index.stages})
         for handler in logging.getLogger("dvc").handlers:
             handler.addFilter(tell)
+        for name in BARS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         return len(repo.reproduce())
 
 

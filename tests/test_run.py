@@ -3,14 +3,18 @@
 Run: pytest tests/test_run.py
 """
 
+import os
+import pty
 import re
 import shutil
+import subprocess
+import termios
 from pathlib import Path
 
 import pytest
 import yaml
 from dvc.stage.exceptions import StageCmdFailedError
-from scratch import ROOT, install, run
+from scratch import ROOT, environment, install, run
 
 from stages.errors import StageError
 from stages.pipeline import clock, status_of
@@ -32,6 +36,26 @@ def change(project: Path, old: str, new: str) -> None:
     params.write_text(text.replace(old, new), "utf-8")
 
 
+def on_a_terminal(folder: Path, *command: str) -> str:
+    """What a command writes to a terminal of 100 columns."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, 100))
+    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=its, stderr=its):
+        os.close(its)
+        written = b""
+        while chunk := read(ours):
+            written += chunk
+    os.close(ours)
+    return written.decode()
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1 << 16)
+    except OSError:  # how Linux tells that nobody writes any more
+        return b""
+
+
 def test_where_nothing_is_out_of_date_it_says_so_and_ends_with_the_metrics(project: Path):
     said = run(install(project), "make", "run")
     told = re.findall(NARRATED, said)
@@ -50,6 +74,15 @@ def test_a_stage_that_fails_has_the_last_word(project: Path):
     assert re.match(r"\d:\d\d \[6/6\] evaluate: Start MLServer", before)
     assert re.match(r"error: fashion-\w+: accuracy 0\.\d+, expected at least 1 ", last)
     assert not CHATTER.search(said)
+
+
+def test_a_terminal_shows_the_bars_of_stages_alone(project: Path):
+    change(project, "batch_size: 1000", "batch_size: 100")
+    said = on_a_terminal(project, "python", "-m", "stages.pipeline")
+    bars = re.findall(r"[\r\n\x1b](?:\[A)?([^\r\n]*?)\|", said)
+    assert bars
+    assert {bar.split(":")[0] for bar in bars} == {"asking both models over both protocols"}
+    assert re.search(r"\d:\d\d done", said)
 
 
 def test_a_result_of_before_comes_out_of_the_cache(project: Path):
