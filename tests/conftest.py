@@ -24,7 +24,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # These files take longest, so they begin first: the two test processes end at about one time.
-LONGEST = ("test_pipeline", "test_remotes", "test_make", "test_real_data", "test_faults")
+LONGEST = (
+    "test_pipeline",
+    "test_remotes",
+    "test_make",
+    "test_real_data",
+    "test_faults",
+    "test_run",
+    "test_ci",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
