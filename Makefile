@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help doctor run test test-deep check serve demo bench bench-serving soak lock
+.PHONY: help doctor run demo report serve check test test-deep bench bench-serving soak lock
 .PHONY: diff pull image image-run test-image manifests sbom audit
 
 PYTHONS := 3.11|3.12
@@ -29,6 +29,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@python -m stages.pipeline; status=$$?; \
 	if [ $$status -eq 0 ]; then \
 	  $(SHOW_METRICS) && \
+	  python -m report && \
 	  echo "Serve both models:  make serve" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
 	elif [ $$status -ne $(EX_UNAVAILABLE) ]; then \
@@ -59,8 +60,13 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	python -m stages.pipeline && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \
+	python -m report > /dev/null && \
+	echo "Read the report:    $$scratch/report.html" && \
 	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
 	echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @$$scratch/serving/models/example.json"
+
+report: $(INSTALLED) ## one page on the last evaluation, report.html, that opens anywhere
+	@python -m report
 
 serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
 	@python -m serving.preflight && exec mlserver start serving

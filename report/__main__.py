@@ -1,0 +1,142 @@
+"""Write report.html, one page on the last evaluation, that needs nothing beside it.
+
+Reads   metrics/, dvc.yaml, dvc.lock, data/processed/test.npz, serving/models/, git
+Writes  report.html
+
+Most of its few seconds go to DVC, asked for plots and status, and to drawing the plots.
+"""
+
+import base64
+import io
+import json
+from math import sqrt
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from report import comparison, provenance
+from report.comparison import Answers
+from report.drawings import drawings
+from serving.fashion.contract import SIDE
+from stages.atomic import replacing
+from stages.dataset import PROCESSED, Images, read_npz
+from stages.errors import StageError, run
+from stages.metrics_table import flatten
+from stages.plots import METRICS, PREDICTIONS, surest_mistakes
+
+REPORT = Path("report.html")
+MISTAKES, DISAGREEMENTS, PAIRS, COMMON = 12, 12, 10, 3  # shown, at most
+
+
+class Published(NamedTuple):
+    """Someone else's accuracy on the test images of Fashion-MNIST, and where it was published."""
+
+    name: str
+    accuracy: float
+    source: str
+    url: str
+
+
+DATA_SET = "https://github.com/zalandoresearch/fashion-mnist"
+PUBLISHED = (
+    Published(
+        "Tsetlin machine composites", 0.930, "arXiv 2309.04801", "https://arxiv.org/abs/2309.04801"
+    ),
+    Published("HOG and an SVM", 0.926, "data set's README", DATA_SET),
+    Published("Boosted trees", 0.911, "its issue 189", f"{DATA_SET}/issues/189"),
+    Published("People", 0.835, "data set's README", DATA_SET),
+)
+
+
+def read_metrics() -> dict[str, dict[str, Any]]:
+    """metrics/evaluation.json, by model. Raises StageError when nothing was evaluated yet."""
+    if not METRICS.exists():
+        raise StageError(f"{METRICS}: not found; make it with: dvc repro")
+    return json.loads(METRICS.read_text(encoding="utf-8"))
+
+
+def picture(image: np.ndarray) -> str:
+    """An image, uint8 [784], as a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def mistakes(data: Images, answers: Answers) -> list[dict[str, Any]]:
+    """The mistakes that a model was surest of."""
+    numbers = surest_mistakes(~answers.right, answers.confidence, MISTAKES)
+    return [shown(data, n, {"taken for": answers}) for n in numbers]
+
+
+def shown(data: Images, number: int, answers: dict[str, Answers]) -> dict[str, Any]:
+    """A picture with its actual class, and what the models said, by the words before it."""
+    return {
+        "number": number,
+        "src": picture(data.images[number]),
+        "actual": data.class_names[data.labels[number]],
+        "said": {w: (a.predicted[number], a.confidence[number]) for w, a in answers.items()},
+    }
+
+
+def compared(data: Images, answers: dict[str, Answers]) -> dict[str, Any]:
+    """Where the two models disagree."""
+    first, second = answers.values()
+    right = comparison.who_was_right(first, second)
+    surest = comparison.surest_disagreements(first, second, DISAGREEMENTS)
+    return {
+        "images": int((first.predicted != second.predicted).sum()),
+        "right": right,
+        "chance": comparison.chance(right["first"], right["second"]),
+        "pairs": comparison.disagreements(first, second)[:PAIRS],
+        "pictures": [shown(data, n, {f"{m}:": a for m, a in answers.items()}) for n in surest],
+    }
+
+
+def content() -> dict[str, Any]:
+    """All that the page shows."""
+    metrics = read_metrics()
+    data, stages = read_npz(PROCESSED / "test.npz"), provenance.locked()
+    answers = {m: comparison.read_answers(PREDICTIONS / f"{m}.csv") for m in metrics}
+    return {
+        "metrics": metrics,
+        "rows": {model: flatten(values) for model, values in metrics.items()},
+        "standard_error": {
+            m: sqrt(v["accuracy"] * (1 - v["accuracy"]) / v["rows"]) for m, v in metrics.items()
+        },
+        "published": PUBLISHED,
+        "common": {m: comparison.common_mistakes(a, COMMON) for m, a in answers.items()},
+        "mistakes": {m: mistakes(data, a) for m, a in answers.items()},
+        "compared": compared(data, answers),
+        "drawings": drawings(),
+        "commit": provenance.commit(),
+        "changed_stages": provenance.changed_stages(),
+        "raw_files": provenance.raw_files(stages),
+        "models": provenance.packaged(),
+        "params": provenance.parameters(stages),
+    }
+
+
+def render(content: dict[str, Any]) -> str:
+    """The page, HTML."""
+    environment = Environment(
+        loader=PackageLoader("report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(content)
+
+
+def main() -> None:
+    page = render(content())
+    with replacing(REPORT) as part:
+        part.write_text(page, encoding="utf-8")
+    print(f"Read the report:    {REPORT}")
+
+
+if __name__ == "__main__":
+    run(main)

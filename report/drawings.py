@@ -1,0 +1,95 @@
+"""DVC's plots as SVG, drawn here without a browser or the internet."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from html import escape
+from typing import Any, NamedTuple
+
+import vl_convert
+
+from stages.errors import StageError
+
+INK, FAINT, COLOUR = "currentColor", "#8884", "#945dd6"  # the last one is DVC's first
+LABELS = {"labelColor": INK, "labelFontSize": 13, "titleColor": INK, "titleFontSize": 13}
+LINES = {"gridColor": FAINT, "domainColor": FAINT, "tickColor": FAINT}
+CONFIG = {
+    "aria": False,  # the page describes each drawing
+    "background": None,
+    "font": "Arial, Helvetica, sans-serif",  # narrow ones, and alike
+    "padding": 10,
+    "axis": LABELS | LINES,
+    "header": LABELS | {"title": None, "labels": False},  # "workspace", but for our own templates
+    "legend": LABELS | {"orient": "bottom"},
+    "text": {"color": INK, "fontSize": 13},
+    "view": {"stroke": FAINT},
+}
+SIZES = {"recall": (300, 340), "reliability": (320, 320), "training_curve": (560, 320)}
+SIZE = 440, 440  # of the others, in CSS pixels; a facet's, labels and legend come on top
+
+
+class Drawing(NamedTuple):
+    """title: DVC's; svg: an element that takes its ink from the text around it."""
+
+    title: str
+    svg: str
+
+
+def dvc_plots() -> dict[str, Any]:
+    """What `dvc plots show` shows of the working tree, by plot: its template and its values.
+
+    Raises StageError where DVC cannot make one of them.
+    """
+    with tempfile.TemporaryDirectory() as pictures:
+        command = ["plots", "show", "--json", "--split", "--out", pictures]
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise StageError(f"dvc plots show: {done.stderr.strip()}")
+    told = json.loads(done.stdout)
+    for error in told.get("errors", []):
+        raise StageError(f"{error.get('source', error['name'])}: {error['msg']}; run: dvc repro")
+    return told["data"]
+
+
+def filled(template: Any, values: dict[str, Any]) -> Any:
+    """A template of DVC with values in the places of its anchors, and no colours of revisions.
+
+    values: by anchor; the template is nested lists and dictionaries.
+    """
+    if template == {"field": "rev", "type": "nominal"}:
+        return {"value": COLOUR}
+    if isinstance(template, dict):
+        return {key: filled(value, values) for key, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, values) for value in template]
+    return values.get(template, template) if isinstance(template, str) else template
+
+
+def draw(name: str, plot: dict[str, Any]) -> Drawing:
+    """Draw a plot. name: its id in dvc.yaml; plot: of type vega, as `dvc_plots` gives it."""
+    values = plot["anchor_definitions"]
+    title = values["<DVC_METRIC_TITLE>"]
+    width, height = SIZES.get(name, SIZE)
+    values |= {
+        "<DVC_METRIC_TITLE>": "",  # the page has it as a caption
+        "<DVC_METRIC_COLOR>": {"value": COLOUR},
+        "<DVC_METRIC_PLOT_WIDTH>": width,
+        "<DVC_METRIC_PLOT_HEIGHT>": height,
+    }
+    spec = filled(plot["content"], values)
+    for choice in spec.get("params", []):
+        choice["value"] = choice["name"] == "showValues" or choice.get("value")
+    svg = vl_convert.vegalite_to_svg(spec, config=CONFIG, allowed_base_urls=[])
+    svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page
+    svg = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", svg)  # of each mark; the whole has one
+    return Drawing(title, svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
+
+
+def drawings() -> dict[str, Drawing]:
+    """All of DVC's plots but its pictures, by their ids in dvc.yaml."""
+    plots = dvc_plots().items()
+    return {name: draw(name, shown[0]) for name, shown in plots if shown[0]["type"] == "vega"}

@@ -1,0 +1,80 @@
+"""What the evaluated models were made from: commit, data, parameters, libraries."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from stages.errors import StageError
+
+LOCK, SERVING = Path("dvc.lock"), Path("serving")
+
+
+def commit() -> str:
+    """The checked-out git commit, and whether anything is changed since."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return "none yet"
+    changed = subprocess.check_output(["git", "status", "--porcelain"], text=True)
+    return head.stdout.strip() + (", with uncommitted changes" if changed else "")
+
+
+def changed_stages() -> list[str]:
+    """The stages whose results are not those of the code, data and parameters of now."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StageError(f"dvc status: {done.stderr.strip().splitlines()[-1]}")
+    return sorted(json.loads(done.stdout))
+
+
+def locked() -> dict[str, Any]:
+    """The stages as they last ran, by name, from dvc.lock. Raises StageError without it."""
+    if not LOCK.exists():
+        raise StageError(f"{LOCK}: not found; make it with: dvc repro")
+    return yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+
+
+def parameters(stages: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of the last run by their whole names: {"svm.C": 5, …}."""
+    flat: dict[str, Any] = {}
+    for stage in stages.values():
+        for values in stage.get("params", {}).values():
+            flat |= _flat(values, "")
+    return flat
+
+
+def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def raw_files(stages: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files of the data set: path, md5, size in bytes."""
+    return stages["download"]["outs"]
+
+
+def packaged() -> dict[str, dict[str, Any]]:
+    """What is told of each model that is served: version, engine, libraries, SHA-256 of its files.
+
+    Raises StageError where none is packaged.
+    """
+    try:
+        models = newest(models_in(SERVING))
+    except RepositoryError as error:
+        raise StageError(str(error)) from None
+    return {model.name: _told(model) for model in models}
+
+
+def _told(model: Model) -> dict[str, Any]:
+    settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text(encoding="utf-8"))
+    extra = settings["parameters"]["extra"]
+    kept = {name: extra[name] for name in ("libraries", "sha256")}
+    return {"version": model.version, "engine": settings["platform"], **kept}

@@ -1,0 +1,256 @@
+"""One page tells all of the last evaluation.  Run: pytest tests/test_report.py"""
+
+import contextlib
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scratch import ROOT, make_project, run
+
+from report.__main__ import PUBLISHED, content, render
+from report.comparison import (
+    Answers,
+    Pair,
+    chance,
+    common_mistakes,
+    disagreements,
+    surest_disagreements,
+    who_was_right,
+)
+from report.provenance import changed_stages, commit, parameters
+from stages.metrics_table import flatten
+
+MODELS = ["fashion-sklearn", "fashion-xgboost"]
+VOID = {"meta", "img", "br", "link", "input"}
+
+
+class Page(HTMLParser):
+    """A page's elements with their attributes, in order, its text, and its table cells by row."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"th", "td"}:
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("report") / "project"))
+
+
+@pytest.fixture(scope="module")
+def page(project: Path) -> Page:
+    assert run(project, "python", "-m", "report") == "Read the report:    report.html\n"
+    return Page((project / "report.html").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def found(project: Path) -> dict[str, Any]:
+    with contextlib.chdir(project):
+        return content()
+
+
+def test_the_page_needs_nothing_beside_it_and_runs_nothing(page: Page, project: Path):
+    for tag, attributes in page.elements:
+        for name in {"src", "href", "srcset", "data", "action", "xlink:href"} & set(attributes):
+            linked = tag == "a" and attributes[name].startswith(("#", "https://"))
+            assert linked or attributes[name].startswith("data:image/png;base64,"), attributes
+        assert not [name for name in attributes if name.startswith("on")]
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in page.elements}
+    text = (project / "report.html").read_text("utf-8")
+    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", text))
+    assert "@import" not in text
+
+
+def test_each_plot_of_dvc_is_drawn_with_its_title(page: Page):
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]
+    titles = [next(iter(plot.values()))["title"] for plot in plots if isinstance(plot, dict)]
+    drawn = page.all("svg")
+    assert {svg["aria-label"] for svg in drawn} == set(titles)
+    assert len(titles) == len(drawn) == 7
+    assert all(svg["role"] == "img" for svg in drawn)
+    assert "workspace" not in page.text
+
+
+def test_the_numbers_are_those_of_the_metrics(page: Page, project: Path):
+    metrics = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
+    columns = [flatten(metrics[name]) for name in MODELS]
+    for metric in columns[0]:
+        assert [metric, *(column[metric] for column in columns)] in page.rows
+    for name in MODELS:
+        assert f"{100 * metrics[name]['accuracy']:.2f} %" in page.text
+
+
+def test_what_was_right_adds_up_to_the_images(page: Page):
+    counted = {row[0]: int(row[1]) for row in page.rows if len(row) == 2 and row[1].isdigit()}
+    who = ["both", "fashion-sklearn alone", "fashion-xgboost alone", "neither"]
+    assert sum(counted[name] for name in who) == 300
+
+
+def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page):
+    assert "These figures say nothing about Fashion-MNIST." in page.text
+    assert page.text.startswith("Digits:")
+    for published in PUBLISHED:
+        assert published.name not in page.text
+
+
+def test_it_names_the_commit_the_data_the_models_and_the_parameters(page: Page, project: Path):
+    head = run(project, "git", "rev-parse", "HEAD").strip()
+    assert f"Git commit: {head} ." in page.text
+    lock = yaml.safe_load((project / "dvc.lock").read_text("utf-8"))["stages"]
+    for out in lock["download"]["outs"]:
+        assert [out["path"], f"{out['size']:,}", out["md5"]] in page.rows
+    for settings in project.glob("serving/models/*/v1/model-settings.json"):
+        extra = json.loads(settings.read_text("utf-8"))["parameters"]["extra"]
+        for file, digest in extra["sha256"].items():
+            assert [file, digest] in page.rows
+        for library, version in extra["libraries"].items():
+            assert f"{library} {version}" in page.text
+    assert ["xgboost.n_estimators", "10"] in page.rows
+    assert ["download.dataset", '"digits"'] in page.rows
+
+
+def test_pictures_tables_and_wide_things_have_names_that_are_read_aloud(page: Page):
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("img")) > 12
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(cell["scope"] in {"row", "col"} for cell in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    regions = [d for d in page.all("div") if d.get("class") == "wide"]
+    names = [region["aria-label"] for region in regions]
+    assert len(set(names)) == len(names) >= len(page.all("table")) + len(page.all("svg"))
+    assert all(region["tabindex"] == "0" and region["role"] == "region" for region in regions)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+
+
+def test_a_changed_parameter_makes_its_stage_out_of_date_and_git_unclean(
+    project: Path, tmp_path: Path
+):
+    changed = Path(shutil.copytree(project, tmp_path / "project"))
+    params = changed / "params.yaml"
+    params.write_text(params.read_text("utf-8").replace("C: 5", "C: 6"), "utf-8")
+    with contextlib.chdir(changed):
+        assert changed_stages() == ["train_sklearn"]
+        assert commit().endswith(", with uncommitted changes")
+
+
+def test_stages_that_are_out_of_date_are_told(page: Page, found: dict[str, Any]):
+    assert "Out of date" not in page.text
+    page = Page(render(found | {"changed_stages": ["package", "evaluate"]}))
+    assert "Out of date: of package, evaluate, the code," in page.text
+
+
+def test_published_results_stand_beside_test_images_of_fashion_mnist_alone(found: dict[str, Any]):
+    params = found["params"] | {"download.dataset": "fashion-mnist"}
+    page = Page(render(found | {"params": params}))
+    for published in PUBLISHED:
+        assert [published.name, f"{published.accuracy:.3f}", published.source] in page.rows
+    page = Page(render(found | {"params": params | {"preprocess.validation": 300}}))
+    assert "Measured on 300 images that were held out of the training files" in page.text
+    assert PUBLISHED[0].name not in page.text
+
+
+def test_that_few_images_trained_is_told(found: dict[str, Any]):
+    page = Page(render(found | {"params": found["params"] | {"preprocess.train_limit": 6000}}))
+    assert "Trained on 6,000 images only" in page.text
+
+
+def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any]):
+    compared = found["compared"] | {"images": 0, "pairs": [], "pictures": []}
+    none: dict[str, list[Any]] = {name: [] for name in MODELS}
+    page = Page(render(found | {"mistakes": none, "common": none, "compared": compared}))
+    assert page.text.count("None on these images.") == 2
+    assert not page.all("img")
+
+
+def test_published_results_are_those_of_the_readme():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for published in PUBLISHED:
+        assert f"{published.accuracy:.3f}" in readme
+        assert f"({published.url})" in readme
+
+
+def test_before_any_evaluation_one_line_says_what_to_do(tmp_path: Path):
+    nothing = make_project(tmp_path / "project")
+    (nothing / "metrics/evaluation.json").unlink()
+    said = run(nothing, "python", "-m", "report", expect=1)
+    assert said == "error: metrics/evaluation.json: not found; make it with: dvc repro\n"
+
+
+def test_a_metric_without_what_it_was_computed_from_is_told_in_one_line(tmp_path: Path):
+    fresh = make_project(tmp_path / "project")
+    said = run(fresh, "python", "-m", "report", expect=1)
+    assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", said)
+
+
+def answers(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Answers:
+    return Answers(np.array(list("aabbc")), np.array(list(predicted)), np.array(confidence))
+
+
+def test_disagreements_are_those_counted_by_hand():
+    first, second = answers("aabac"), answers("abbba")
+    assert who_was_right(first, second) == {"both": 2, "first": 2, "second": 1, "neither": 0}
+    assert disagreements(first, second) == [
+        Pair(("a", "b"), 2, (1, 1)),
+        Pair(("c", "a"), 1, (1, 0)),
+    ]
+    assert common_mistakes(answers("bbbaa"), 2) == [("a", "b", 2), ("b", "a", 1)]
+
+
+def test_the_surest_disagreement_is_the_one_that_both_are_sure_of():
+    first = answers("aaaaa", (0.9, 0.99, 0.8, 0.7, 0.9))
+    second = answers("abbba", (0.9, 0.60, 0.9, 0.9, 0.9))
+    assert surest_disagreements(first, second, 2).tolist() == [2, 3]
+
+
+def test_the_chance_of_a_split_is_that_of_as_many_tossed_coins():
+    assert chance(0, 3) == 2 / 8
+    assert chance(3, 1) == pytest.approx(2 * 5 / 16)
+    assert chance(2, 2) == chance(0, 0) == 1
+
+
+def test_parameters_have_their_whole_names():
+    lock = {"a": {"params": {"params.yaml": {"d.set": "x", "p": {"q": {"r": 1}, "none": {}}}}}}
+    assert parameters(lock) == {"d.set": "x", "p.q.r": 1, "p.none": {}}
