@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from stages.closed_yaml import Loader
 from stages.errors import StageError
 
 LOCK, SERVING = Path("dvc.lock"), Path("serving")
@@ -36,7 +37,7 @@ def locked() -> dict[str, Any]:
     """The stages as they last ran, by name, from dvc.lock. Raises StageError without it."""
     if not LOCK.exists():
         raise StageError(f"{LOCK}: not found; make it with: dvc repro")
-    return yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    return yaml.load(LOCK.read_text(encoding="utf-8"), Loader=Loader)["stages"]
 
 
 def parameters(stages: dict[str, Any]) -> dict[str, Any]:

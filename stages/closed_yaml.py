@@ -22,7 +22,7 @@ def read_closed(path: Path, form: type[Form]) -> Form:
     Raises StageError, a line for each wrong key.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except FileNotFoundError:
         raise StageError(
             f"{path}: not found in {Path.cwd()}; run from the project's root"
@@ -36,11 +36,11 @@ def read_closed(path: Path, form: type[Form]) -> Form:
         raise StageError("\n".join(dict.fromkeys(lines))) from None
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """PyYAML reads YAML 1.1, where 1e-3 is text; DVC writes YAML 1.2, where it is a number."""
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
