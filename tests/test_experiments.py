@@ -1,4 +1,4 @@
-"""EXPERIMENTS.md, command by command, on digits.  Run: pytest tests/test_experiments.py
+"""docs/experiments.md, command by command, on digits.  Run: pytest tests/test_experiments.py
 
 What a command prints must have the form of what the page shows: the same lines in the same order,
 whatever the numbers, names of metrics and commits in them; `…` there stands for any lines.
@@ -12,7 +12,7 @@ import pytest
 from processes import wait_until
 from scratch import ROOT, run
 
-PAGE = (ROOT / "EXPERIMENTS.md").read_text("utf-8")
+PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 ON_DIGITS = {"preprocess.validation=10000": "preprocess.validation=300"}
 FORMS = [  # what is not the same each time, and what stands for it
     (r"file://\S+", "PAGE"),
