@@ -119,8 +119,8 @@ def content() -> dict[str, Any]:
     }
 
 
-def render(content: dict[str, Any]) -> str:
-    """The page, HTML."""
+def render(found: dict[str, Any]) -> str:
+    """The page, HTML. found: what `content` gives."""
     environment = Environment(
         loader=PackageLoader("report", "page"),
         autoescape=True,
@@ -128,7 +128,7 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(content)
+    return environment.get_template("report.html.jinja").render(found)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ CONFIG = {
     "text": {"color": INK, "fontSize": 13},
     "view": {"stroke": FAINT},
 }
-SIZES = {"recall": (300, 340), "reliability": (320, 320), "training_curve": (560, 320)}
+SIZES = {"recall": (320, 320), "reliability": (320, 320), "training_curve": (560, 320)}
 SIZE = 440, 440  # of the others, in CSS pixels; a facet's, labels and legend come on top
 
 

@@ -82,6 +82,10 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", said)
     assert run(installed_checkout, "git", "status", "--short") == before
     assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
+    (page,) = re.findall(r"(?m)^Read the report:    (.+)$", said)
+    assert "These figures say nothing about Fashion-MNIST." in " ".join(
+        Path(page).read_text().split()
+    )
     (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", said)
     (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", said)
     check_served(command, Path(example), installed_checkout)

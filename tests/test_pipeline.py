@@ -56,7 +56,7 @@ def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
     assert list(yaml.safe_load(text)["stages"]) == STAGES
     assert str(project) not in text
     for path in [*project.glob("metrics/**/*.*"), *project.glob("serving/models/**/*.json")]:
-        assert str(project) not in path.read_text("utf-8"), path
+        assert str(project).encode() not in path.read_bytes(), path
 
 
 def test_the_metrics_and_plots_are_shown(project: Path):

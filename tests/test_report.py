@@ -134,7 +134,7 @@ def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page
 
 def test_it_names_the_commit_the_data_the_models_and_the_parameters(page: Page, project: Path):
     head = run(project, "git", "rev-parse", "HEAD").strip()
-    assert f"Git commit: {head} ." in page.text
+    assert f"Git commit: {head}." in page.text
     lock = yaml.safe_load((project / "dvc.lock").read_text("utf-8"))["stages"]
     for out in lock["download"]["outs"]:
         assert [out["path"], f"{out['size']:,}", out["md5"]] in page.rows
@@ -145,7 +145,7 @@ def test_it_names_the_commit_the_data_the_models_and_the_parameters(page: Page, 
         for library, version in extra["libraries"].items():
             assert f"{library} {version}" in page.text
     assert ["xgboost.n_estimators", "10"] in page.rows
-    assert ["download.dataset", '"digits"'] in page.rows
+    assert ["download.dataset", "digits"] in page.rows
 
 
 def test_pictures_tables_and_wide_things_have_names_that_are_read_aloud(page: Page):
