@@ -157,6 +157,8 @@ def lacking(source: str, files: list[str]) -> str:
     """Why a folder does not hold the files, or a URL does not give the first; empty if it does."""
     if not source.startswith(("http://", "https://")):
         missing = [f for f in files if not Path(source).expanduser().joinpath(f).is_file()]
+        if missing == files:
+            return "none of the files there"
         return f"no {', '.join(missing)} there" if missing else ""
     url = f"{source.rstrip('/')}/{files[0]}"
     try:
@@ -212,7 +214,7 @@ def models() -> Finding:
     try:
         named = ", ".join(f"{m.name} {m.version}" for m in models_in(REPOSITORY))
     except RepositoryError as error:
-        return Finding(WARNING, "models", f"make serve would fail: {error}")
+        return Finding(WARNING, "models", f"make serve would fail before make run: {error}")
     return Finding(OK, "models", named)
 
 

@@ -122,7 +122,7 @@ def test_a_folder_without_the_files_is_told_with_what_to_do(checkout: Path, sour
     (source / FILES[0]).unlink()
     state, words = examine(checkout, 2, FASHION_MNIST_SOURCE=str(source))["data"]
     assert state == "fails"
-    assert words.startswith(f"{source}: no {FILES[0]} there; /nowhere: no ")
+    assert words.startswith(f"{source}: no {FILES[0]} there; /nowhere: none of the files ")
     assert f"set {SOURCE_VARIABLE} to a folder" in words
 
 
