@@ -105,6 +105,10 @@ def server(repository: Path) -> Iterator[Server]:
         yield server
 
 
+# What makes a run on digits quick: keys of params.yaml.
+SMALL = {"dataset": "digits", "landmarks": 300, "components": 60, "n_estimators": 10}
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project on digits, run once for all test processes and committed; to be copied."""
@@ -113,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shared / "trained"
     with FileLock(shared / "trained.lock"):
         if not (folder / "metrics/evaluation.json").exists():
-            make_project(folder, dataset="digits", n_estimators=10)
+            make_project(folder, **SMALL)
             run(folder, "dvc", "repro")
             identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
             run(folder, "git", "add", "-A")

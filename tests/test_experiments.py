@@ -62,7 +62,9 @@ def project(trained: Path, tmp_path: Path) -> Path:
 def outcome(folder: Path, command: str) -> str:
     for real, small in ON_DIGITS.items():
         command = command.replace(real, small)
-    return run(folder, "bash", "-c", command)
+    # Not through a pipe, which the workers of the queue would keep open.
+    run(folder, "bash", "-c", f"{{ {command}; }} > ../said 2>&1")
+    return (folder.parent / "said").read_text("utf-8")
 
 
 def is_done(folder: Path) -> bool:
