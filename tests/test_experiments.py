@@ -16,6 +16,7 @@ PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 ON_DIGITS = {"preprocess.validation=10000": "preprocess.validation=300"}
 FORMS = [  # what is not the same each time, and what stands for it
     (r"file://\S+", "PAGE"),
+    (r"(Removed experiments:) .*", r"\1 NAMES"),
     (r"fashion-(sklearn|xgboost)\.\S+( (boot|top))?", "METRIC"),
     (r"\b[0-9a-f]{7}\b", "COMMIT"),
     (r"\d\d:\d\d [AP]M", "TIME"),
