@@ -106,7 +106,7 @@ def server(repository: Path) -> Iterator[Server]:
 
 
 # What makes a run on digits quick: keys of params.yaml.
-SMALL = {"dataset": "digits", "landmarks": 300, "components": 60, "n_estimators": 10}
+SMALL = {"dataset": "digits", "landmarks": 300, "n_estimators": 10}
 
 
 @pytest.fixture(scope="session")

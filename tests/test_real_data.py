@@ -11,7 +11,12 @@ pytestmark = pytest.mark.skipif(not REAL_DATA.exists(), reason=f"no data set at 
 
 def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
     folder = make_project(
-        tmp_path, train_limit=2000, validation=2000, n_estimators=20, min_accuracy=0.7
+        tmp_path,
+        train_limit=2000,
+        validation=2000,
+        landmarks=1000,
+        n_estimators=20,
+        min_accuracy=0.7,
     )
     run(folder, "dvc", "repro", FASHION_MNIST_SOURCE=str(REAL_DATA))
     result = json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))
