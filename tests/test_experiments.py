@@ -13,10 +13,16 @@ from processes import wait_until
 from scratch import ROOT, run
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
-ON_DIGITS = {"preprocess.validation=10000": "preprocess.validation=300"}
+ON_DIGITS = {  # and half of the grid, which is enough to run two at once
+    "preprocess.validation=10000": "preprocess.validation=300",
+    "svm.gamma=1.5,3": "svm.gamma=3",
+    "grid-4": "grid-2",
+}
 FORMS = [  # what is not the same each time, and what stands for it
     (r"file://\S+", "PAGE"),
     (r"(Removed experiments:) .*", r"\1 NAMES"),
+    (r"\[(grid-\d|held-out)\]", "EXPERIMENT"),
+    (r"grid-\d(, grid-\d)*", "GRID"),
     (r"fashion-(sklearn|xgboost)\.\S+( (boot|top))?", "METRIC"),
     (r"\b[0-9a-f]{7}\b", "COMMIT"),
     (r"\d\d:\d\d [AP]M", "TIME"),
@@ -36,13 +42,15 @@ def steps() -> list[tuple[str, str]]:
 
 
 def form(output: str) -> str:
-    """The lines of an output without what varies; of equal ones that follow each other, one."""
+    """The lines of an output without what varies; of equal ones, or pairs, in a row, the first."""
     lines: list[str] = []
     for line in output.splitlines():
         for pattern, name in FORMS:
             line = re.sub(pattern, name, line)  # noqa: PLW2901
         if line.strip() and lines[-1:] != [line.strip()]:
             lines.append(line.strip())
+        if len(lines) > 3 and lines[-2:] == lines[-4:-2]:
+            del lines[-2:]
     return "\n".join(lines) + "\n"
 
 
