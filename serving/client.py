@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import requests
 from requests.adapters import HTTPAdapter
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype, triton_to_np_dtype
 from urllib3.util import Retry
 
 from serving.fashion.contract import INPUT_NAME
@@ -26,13 +26,6 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 120.0
 ATTEMPTS, PAUSE_SECONDS = 3, 0.2  # to connect; an answer that is late is not asked for again
 DIRECT = {"http": "", "https": ""}  # a proxy that the environment names is for downloads
 SHOWN = 300  # characters of a refusal that an error quotes
-NUMBERS = {
-    "UINT8": np.uint8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP32": np.float32,
-    "FP64": np.float64,
-}
 REST_URL, GRPC_URL = "http://localhost:8080", "localhost:8081"
 
 
@@ -173,7 +166,7 @@ class RestClient(Client):
                 self._check({"version": (said["model_version"], version)})
             return {
                 tensor["name"]: np.array(
-                    tensor["data"], NUMBERS.get(tensor["datatype"], object)
+                    tensor["data"], triton_to_np_dtype(tensor["datatype"])
                 ).reshape(tensor["shape"])
                 for tensor in said["outputs"]
             }
