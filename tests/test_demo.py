@@ -235,9 +235,8 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not shutil.which("npm"):
         pytest.skip("no npm, which gives axe-core")
     folder = tmp_path_factory.mktemp("axe")
-    fetched = subprocess.run(
-        ["npm", "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, check=False
-    )
+    command = ["npm", "pack", "--silent", "--fetch-retries=0", AXE]
+    fetched = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if fetched.returncode:
         pytest.skip(f"npm does not give {AXE}: {fetched.stderr.strip()[-200:]}")
     with tarfile.open(next(folder.glob("*.tgz"))) as package:
