@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +76,39 @@ def small() -> Images:
     return Images(images, np.arange(40, dtype=np.uint8) % 4, ("a", "b", "c", "d"))
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of the test processes makes, and all of them read."""
+    base = factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.made").exists():
+            make(shared / name)
+            (shared / f"{name}.made").touch()
+    return shared / name
+
+
 @pytest.fixture(scope="session")
 def repository(
     tmp_path_factory: pytest.TempPathFactory,
     digits: tuple[Images, Images],
-    fitted: tuple[Features, np.ndarray],
+    request: pytest.FixtureRequest,
     params: Params,
 ) -> Path:
     """A copy of serving/ with both models, trained on digits and packaged, in another place."""
-    folder = tmp_path_factory.mktemp("repository")
+
+    def make(folder: Path) -> None:
+        make_repository(folder, digits, request.getfixturevalue("fitted"), params)
+
+    return made_once(tmp_path_factory, "repository", make) / "serving"
+
+
+def make_repository(
+    folder: Path,
+    digits: tuple[Images, Images],
+    fitted: tuple[Features, np.ndarray],
+    params: Params,
+) -> None:
+    folder.mkdir()
     train, test = digits
     features, labels = fitted[1], train.labels
     svm = train_sklearn.train(features, labels, params.svm)
@@ -99,7 +123,6 @@ def repository(
     models = {name: s._replace(file=folder / s.file) for name, s in package.MODELS.items()}
     target = folder / "serving/models"
     package.package(target, models, folder / FEATURES_FILE, params.package, test)
-    return folder / "serving"
 
 
 @pytest.fixture(scope="session")
@@ -115,18 +138,16 @@ SMALL = {"dataset": "digits", "landmarks": 300, "n_estimators": 10}
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on digits, run once for all test processes and committed; to be copied."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder = shared / "trained"
-    with FileLock(shared / "trained.lock"):
-        if not (folder / "metrics/evaluation.json").exists():
-            make_project(folder, **SMALL)
-            run(folder, "dvc", "repro")
-            identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-            run(folder, "git", "add", "-A")
-            run(folder, "git", *identity, "commit", "-qm", "run")
-    return folder
+    """A project on digits, run once and committed; to be copied."""
+
+    def make(folder: Path) -> None:
+        make_project(folder, **SMALL)
+        run(folder, "dvc", "repro")
+        identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        run(folder, "git", "add", "-A")
+        run(folder, "git", *identity, "commit", "-qm", "run")
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_the_walk_through_goes_as_the_page_says(project: Path):
     assert any("-j 2" in command for command in commands)
     for command, shown in steps():
         if command == "dvc queue status":
-            wait_until(lambda: is_done(project), "the end of the queue", poll=1)
+            wait_until(lambda: is_done(project), "the end of the queue", poll=5)
         said = outcome(project, command)
         assert has_form(said, shown), f"{command}\n{said}\nhas not the form of\n{form(shown)}"
     assert run(project, "git", "status", "--short") == ""
