@@ -31,6 +31,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	  $(SHOW_METRICS) && \
 	  python -m report && \
 	  echo "Serve both models:  make serve" && \
+	  echo "Try them then:      $(DEMO)" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
 	elif [ $$status -ne $(EX_UNAVAILABLE) ]; then \
 	  exit $$status; \
@@ -45,6 +46,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	fi
 
 INFER := http://localhost:8080/v2/models/fashion-sklearn/infer
+DEMO := http://localhost:8080/demo
 EX_UNAVAILABLE := 69
 
 SHOW_METRICS := echo && dvc metrics show --json | python -m stages.metrics_table && echo
@@ -63,6 +65,7 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	python -m report > /dev/null && \
 	echo "Read the report:    $$scratch/report.html" && \
 	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
+	echo "Try them then:      $(DEMO)" && \
 	echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @$$scratch/serving/models/example.json"
 
 report: $(INSTALLED) ## one page on the last evaluation, report.html, that opens anywhere
