@@ -1,6 +1,5 @@
 """The try-it page, in a real browser.  Run: pytest tests/test_demo.py"""
 
-import base64
 import json
 import re
 import shutil
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import requests
 from PIL import Image
 from processes import is_ready, started, wait_until
 from selenium import webdriver
@@ -214,6 +212,22 @@ def test_a_server_that_has_gone_is_told_in_words(
         assert page.one("#error").text == "the server does not answer; is it still running?"
 
 
+def test_a_server_without_a_model_that_is_ready_says_so(
+    driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
+):
+    for path in own_repository.glob("models/*/v1/training.json"):
+        path.unlink()
+    with started(own_repository, tmp_path) as (_, server):
+        log = server.log.read_text
+        wait_until(lambda: log("utf-8").count("is not served") == len(MODELS), "both refused")
+        driver.get_log("browser")  # of the tests before
+        page = Page(driver, server)
+        page.wait(lambda: page.one("#error").is_displayed())
+        page.all("#grid button")[0].click()
+        assert page.one("#error").text.startswith("no model of this server is ready")
+        assert page.driver.get_log("browser") == []
+
+
 def test_no_request_leaves_the_machine_and_nothing_is_complained_of(page: Page, server: Server):
     for log in ("performance", "browser"):
         page.driver.get_log(log)
@@ -267,30 +281,3 @@ def test_it_can_be_used_by_all_on_any_width_in_light_and_dark(
         assert [(f["id"], f["impact"], f["nodes"][0]["html"]) for f in found] == []
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def test_the_samples_are_the_first_evaluation_images(server: Server, digits: tuple[Images, Images]):
-    told = requests.get(f"{server.rest}/demo/samples.json", timeout=60).json()
-    pixels = [list(base64.b64decode(image["pixels"])) for image in told["images"]]
-    assert np.array_equal(pixels, digits[1].images[: len(pixels)])
-    assert [image["label"] for image in told["images"]] == digits[1].labels[: len(pixels)].tolist()
-    assert told["class_names"] == list(digits[1].class_names)
-    assert len(pixels) >= 40
-
-
-def test_the_address_of_the_server_leads_to_the_page(server: Server):
-    page = requests.get(server.rest, timeout=60)
-    assert page.url == f"{server.rest}/demo/"
-    assert page.headers["content-type"].startswith("text/html")
-    assert requests.get(f"{server.rest}/demo/../settings.json", timeout=60).status_code == 404
-
-
-def test_a_repository_without_samples_says_so(own_repository: Path, tmp_path: Path):
-    (own_repository / "models/samples.json").unlink()
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "both models")
-        answer = requests.get(f"{server.rest}/demo/samples.json", timeout=60)
-        assert answer.status_code == 404
-        assert answer.json()["error"] == (
-            "expected samples.json beside the models, got none; package them again"
-        )

@@ -36,6 +36,12 @@ def changed(place: int, value: object) -> list[object]:
     return values
 
 
+def each_case(cases: list[tuple[str, Any, str]]) -> pytest.MarkDecorator:
+    """cases: what is wrong with it, the request, and the words that refuse it."""
+    names = [name for name, *_ in cases]
+    return pytest.mark.parametrize(("request_body", "words"), [c[1:] for c in cases], ids=names)
+
+
 # What is wrong with it, the request, and the words that refuse it, over both protocols.
 REFUSED_BY_BOTH: list[tuple[str, Any, str]] = [
     ("no input", body(), "expected one input tensor, got none"),
@@ -85,10 +91,7 @@ REFUSED_BY_BOTH: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("request_body", "words"), [case[1:] for case in REFUSED_BY_BOTH],
-    ids=[case[0] for case in REFUSED_BY_BOTH],
-)  # fmt: skip
+@each_case(REFUSED_BY_BOTH)
 @each_model
 def test_what_the_contract_refuses_is_refused_with_the_same_words(
     server: Server, model: str, request_body: Any, words: str
@@ -131,10 +134,7 @@ REFUSED_BY_REST: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("request_body", "words"), [case[1:] for case in REFUSED_BY_REST],
-    ids=[case[0] for case in REFUSED_BY_REST],
-)  # fmt: skip
+@each_case(REFUSED_BY_REST)
 @each_model
 def test_what_json_alone_can_say_is_refused_in_words(
     server: Server, model: str, request_body: Any, words: str

@@ -31,6 +31,7 @@ async function call(path, body) {
 async function findModels() {
   const index = await call("v2/repository/index", { ready: true });
   const names = [...new Set(index.map((model) => model.name))].sort();
+  if (!names.length) throw new Error("no model of this server is ready; load this page again later");
   return Promise.all(names.map(async (name) => {
     const { parameters } = await call(`v2/models/${name}`);
     return { name, classes: JSON.parse(parameters.class_names) };
@@ -52,9 +53,11 @@ const ofFile = (base64, invert) => ({
 // number of its class, where known.
 async function ask(tensor, told, curl, truth) {
   const mine = ++asked;
+  const asking = await models.catch(() => []); // it has been told why there is none
+  if (!asking.length) return;
   const body = { inputs: [tensor], outputs: OUTPUTS.map((name) => ({ name })) };
   at("answer").setAttribute("aria-busy", "true");
-  const answers = await Promise.all((await models).map(async (model) => {
+  const answers = await Promise.all(asking.map(async (model) => {
     const start = performance.now();
     try {
       const said = await call(`v2/models/${model.name}/infer`, body);
