@@ -30,14 +30,22 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def read_idx(images: Path, labels: Path, class_names: tuple[str, ...]) -> Images:
+def read_idx(
+    images: Path,
+    labels: Path,
+    class_names: tuple[str, ...],
+    first_label: int = 0,
+    transposed: bool = False,
+) -> Images:
     """Read a pair of gzipped IDX files, strictly.
 
-    Raises StageError, naming the file, what was expected and what was found, for a damaged or
-    truncated file, trailing bytes, another magic number or image size, images and labels of
-    different number, no images at all, and a label without a class name.
+    first_label: what the files call the first class, here 0; transposed: their images are column
+    by column. Raises StageError, naming the file, what was expected and what was found, for a
+    damaged or truncated file, trailing bytes, another magic number or image size, images and labels
+    of different number, no images at all, and a label without a class name.
     """
-    pixels = _read(images, IMAGES_MAGIC, (SIDE, SIDE)).reshape(-1, PIXELS)
+    pictures = _read(images, IMAGES_MAGIC, (SIDE, SIDE))
+    pixels = (pictures.swapaxes(1, 2) if transposed else pictures).reshape(-1, PIXELS)
     classes = _read(labels, LABELS_MAGIC, ())
     if len(pixels) != len(classes):
         raise StageError(
@@ -45,12 +53,14 @@ def read_idx(images: Path, labels: Path, class_names: tuple[str, ...]) -> Images
         )
     if not len(pixels):
         raise StageError(f"{images}: no images, expected at least one")
-    if classes.max() >= len(class_names):
+    last_label = first_label + len(class_names) - 1
+    strange = np.flatnonzero((classes < first_label) | (classes > last_label))
+    if len(strange):
         raise StageError(
-            f"{labels}: label {classes.max()} at position {classes.argmax():,}, "
-            f"expected 0 to {len(class_names) - 1}"
+            f"{labels}: label {classes[strange[0]]} at position {strange[0]:,}, "
+            f"expected {first_label} to {last_label}"
         )
-    return Images(pixels, classes, class_names)
+    return Images(pixels, classes - np.uint8(first_label), class_names)
 
 
 def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Fetch the data set's four files, or make them from the digits that scikit-learn bundles.
 
 Reads   the folder or base URL in the variable FASHION_MNIST_SOURCE, then download.sources
-Writes  data/raw/*.gz      four gzipped IDX files, named as published
-Params  download.dataset, download.sources
+Writes  data/raw/*.gz      four gzipped IDX files, named as those of Fashion-MNIST
+Params  download
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import requests
@@ -21,7 +22,7 @@ from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
 from stages.atomic import replacing
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.errors import StageError, run
-from stages.params import load_params
+from stages.params import Download, load_params
 from stages.progress import progress
 
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
@@ -37,6 +38,14 @@ MD5 = {
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+
+
+class File(NamedTuple):
+    """One of the four. name: in data/raw; published: at a source; md5: None for what comes."""
+
+    name: str
+    published: str
+    md5: str | None
 
 
 class NoSourceError(StageError):
@@ -57,22 +66,41 @@ class WrongChecksumError(UnavailableError):
     """A source gave other bytes than those published."""
 
 
-def fetch(name: str, sources: Sequence[str], folder: Path) -> str:
-    """Bring a published file into the folder from the first source that gives the right bytes.
+def wanted(params: Download) -> list[File]:
+    """The files that a data set is made of."""
+    names = (*TRAIN_FILES, *TEST_FILES)
+    if params.dataset != "own":
+        return [File(name, name, MD5[name]) for name in names]
+    sums = params.own.md5 or (None,) * len(names)
+    return [File(*of) for of in zip(names, params.own.files, sums, strict=True)]
 
-    sources: folders or base URLs. A good file already there is kept, a bad one replaced.
+
+def check_named(params: Download) -> None:
+    """Raise StageError when the classes have no names."""
+    if not params.class_names:
+        raise StageError(
+            "params.yaml: download.own.class_names is []; "
+            "expected the name of each class, since download.dataset is own"
+        )
+
+
+def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
+    """Bring a file into the folder from the first source that gives the right bytes.
+
+    sources: folders or base URLs. A good file already there is kept, another one replaced.
     Returns where it came from. Raises StageError when a source gave wrong bytes and none the
     right ones, NoSourceError when none could be read.
     """
-    target = folder / name
-    if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == MD5[name]:
+    target = folder / file.name
+    if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == file.md5:
         return "already there"
     failures: list[UnavailableError] = []
     for source in sources:
         try:
             with replacing(target) as part:
-                _fetch_from(source, name, part)
-            return " ".join([f"from {source}", *(f"(not from {why})" for why in failures)])
+                found = _fetch_from(source, file, part)
+            came = f"from {source}" + ("" if file.md5 else f", MD5 {found}")
+            return " ".join([came, *(f"(not from {why})" for why in failures)])
         except UnavailableError as why:
             failures.append(type(why)(f"{source}: {why}"))
     bytes_came = any(isinstance(why, WrongChecksumError) for why in failures)
@@ -82,10 +110,12 @@ def fetch(name: str, sources: Sequence[str], folder: Path) -> str:
     )
 
 
-def _fetch_from(source: str, name: str, part: Path) -> None:
-    found = _retried(source, name, part) if _is_url(source) else _streamed(source, name, part)
-    if found != MD5[name]:
-        raise WrongChecksumError(f"wrong checksum: expected MD5 {MD5[name]}, got {found}")
+def _fetch_from(source: str, file: File, part: Path) -> str:
+    given = source, file.published, part
+    found = _retried(*given) if _is_url(source) else _streamed(*given)
+    if file.md5 and found != file.md5:
+        raise WrongChecksumError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
+    return found
 
 
 def _is_url(source: str) -> bool:
@@ -180,14 +210,16 @@ def make_digits() -> tuple[Images, Images]:
 
 def main() -> None:
     params = load_params().download
+    check_named(params)
     if params.dataset == "digits":
         for files, content in zip((TRAIN_FILES, TEST_FILES), make_digits(), strict=True):
             write_idx(RAW / files[0], RAW / files[1], content)
         print("digits: made from the copy that scikit-learn bundles")
         return
-    own = os.environ.get(SOURCE_VARIABLE)
-    for name in (*TRAIN_FILES, *TEST_FILES):
-        print(f"{name}: {fetch(name, [own, *params.sources] if own else params.sources, RAW)}")
+    first = os.environ.get(SOURCE_VARIABLE) if params.dataset == "fashion-mnist" else None
+    sources = [first, *params.sources] if first else params.sources
+    for file in wanted(params):
+        print(f"{file.name}: {fetch(file, sources, RAW)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
 VERSION = r"^v[1-9][0-9]*$"
 IMAGE = r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*[a-z0-9]$"
 STORAGE = r"^(s3|gs|pvc|https?)://\S*[^/\s]$"
+MAX_CLASSES = 255  # of labels in a byte
+Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 MEMORY = r"^[1-9][0-9]*[MG]i$"
 Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
 
@@ -27,13 +29,55 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Download(Section):
-    """dataset: what data/raw holds; sources: base URLs or folders, tried in this order."""
+class OwnData(Section):
+    """Any data set in IDX files of 28 × 28 grey images; of no effect unless dataset is own.
 
-    dataset: Literal["fashion-mnist", "digits"] = Field(
-        description=f"one of {', '.join(CLASS_NAMES)}"
+    class_names: by label, first_label first; files: as the sources name them, images and labels
+    that train, images and labels that test, gzipped; md5: of each, in that order, or null to take
+    what comes; first_label: of the labels in the files; transposed: their images stand
+    column by column, as those of EMNIST.
+    """
+
+    class_names: list[Annotated[str, Field(min_length=1)]] = Field(
+        max_length=MAX_CLASSES, description=f"a list of names, each once, at most {MAX_CLASSES}"
+    )
+    files: tuple[str, str, str, str] = Field(description="a list of four file names")
+    md5: tuple[Md5, Md5, Md5, Md5] | None = Field(
+        description="null or a list of four MD5 sums, 32 hexadecimal digits each"
+    )
+    first_label: int = Field(ge=0, le=MAX_CLASSES, description="a whole number from 0 to 255")
+    transposed: bool = Field(description="true or false")
+
+    @field_validator("files", "md5", mode="before")
+    @classmethod
+    def _is_tuple(cls, values: object) -> object:
+        return tuple(values) if isinstance(values, list) else values
+
+    @field_validator("class_names")
+    @classmethod
+    def _are_unlike(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("a name twice")
+        return names
+
+
+class Download(Section):
+    """What data/raw holds.
+
+    dataset: digits is bundled with scikit-learn, own is what the section of that name describes;
+    sources: base URLs or folders, tried in this order.
+    """
+
+    dataset: Literal["fashion-mnist", "digits", "own"] = Field(
+        description="one of fashion-mnist, digits, own"
     )
     sources: list[str] = Field(min_length=1, description="a list of base URLs or folders")
+    own: OwnData
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by label, from 0."""
+        return CLASS_NAMES.get(self.dataset) or tuple(self.own.class_names)
 
 
 class Preprocess(Section):

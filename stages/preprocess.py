@@ -4,7 +4,7 @@ Reads   data/raw/*.gz                      four gzipped IDX files
 Writes  data/processed/{train,test}.npz    images uint8 [n, 784], labels uint8 [n], class_names
         data/processed/features.npz        the map from pixels to features (Features)
         data/processed/train_features.npy  float32 [n, k], the features of the images that train
-Params  preprocess, features, scores, download.dataset
+Params  preprocess, features, scores, download.dataset, download.own
 """
 
 import time
@@ -13,7 +13,6 @@ import numpy as np
 from scipy.linalg import eigh
 
 from serving.fashion import features as maps
-from serving.fashion.contract import CLASS_NAMES
 from serving.fashion.features import DIRECTION_PLACES, FEATURE_PLACES, Features, rounded
 from stages import params as sections
 from stages.atomic import replacing
@@ -123,16 +122,35 @@ def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
     return rounded(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)
 
 
+def read(files: tuple[str, str], params: sections.Download) -> Images:
+    """Read images and labels as the data set has them. Raises StageError."""
+    images, labels = (RAW / name for name in files)
+    if params.dataset != "own":
+        return read_idx(images, labels, params.class_names)
+    own = params.own
+    return read_idx(images, labels, params.class_names, own.first_label, own.transposed)
+
+
+def check_classes(data: Images) -> None:
+    """Raise StageError when a class has no image to train on."""
+    for label in np.setdiff1d(np.arange(len(data.class_names)), data.labels):
+        raise StageError(
+            f"no image to train on is of class {data.class_names[label]!r}; "
+            "take more of them (preprocess.train_limit), or leave the class out"
+        )
+
+
 def main() -> None:
     params = load_params()
-    chosen, names = params.preprocess, CLASS_NAMES[params.download.dataset]
-    train = read_idx(RAW / TRAIN_FILES[0], RAW / TRAIN_FILES[1], names)
+    chosen = params.preprocess
+    train = read(TRAIN_FILES, params.download)
     if chosen.validation:
         train, test = hold_out(train, chosen.validation, chosen.seed)
     else:
-        test = read_idx(RAW / TEST_FILES[0], RAW / TEST_FILES[1], names)
+        test = read(TEST_FILES, params.download)
     if chosen.train_limit:
         train = limit(train, chosen.train_limit, chosen.seed)
+    check_classes(train)
     write_npz(PROCESSED / "train.npz", train)
     write_npz(PROCESSED / "test.npz", test)
     source = "held out of the training files" if chosen.validation else "of the test files"

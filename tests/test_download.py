@@ -12,11 +12,12 @@ import pytest
 from scratch import ROOT, run
 
 from stages import download
-from stages.download import NoSourceError, fetch, make_digits
+from stages.download import File, NoSourceError, fetch, make_digits
 from stages.errors import StageError
 
 NAME = "train-labels-idx1-ubyte.gz"
 CONTENT = gzip.compress(b"the right bytes" * 50_000, mtime=0) + bytes(300_000)
+FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,7 +82,6 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    monkeypatch.setitem(download.MD5, NAME, hashlib.md5(CONTENT).hexdigest())
     monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setattr(download, "READ_SECONDS", 0.3)
     Handler.asked = []
@@ -101,7 +101,7 @@ def source(server: ThreadingHTTPServer) -> Callable[[str], str]:
 
 @pytest.mark.parametrize("behaviour", ["good", "redirect", "encoded", "busy_once"])
 def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str], behaviour: str):
-    assert fetch(NAME, [source(behaviour)], tmp_path) == f"from {source(behaviour)}"
+    assert fetch(FILE, [source(behaviour)], tmp_path) == f"from {source(behaviour)}"
     assert (tmp_path / NAME).read_bytes() == CONTENT
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
@@ -120,7 +120,7 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
     tmp_path: Path, source: Callable[[str], str], behaviour: str, attempts: int, reason: str
 ):
     with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
-        fetch(NAME, [source(behaviour)], tmp_path)
+        fetch(FILE, [source(behaviour)], tmp_path)
     assert isinstance(error.value, NoSourceError) == (behaviour != "wrong")
     assert "\n" not in str(error.value)
     assert "FASHION_MNIST_SOURCE" in str(error.value)
@@ -128,11 +128,20 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
+    tmp_path: Path, source: Callable[[str], str]
+):
+    (tmp_path / "labels.gz").write_bytes(b"of another time")
+    said = fetch(File("labels.gz", NAME, None), [source("good")], tmp_path)
+    assert said == f"from {source('good')}, MD5 {FILE.md5}"
+    assert (tmp_path / "labels.gz").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("first", ["missing", "cut_off", "wrong"])
 def test_the_second_source_is_used_after_the_first_fails(
     tmp_path: Path, source: Callable[[str], str], first: str
 ):
-    said = fetch(NAME, [source(first), source("good")], tmp_path)
+    said = fetch(FILE, [source(first), source("good")], tmp_path)
     assert said.startswith(f"from {source('good')} (not from {source(first)}: ")
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
@@ -142,15 +151,15 @@ def test_a_closed_port_is_a_source_that_cannot_be_connected(
 ):
     server.server_close()
     with pytest.raises(NoSourceError, match="cannot connect"):
-        fetch(NAME, [source("good")], tmp_path)
+        fetch(FILE, [source("good")], tmp_path)
 
 
 def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
     (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch(NAME, [source("good")], tmp_path) == "already there"
+    assert fetch(FILE, [source("good")], tmp_path) == "already there"
     assert Handler.asked == []
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
-    fetch(NAME, [source("good")], tmp_path)
+    fetch(FILE, [source("good")], tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
@@ -159,16 +168,16 @@ def test_a_folder_is_a_source_too(tmp_path: Path):
     folder, target = tmp_path / "source", tmp_path / "target"
     folder.mkdir()
     with pytest.raises(NoSourceError, match="source: No such file or directory"):
-        fetch(NAME, [str(folder)], target)
+        fetch(FILE, [str(folder)], target)
     (folder / NAME).write_bytes(CONTENT)
-    fetch(NAME, [str(folder)], target)
+    fetch(FILE, [str(folder)], target)
     assert (target / NAME).read_bytes() == CONTENT
     assert (folder / NAME).read_bytes() == CONTENT
 
 
 def test_endless_redirects_are_a_reason(tmp_path: Path, source: Callable[[str], str]):
     with pytest.raises(NoSourceError, match="loop: too many redirects"):
-        fetch(NAME, [source("loop")], tmp_path)
+        fetch(FILE, [source("loop")], tmp_path)
 
 
 def test_a_proxy_that_does_not_answer_is_the_reason(
@@ -176,22 +185,22 @@ def test_a_proxy_that_does_not_answer_is_the_reason(
 ):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(NoSourceError, match="cannot connect to the proxy"):
-        fetch(NAME, [source("good")], tmp_path)
+        fetch(FILE, [source("good")], tmp_path)
 
 
 def test_a_server_without_tls_is_no_secure_source(tmp_path: Path, source: Callable[[str], str]):
     with pytest.raises(NoSourceError, match="no secure connection"):
-        fetch(NAME, [source("good").replace("http:", "https:")], tmp_path)
+        fetch(FILE, [source("good").replace("http:", "https:")], tmp_path)
 
 
 def test_a_source_that_is_no_usable_url_is_a_reason_not_a_traceback(tmp_path: Path):
     with pytest.raises(NoSourceError, match="not a usable URL"):
-        fetch(NAME, ["http://"], tmp_path)
+        fetch(FILE, ["http://"], tmp_path)
 
 
 def test_no_source_at_all_ends_the_stage_in_one_line_with_its_own_exit_code(tmp_path: Path):
     text = (ROOT / "params.yaml").read_text("utf-8")
-    head, tail = text.split("  sources:")[0], text[text.index("\npreprocess:") :]
+    head, tail = text.split("  sources:")[0], text[text.index("\n  own:") + 1 :]
     (tmp_path / "params.yaml").write_text(f"{head}  sources: [{tmp_path}/nowhere]\n{tail}", "utf-8")
     said = run(
         tmp_path,

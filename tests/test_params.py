@@ -50,7 +50,11 @@ def test_the_committed_file_is_valid():
             "xgboost.max_depth is 3.5; expected a whole number from 1 to 30",
         ),
         ("xgboost.subsample", 0, "xgboost.subsample is 0; expected a number above 0, at most 1"),
-        ("download.dataset", "mnist", 'dataset is "mnist"; expected one of fashion-mnist, digits'),
+        (
+            "download.dataset",
+            "mnist",
+            'dataset is "mnist"; expected one of fashion-mnist, digits, own',
+        ),
         ("download.sources", [], "download.sources is []; expected a list of base URLs or folders"),
         ("download.sources", [3], "download.sources is 3; expected a list of base URLs or folders"),
         ("preprocess.train_limit", 5, "train_limit is 5; expected null or a whole number from 100"),
