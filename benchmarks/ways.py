@@ -10,6 +10,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,9 +19,10 @@ import numpy as np
 
 from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
 from serving.packaged import MODEL_SETTINGS
-from stages import package, preprocess, train_sklearn, train_xgboost
+from stages import package, train_sklearn, train_xgboost
 from stages.dataset import RAW, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError, run
+from stages.features import fit_features
 from stages.params import load_params
 from stages.split import stratified
 
@@ -80,7 +82,10 @@ def ours_xgboost(images: np.ndarray, labels: np.ndarray, folder: Path) -> Second
 
 def _features(images: np.ndarray, labels: np.ndarray, folder: Path) -> tuple[np.ndarray, Seconds]:
     start = time.perf_counter()
-    fitted, features = preprocess.fit_features(images, labels, load_params())
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        path = Path(scratch, "features.npy")
+        fitted = fit_features(images, labels, load_params(), path)
+        features = np.load(path)
     seconds = time.perf_counter() - start
     folder.mkdir(parents=True)
     np.savez(folder / FEATURES_FILE, **fitted._asdict())

@@ -1,8 +1,9 @@
-"""The only reader and writer of the data set's files: IDX as published, npz once processed."""
+"""The only reader and writer of the data set's files: IDX as published, numpy's once processed."""
 
 import gzip
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,15 @@ import numpy as np
 from serving.fashion.contract import FEATURES_FILE, PIXELS, SIDE
 from stages.atomic import replacing
 from stages.errors import StageError
+from stages.rows import RowsFile
 
 RAW, PROCESSED = Path("data/raw"), Path("data/processed")
+TRAIN_IMAGES, TRAIN_LABELS = PROCESSED / "train_images.npy", PROCESSED / "train_labels.npy"
 FEATURES, TRAIN_FEATURES = PROCESSED / FEATURES_FILE, PROCESSED / "train_features.npy"
+TEST = PROCESSED / "test.npz"
 TRAIN_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+BLOCK = 5000  # images that are in memory at once, where not all of them need be
 
 # Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
 # type (8: unsigned byte), number of dimensions, then each dimension as a big-endian uint32.
@@ -30,6 +35,38 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
 
 
+def read_labels(path: Path, class_names: tuple[str, ...], first_label: int = 0) -> np.ndarray:
+    """The labels of a gzipped IDX file, uint8 [n], 0 to classes - 1.
+
+    first_label: what the file calls the first class. Strict, as read_idx.
+    """
+    labels = np.concatenate([np.empty(0, np.uint8), *_read(path, LABELS_MAGIC, ())])
+    if not len(labels):
+        raise StageError(f"{path}: no labels, expected at least one")
+    last_label = first_label + len(class_names) - 1
+    strange = np.flatnonzero((labels < first_label) | (labels > last_label))
+    if len(strange):
+        raise StageError(
+            f"{path}: label {labels[strange[0]]} at position {strange[0]:,}, "
+            f"expected {first_label} to {last_label}"
+        )
+    return labels - np.uint8(first_label)
+
+
+def read_images(path: Path, labels: int, transposed: bool = False) -> Iterator[np.ndarray]:
+    """The images of a gzipped IDX file, uint8 [up to BLOCK, 784] at a time.
+
+    labels: how many there are; transposed: the file has images column by column. Strict, as
+    read_idx; images that are damaged in the end come before the error does.
+    """
+    count = 0
+    for block in _read(path, IMAGES_MAGIC, (SIDE, SIDE)):
+        yield (block.swapaxes(1, 2) if transposed else block).reshape(-1, PIXELS)
+        count += len(block)
+    if count != labels:
+        raise StageError(f"{path}: {count:,} images, but there are {labels:,} labels")
+
+
 def read_idx(
     images: Path,
     labels: Path,
@@ -37,86 +74,99 @@ def read_idx(
     first_label: int = 0,
     transposed: bool = False,
 ) -> Images:
-    """Read a pair of gzipped IDX files, strictly.
+    """Read a pair of gzipped IDX files, strictly; the arguments are those of the functions above.
 
-    first_label: what the files call the first class, here 0; transposed: their images are column
-    by column. Raises StageError, naming the file, what was expected and what was found, for a
-    damaged or truncated file, trailing bytes, another magic number or image size, images and labels
-    of different number, no images at all, and a label without a class name.
+    Raises StageError, naming the file, what was expected and what was found, for a damaged or
+    truncated file, trailing bytes, another magic number or image size, images and labels of
+    different number, no images at all, and a label without a class name.
     """
-    pictures = _read(images, IMAGES_MAGIC, (SIDE, SIDE))
-    pixels = (pictures.swapaxes(1, 2) if transposed else pictures).reshape(-1, PIXELS)
-    classes = _read(labels, LABELS_MAGIC, ())
-    if len(pixels) != len(classes):
-        raise StageError(
-            f"{labels}: {len(classes):,} labels, but {images} holds {len(pixels):,} images"
-        )
-    if not len(pixels):
-        raise StageError(f"{images}: no images, expected at least one")
-    last_label = first_label + len(class_names) - 1
-    strange = np.flatnonzero((classes < first_label) | (classes > last_label))
-    if len(strange):
-        raise StageError(
-            f"{labels}: label {classes[strange[0]]} at position {strange[0]:,}, "
-            f"expected {first_label} to {last_label}"
-        )
-    return Images(pixels, classes - np.uint8(first_label), class_names)
+    classes = read_labels(labels, class_names, first_label)
+    pixels = np.concatenate(list(read_images(images, len(classes), transposed)))
+    return Images(pixels, classes, class_names)
 
 
-def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> np.ndarray:
+def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Items, uint8 [up to BLOCK, *item_shape] at a time."""
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            header = struct.Struct(f">{2 + len(item_shape)}I")
+            count = _read_header(path, file.read(header.size), header, magic, item_shape)
+            item, came = int(np.prod(item_shape, dtype=int)), 0
+            while content := file.read(BLOCK * item):
+                came += len(content)
+                if came <= count * item and not len(content) % item:
+                    yield np.frombuffer(content, np.uint8).reshape(-1, *item_shape)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; fetch it with: dvc repro download") from None
     except (EOFError, OSError, zlib.error) as error:
         raise StageError(f"{path}: damaged gzip file: {error}") from None
-    header = struct.Struct(f">{2 + len(item_shape)}I")
+    if came != count * item:
+        size, expected = (f"{header.size + n:,}" for n in (came, count * item))
+        stated = f"for the {count:,} items that its header states"
+        raise StageError(f"{path}: {size} bytes, expected {expected} {stated}")
+
+
+def _read_header(
+    path: Path, content: bytes, header: struct.Struct, magic: int, item_shape: tuple[int, ...]
+) -> int:
+    """How many items there are."""
     if len(content) < header.size:
         raise StageError(f"{path}: {len(content)} bytes, expected a header of {header.size}")
-    found, count, *shape = header.unpack_from(content)
+    found, count, *shape = header.unpack(content)
     if found != magic:
         raise StageError(f"{path}: magic number {found}, expected {magic}")
     if tuple(shape) != item_shape:
         size, expected = (" × ".join(map(str, s)) for s in (shape, item_shape))
         raise StageError(f"{path}: images of {size} pixels, expected {expected}")
-    expected_size = header.size + count * int(np.prod(item_shape, dtype=int))
-    if len(content) != expected_size:
-        raise StageError(
-            f"{path}: {len(content):,} bytes, "
-            f"expected {expected_size:,} for the {count:,} items that its header states"
-        )
-    return np.frombuffer(content, np.uint8, offset=header.size).reshape(count, *item_shape)
+    return int(count)
 
 
 def write_idx(images: Path, labels: Path, content: Images) -> None:
     """Write a pair of gzipped IDX files; the bytes depend on the content alone."""
-    count = len(content.labels)
-    _write(images, struct.pack(">4I", IMAGES_MAGIC, count, SIDE, SIDE), content.images)
-    _write(labels, struct.pack(">2I", LABELS_MAGIC, count), content.labels)
+    write_images(images, len(content.labels), [content.images])
+    _write(labels, struct.pack(">2I", LABELS_MAGIC, len(content.labels)), [content.labels])
 
 
-def _write(path: Path, header: bytes, items: np.ndarray) -> None:
-    with replacing(path) as part:
-        part.write_bytes(gzip.compress(header + items.astype(np.uint8).tobytes(), mtime=0))
+def write_images(path: Path, count: int, blocks: Iterable[np.ndarray], level: int = 9) -> None:
+    """Write `count` images, uint8 [n, 784] at a time, as a gzipped IDX file. level: of gzip."""
+    _write(path, struct.pack(">4I", IMAGES_MAGIC, count, SIDE, SIDE), blocks, level)
+
+
+def _write(path: Path, header: bytes, blocks: Iterable[np.ndarray], level: int = 9) -> None:
+    with (
+        replacing(path) as part,
+        part.open("wb") as target,
+        gzip.GzipFile("", "wb", level, target, mtime=0) as file,
+    ):
+        file.write(header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, np.uint8).data)
 
 
 def read_npz(path: Path) -> Images:
     """Read what write_npz wrote. Raises StageError when it is not there."""
-    if not path.exists():
-        raise StageError(f"{path}: not found; make it with: dvc repro preprocess")
-    with np.load(path, allow_pickle=False) as content:
+    with np.load(_made(path), allow_pickle=False) as content:
         names = tuple(content["class_names"].tolist())
         return Images(content["images"], content["labels"], names)
 
 
-def read_features() -> np.ndarray:
+def read_features() -> RowsFile:
     """The features of the training images, float32 [n, k]. Raises StageError when not there."""
-    if not TRAIN_FEATURES.exists():
-        raise StageError(f"{TRAIN_FEATURES}: not found; make it with: dvc repro preprocess")
-    return np.load(TRAIN_FEATURES, allow_pickle=False)
+    return RowsFile(_made(TRAIN_FEATURES))
+
+
+def read_train_labels() -> np.ndarray:
+    """The labels of the training images, uint8 [n]. Raises StageError when not there."""
+    return np.load(_made(TRAIN_LABELS), allow_pickle=False)
 
 
 def write_npz(path: Path, content: Images) -> None:
     """Write images, labels and class_names as npz; the bytes depend on the content alone."""
     with replacing(path) as part:
         np.savez(part, **content._asdict())
+
+
+def _made(path: Path) -> Path:
+    if not path.exists():
+        raise StageError(f"{path}: not found; make it with: dvc repro preprocess")
+    return path

@@ -79,6 +79,16 @@ class Download(Section):
         """The names of the classes, by label, from 0."""
         return CLASS_NAMES.get(self.dataset) or tuple(self.own.class_names)
 
+    @property
+    def first_label(self) -> int:
+        """What the files call the first class."""
+        return self.own.first_label if self.dataset == "own" else 0
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the files have images column by column."""
+        return self.own.transposed if self.dataset == "own" else False
+
 
 class Preprocess(Section):
     """Which images train and which evaluate; both choices keep the shares of the classes.

@@ -1,167 +1,126 @@
 """Turn the published files into images that train, their features, and images that evaluate.
 
 Reads   data/raw/*.gz                      four gzipped IDX files
-Writes  data/processed/{train,test}.npz    images uint8 [n, 784], labels uint8 [n], class_names
+Writes  data/processed/train_images.npy    uint8 [n, 784], the images that train
+        data/processed/train_labels.npy    uint8 [n]
+        data/processed/train_features.npy  float32 [n, k]
         data/processed/features.npz        the map from pixels to features (Features)
-        data/processed/train_features.npy  float32 [n, k], the features of the images that train
+        data/processed/test.npz            images uint8 [n, 784], labels uint8 [n], class_names
 Params  preprocess, features, scores, download.dataset, download.own
+
+Of the images that train, a few thousand are in memory at once; of the images that evaluate, all.
 """
 
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
-from scipy.linalg import eigh
 
-from serving.fashion import features as maps
-from serving.fashion.features import DIRECTION_PLACES, FEATURE_PLACES, Features, rounded
-from stages import params as sections
 from stages.atomic import replacing
 from stages.dataset import (
     FEATURES,
-    PROCESSED,
     RAW,
+    TEST,
     TEST_FILES,
     TRAIN_FEATURES,
     TRAIN_FILES,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
     Images,
     read_idx,
+    read_images,
+    read_labels,
     write_npz,
 )
 from stages.errors import StageError, run
-from stages.params import Params, load_params
-from stages.scores import fit_scores
+from stages.features import fit_features
+from stages.params import Download, Preprocess, load_params
+from stages.rows import RowsFile, write_rows
 from stages.split import split, stratified
 
-SAMPLE = 20_000  # images at most, evenly spread, to find principal components with
 
+def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the training files' images train, and which are held out; both positions, ascending.
 
-def subset(data: Images, positions: np.ndarray) -> Images:
-    """The images at these positions. positions: int [k]."""
-    return Images(data.images[positions], data.labels[positions], data.class_names)
-
-
-def hold_out(data: Images, size: int, seed: int) -> tuple[Images, Images]:
-    """Split off `size` images, stratified: (the rest, those held out). Raises StageError."""
-    if size >= len(data.labels):
+    labels: uint8 [n]; both choices are stratified. Raises StageError where there are fewer images
+    than are asked for.
+    """
+    rest, held_out = np.arange(len(labels)), np.arange(0)
+    if params.validation >= len(labels):
         raise StageError(
-            f"params.yaml: preprocess.validation is {size}; "
-            f"expected less than the {len(data.labels):,} training images"
+            f"params.yaml: preprocess.validation is {params.validation}; "
+            f"expected less than the {len(labels):,} training images"
         )
-    rest, held_out = split(data.labels, size, seed)
-    return subset(data, rest), subset(data, held_out)
-
-
-def limit(data: Images, size: int, seed: int) -> Images:
-    """Keep `size` images, stratified. Raises StageError when there are fewer."""
-    if size > len(data.labels):
+    if params.validation:
+        rest, held_out = split(labels, params.validation, params.seed)
+    if params.train_limit is None:
+        return rest, held_out
+    if params.train_limit > len(rest):
         raise StageError(
-            f"params.yaml: preprocess.train_limit is {size}; "
-            f"expected null or at most the {len(data.labels):,} training images"
+            f"params.yaml: preprocess.train_limit is {params.train_limit}; "
+            f"expected null or at most the {len(rest):,} training images"
         )
-    return subset(data, stratified(data.labels, size, seed))
+    return rest[stratified(labels[rest], params.train_limit, params.seed)], held_out
 
 
-def fit_features(
-    images: np.ndarray, labels: np.ndarray, params: Params
-) -> tuple[Features, np.ndarray]:
-    """Fit the map on uint8 [n, 784] images with labels [n].
-
-    Returns it, and the features of these images: scores, then components; float32 [n, classes + k].
-    Raises StageError when the images are all alike.
-    """
-    fitted, components = fit_components(images, params.features)
-    if params.scores.landmarks is None:
-        return fitted, components
-    landmarks, gamma, weights, own = fit_scores(components, labels, params.scores)
-    fitted = fitted._replace(landmarks=landmarks, gamma=gamma, weights=weights)
-    return fitted, np.hstack([rounded(own, FEATURE_PLACES), components])
-
-
-def fit_components(images: np.ndarray, params: sections.Features) -> tuple[Features, np.ndarray]:
-    """Fit a map without scores on uint8 [n, 784] images.
-
-    Returns it, and the components of these images, float32 [n, k]: principal ones of the
-    descriptors, by falling variance, scaled such that their variances add up to 1; where
-    params.components is null, the descriptors so scaled. Raises StageError when the images are all
-    alike.
-    """
-    hog, nothing = params.kind == "hog", np.empty((0, 0), np.float32)
-    fitted = Features(
-        cells=np.array(params.cells if hog else [], np.int64),
-        bins=np.array(params.bins),
-        pixel_weight=np.array(params.pixel_weight if hog else 1.0),
-        projection=nothing,
-        offset=np.zeros(1, np.float32),
-        scale=np.ones(1, np.float32),
-        landmarks=nothing,
-        gamma=np.ones((), np.float32),
-        weights=nothing,
-    )
-    descriptors = maps.describe(images, fitted)
-    if hog and params.components:
-        fitted = fitted._replace(projection=_principal(descriptors, params.components))
-    values = maps.along(descriptors, fitted)
-    variance = values.var(axis=0).sum(keepdims=True)
-    if not variance:
-        raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
-    fitted = fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(variance))
-    return fitted, maps.scaled(values, fitted)
-
-
-def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
-    """Directions of most variance, first first, at most as many as rows; float32 [d, count].
-
-    descriptors: float32 [n, d]; a sample gives the directions, which more would change little.
-    scikit-learn's PCA finds all d of them, which takes twice as long.
-    """
-    sample = descriptors[:: -(-len(descriptors) // SAMPLE)]
-    centred = sample - sample.mean(axis=0)
-    last = centred.shape[1] - 1
-    kept = [last - min(count, *centred.shape) + 1, last]
-    vectors = eigh(centred.T @ centred, subset_by_index=kept, check_finite=False)[1]
-    return rounded(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)
-
-
-def read(files: tuple[str, str], params: sections.Download) -> Images:
-    """Read images and labels as the data set has them. Raises StageError."""
-    images, labels = (RAW / name for name in files)
-    if params.dataset != "own":
-        return read_idx(images, labels, params.class_names)
-    own = params.own
-    return read_idx(images, labels, params.class_names, own.first_label, own.transposed)
-
-
-def check_classes(data: Images) -> None:
-    """Raise StageError when a class has no image to train on."""
-    for label in np.setdiff1d(np.arange(len(data.class_names)), data.labels):
+def check_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
+    """Raise StageError when a class has no image to train on. labels: of those, [n]."""
+    for label in np.setdiff1d(np.arange(len(class_names)), labels):
         raise StageError(
-            f"no image to train on is of class {data.class_names[label]!r}; "
+            f"no image to train on is of class {class_names[label]!r}; "
             "take more of them (preprocess.train_limit), or leave the class out"
         )
 
 
+def at(positions: np.ndarray, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows at these positions of all parts, counted through. positions: int [m], ascending."""
+    start = 0
+    for part in parts:
+        first, last = np.searchsorted(positions, [start, start + len(part)])
+        yield part[positions[first:last] - start]
+        start += len(part)
+
+
+def read_training(
+    params: Download, labels: np.ndarray, positions: np.ndarray
+) -> Iterator[np.ndarray]:
+    """Images of the training files at ascending positions, uint8 [up to BLOCK, 784] at a time.
+
+    labels: of all of them, [n].
+    """
+    return at(positions, read_images(RAW / TRAIN_FILES[0], len(labels), params.transposed))
+
+
+def read_testing(params: Download) -> Images:
+    """All of the test files."""
+    images, labels = (RAW / name for name in TEST_FILES)
+    names, first, transposed = params.class_names, params.first_label, params.transposed
+    return read_idx(images, labels, names, first, transposed)
+
+
 def main() -> None:
     params = load_params()
-    chosen = params.preprocess
-    train = read(TRAIN_FILES, params.download)
-    if chosen.validation:
-        train, test = hold_out(train, chosen.validation, chosen.seed)
+    names = params.download.class_names
+    labels = read_labels(RAW / TRAIN_FILES[1], names, params.download.first_label)
+    chosen, held_out = choose(labels, params.preprocess)
+    check_classes(labels[chosen], names)
+    read = partial(read_training, params.download, labels)
+    write_rows(TRAIN_IMAGES, len(chosen), read(chosen))
+    write_rows(TRAIN_LABELS, len(chosen), [labels[chosen]])
+    if len(held_out):
+        test = Images(np.concatenate(list(read(held_out))), labels[held_out], names)
     else:
-        test = read(TEST_FILES, params.download)
-    if chosen.train_limit:
-        train = limit(train, chosen.train_limit, chosen.seed)
-    check_classes(train)
-    write_npz(PROCESSED / "train.npz", train)
-    write_npz(PROCESSED / "test.npz", test)
-    source = "held out of the training files" if chosen.validation else "of the test files"
-    print(f"{len(train.labels):,} images to train on, {len(test.labels):,} {source} to evaluate on")
+        test = read_testing(params.download)
+    write_npz(TEST, test)
+    source = "held out of the training files" if len(held_out) else "of the test files"
+    print(f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on")
     start = time.monotonic()
-    fitted, features = fit_features(train.images, train.labels, params)
+    fitted = fit_features(RowsFile(TRAIN_IMAGES), labels[chosen], params, TRAIN_FEATURES)
     with replacing(FEATURES) as part:
         np.savez(part, **fitted._asdict())
-    with replacing(TRAIN_FEATURES) as part, part.open("wb") as file:
-        np.save(file, features)
-    print(f"{features.shape[1]} features an image, made in {time.monotonic() - start:.0f} s")
+    count = RowsFile(TRAIN_FEATURES).shape[1]
+    print(f"{count} features an image, made in {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

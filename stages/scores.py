@@ -1,6 +1,6 @@
 """Fit the class scores that are part of the features (serving/fashion/features.py)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,28 +10,31 @@ from scipy.linalg.lapack import slauum
 from serving.fashion.kernel import Rbf
 from stages.params import ClassScores
 from stages.progress import progress
+from stages.rows import Rows, blocks
 from stages.split import stratified
 
 ITERATIONS = 6  # the residual has fallen to some percent then; more change no accuracy
 JITTER = 1e-6  # keeps a kernel matrix positive definite in float32, even where landmarks repeat
 TINY = np.finfo(np.float32).tiny  # of a sum of squares, so that nothing is divided by 0
+CACHE_BYTES = 1_500_000_000  # of kernel values; those of more images are computed each time anew
 ROWS = 1000  # of images at once, which the processor's cache keeps from one product to the next
 
 
 class Scores(NamedTuple):
-    """Fields of Features, fitted; and float32 [n, classes], the scores of the training images."""
+    """Fields of Features, fitted; own: of a slice of the training images, float32 [m, classes]."""
 
     landmarks: np.ndarray
     gamma: np.ndarray
     weights: np.ndarray
-    own: np.ndarray
+    own: Callable[[slice], np.ndarray]
 
 
-def fit_scores(features: np.ndarray, labels: np.ndarray, params: ClassScores) -> Scores:
+def fit_scores(features: Rows, labels: np.ndarray, params: ClassScores) -> Scores:
     """Fit on float32 [n, k] features with labels [n], 0 to classes - 1.
 
     The weights score images that are not among these; each of these is scored by a regression on
-    other folds, which has not seen its label. Takes n × landmarks × 4 bytes of memory.
+    other folds, which has not seen its label. Takes CACHE_BYTES of memory at most, and some times
+    landmarks² × 4 bytes.
 
     Sources: Rudi, Carratino and Rosasco, FALKON: an optimal large scale kernel method, NIPS 2017
     (kernel ridge regression on landmarks by preconditioned conjugate gradients, here for all folds
@@ -40,29 +43,72 @@ def fit_scores(features: np.ndarray, labels: np.ndarray, params: ClassScores) ->
     count = min(params.landmarks or 0, len(labels))
     landmarks = features[stratified(labels, count, params.seed)]
     kernel = Rbf(landmarks, params.gamma)
-    targets = np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
-    targets -= targets.mean(axis=0)
-    fold_of = np.random.default_rng(params.seed).permutation(len(labels)) % params.folds
-    # How much an image counts in a regression: one for each fold, on the others, and one on all.
-    shares = np.ones((len(labels), params.folds + 1), np.float32)
-    shares[np.arange(len(labels)), fold_of] = 0
-    shares /= shares.sum(axis=0)
-
-    with progress("scoring the classes", 1 + ITERATIONS, "steps") as advance:
-        values = np.empty((len(labels), count), np.float32)
-        for start in range(0, len(labels), ROWS):
-            values[start : start + ROWS] = kernel(features[start : start + ROWS])
+    targets = _Targets(labels, params)
+    with progress("scoring the classes", (2 + ITERATIONS) * len(labels), "images") as advance:
+        values = _KernelValues(features, kernel, count, advance)
         preconditioner = _Preconditioner(kernel(landmarks), params.ridge)
-        advance(1)
-        weights = _regress(values, targets, shares, preconditioner, advance)
-    scores = (values @ weights).reshape(len(labels), -1, targets.shape[1])
+        weights = _regress(values, targets, preconditioner)
     scale = np.float32(params.weight)
-    return Scores(
-        landmarks,
-        np.array(params.gamma, np.float32),
-        weights[:, -targets.shape[1] :] * scale,
-        scores[np.arange(len(labels)), fold_of] * scale,
-    )
+
+    def own(rows: slice) -> np.ndarray:
+        return targets.unseen(rows, values(rows) @ weights) * scale
+
+    gamma, of_all = np.array(params.gamma, np.float32), weights[:, -targets.classes :]
+    return Scores(landmarks, gamma, of_all * scale, own)
+
+
+class _Targets:
+    """What each regression is to give: one for each fold, on the other folds, and one on all."""
+
+    def __init__(self, labels: np.ndarray, params: ClassScores) -> None:
+        self._labels, counts = labels, np.bincount(labels)
+        self.classes, self.regressions = len(counts), params.folds + 1
+        self._of_label = np.eye(self.classes, dtype=np.float32)
+        self._of_label -= (counts / len(labels)).astype(np.float32)
+        random = np.random.default_rng(params.seed)
+        self._folds = (random.permutation(len(labels)) % params.folds).astype(np.uint8)
+        self._sizes = len(labels) - np.bincount(self._folds, minlength=self.regressions)
+
+    def values(self, rows: slice) -> np.ndarray:
+        """Wanted, float32 [m, regressions × classes]."""
+        return np.tile(self._of_label[self._labels[rows]], self.regressions)
+
+    def shares(self, rows: slice) -> np.ndarray:
+        """How much an image counts, float32 [m, regressions × classes]."""
+        folds = self._folds[rows]
+        shares = np.ones((len(folds), self.regressions), np.float32) / self._sizes
+        shares[np.arange(len(folds)), folds] = 0
+        return np.repeat(shares.astype(np.float32), self.classes, axis=1)
+
+    def unseen(self, rows: slice, outputs: np.ndarray) -> np.ndarray:
+        """Of outputs [m, regressions × classes], those of regressions without the image's fold."""
+        folds = self._folds[rows]
+        by_regression = outputs.reshape(len(folds), self.regressions, self.classes)
+        return by_regression[np.arange(len(folds)), folds]
+
+
+class _KernelValues:
+    """Of training images with the landmarks, [n, m]; kept as far as CACHE_BYTES go."""
+
+    def __init__(
+        self, features: Rows, kernel: Rbf, count: int, advance: Callable[[int], None]
+    ) -> None:
+        self._features, self._kernel, self._advance = features, kernel, advance
+        self._kept = np.empty((min(len(features), CACHE_BYTES // 4 // count), count), np.float32)
+        for rows in blocks(len(self._kept), ROWS):
+            self._kept[rows] = kernel(features[rows])
+            advance(rows.stop - rows.start)
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        for rows in blocks(len(self._features), ROWS):
+            yield rows, self(rows)
+            self._advance(rows.stop - rows.start)
+
+    def __call__(self, rows: slice) -> np.ndarray:
+        """Float32 [rows, m]."""
+        if rows.stop <= len(self._kept):
+            return self._kept[rows]
+        return self._kernel(self._features[rows])
 
 
 class _Preconditioner:
@@ -97,27 +143,16 @@ class _Preconditioner:
 
 
 def _regress(
-    values: np.ndarray,
-    targets: np.ndarray,
-    shares: np.ndarray,
-    preconditioner: _Preconditioner,
-    advance: Callable[[int], None],
+    values: _KernelValues, targets: _Targets, preconditioner: _Preconditioner
 ) -> np.ndarray:
-    """Weights, float32 [m, regressions × classes], by conjugate gradients, all at once.
-
-    values: of the kernel, float32 [n, m]; targets: float32 [n, classes]; shares: float32
-    [n, regressions].
-    """
-    classes, regressions = targets.shape[1], shares.shape[1]
+    """Weights, float32 [m, regressions × classes], by conjugate gradients, all at once."""
 
     def moments(weights: np.ndarray | None) -> np.ndarray:
-        total = np.zeros((values.shape[1], regressions * classes), np.float32)
-        for start in range(0, len(values), ROWS):
-            block = slice(start, start + ROWS)
-            wanted = np.tile(targets[block], regressions)
-            outputs = wanted if weights is None else values[block] @ weights
-            total += values[block].T @ (np.repeat(shares[block], classes, axis=1) * outputs)
-        return total
+        total: np.ndarray | float = 0.0
+        for rows, of_rows in values:
+            outputs = targets.values(rows) if weights is None else of_rows @ weights
+            total = total + of_rows.T @ (targets.shares(rows) * outputs)
+        return np.asarray(total, np.float32)
 
     residual = preconditioner.gradient(moments(None))
     solution, direction = np.zeros_like(residual), residual
@@ -130,5 +165,4 @@ def _regress(
         residual = residual - step * change
         before, norm = norm, (residual**2).sum(axis=0)
         direction = residual + norm / np.maximum(before, TINY) * direction
-        advance(1)
     return preconditioner.weights(solution)

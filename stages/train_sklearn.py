@@ -1,6 +1,6 @@
 """Train the support vector machine.
 
-Reads   data/processed/train.npz, train_features.npy
+Reads   data/processed/train_labels.npy, train_features.npy
 Writes  models/sklearn/model.joblib         a scikit-learn SVC, on features
         models/sklearn/training.json        temperature, parameters, versions of libraries
 Params  svm, calibration
@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 from serving.fashion.svm import PairwiseDecisions, couple
 from stages.atomic import replacing
 from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import PROCESSED, read_features, read_npz
+from stages.dataset import read_features, read_train_labels
 from stages.errors import run
 from stages.params import Calibration, Svm, load_params
 from stages.split import split, stratified
@@ -110,8 +110,8 @@ def save(folder: Path, model: SVC, temperature: float, params: Svm, batch: np.nd
 
 
 def main() -> None:
-    params, labels = load_params(), read_npz(PROCESSED / "train.npz").labels
-    features = read_features()
+    params, labels = load_params(), read_train_labels()
+    features = read_features()[:]
     print(f"fitting SVC with {ENGINE} on {len(labels):,} images", flush=True)
     start = time.monotonic()
     temperature = calibrate(features, labels, params.svm, params.calibration)

@@ -1,6 +1,6 @@
 """Train the boosted trees.
 
-Reads   data/processed/train.npz, train_features.npy
+Reads   data/processed/train_labels.npy, train_features.npy
 Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
         models/xgboost/training.json        temperature, parameters, versions of libraries
         metrics/training_curve.csv          log loss by boosting round, of held-out images too
@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 
 from stages.atomic import replacing
 from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import PROCESSED, read_features, read_npz
+from stages.dataset import read_features, read_train_labels
 from stages.errors import StageError, run
 from stages.params import Params, Xgboost, load_params
 from stages.progress import progress
@@ -158,10 +158,10 @@ def write_curve(path: Path, trial: XGBClassifier) -> None:
 
 
 def main() -> None:
-    params, labels = load_params(), read_npz(PROCESSED / "train.npz").labels
+    params, labels = load_params(), read_train_labels()
     check_device(params.xgboost.device)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
-    features = read_features()
+    features = read_features()[:]
     trained = fit(features, labels, params)
     save(FOLDER, trained, params.xgboost, features[:BATCH])
     write_curve(CURVE, trained.trial)

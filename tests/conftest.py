@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from scratch import ROOT, make_project, run
+from scratch import ROOT, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
 from serving.fashion.features import Features
 from serving.server import Server, running
-from stages import package, preprocess, train_sklearn, train_xgboost
+from stages import package, train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.download import make_digits
 from stages.params import Params, load_params
@@ -65,7 +65,7 @@ def digits() -> tuple[Images, Images]:
 @pytest.fixture(scope="session")
 def fitted(digits: tuple[Images, Images], params: Params) -> tuple[Features, np.ndarray]:
     """The map from pixels to features, and the features of the training digits."""
-    return preprocess.fit_features(digits[0].images, digits[0].labels, params)
+    return fit_features(digits[0].images, digits[0].labels, params)
 
 
 @pytest.fixture

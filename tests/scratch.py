@@ -6,9 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from serving.fashion.features import Features
+from stages import features
+from stages.params import Params
 
 # What would lead a make or a stage that a test runs astray.
 NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
@@ -46,6 +53,16 @@ def install(checkout: Path) -> Path:
             (checkout / ".venv" / path.name).symlink_to(path)
     (checkout / ".venv/.installed").touch()
     return checkout
+
+
+def fit_features(
+    images: np.ndarray, labels: np.ndarray, params: Params
+) -> tuple[Features, np.ndarray]:
+    """The map from pixels to features, fitted, and the features of the images it was fitted on."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "features.npy")
+        fitted = features.fit_features(images, labels, params, path)
+        return fitted, np.load(path)
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scratch import fit_features
 from sklearn.decomposition import PCA
 
 from serving.fashion.contract import PIXELS
@@ -25,7 +26,6 @@ from serving.fashion.kernel import Rbf
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.params import Params
-from stages.preprocess import fit_features
 
 CLASSES = 10
 

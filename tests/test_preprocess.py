@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scratch import ROOT, run
 
-from stages.dataset import PROCESSED, RAW, TRAIN_FILES, Images, read_npz
+from stages.dataset import RAW, TEST, TRAIN_FILES, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.download import make_digits
 from stages.errors import StageError
-from stages.preprocess import hold_out, limit, stratified
+from stages.params import Params, Preprocess
+from stages.preprocess import at, choose
+from stages.split import stratified
 
 
 @given(
@@ -38,22 +40,33 @@ def test_a_choice_depends_on_the_seed_alone(small: Images):
     assert not np.array_equal(first, stratified(small.labels, 20, seed=2))
 
 
-def test_held_out_images_and_the_rest_are_all_images_once(small: Images):
-    rest, held_out = hold_out(small, 8, seed=1)
-    assert np.bincount(held_out.labels).tolist() == [2, 2, 2, 2]
-    both = np.concatenate([rest.images, held_out.images])
-    assert sorted(map(bytes, both)) == sorted(map(bytes, small.images))
+@pytest.fixture
+def section(params: Params) -> Preprocess:
+    return params.preprocess.model_copy(update={"validation": 8, "train_limit": None, "seed": 1})
 
 
-def test_holding_out_everything_is_refused(small: Images):
+def test_held_out_images_and_the_rest_are_all_images_once(small: Images, section: Preprocess):
+    rest, held_out = choose(small.labels, section)
+    assert np.bincount(small.labels[held_out]).tolist() == [2, 2, 2, 2]
+    assert sorted([*rest, *held_out]) == list(range(40))
+
+
+def test_holding_out_everything_is_refused(small: Images, section: Preprocess):
     with pytest.raises(StageError, match=r"preprocess.validation is 40; expected less than the 40"):
-        hold_out(small, 40, seed=1)
+        choose(small.labels, section.model_copy(update={"validation": 40}))
 
 
-def test_a_limit_may_be_all_images_but_not_more(small: Images):
-    assert np.array_equal(limit(small, 40, seed=1).images, small.images)
-    with pytest.raises(StageError, match=r"preprocess.train_limit is 41; expected null or at most"):
-        limit(small, 41, seed=1)
+def test_a_limit_may_be_all_images_that_are_left_but_not_more(small: Images, section: Preprocess):
+    all_left = section.model_copy(update={"train_limit": 32})
+    assert np.array_equal(choose(small.labels, all_left)[0], choose(small.labels, section)[0])
+    with pytest.raises(StageError, match=r"preprocess.train_limit is 33; expected null or at most"):
+        choose(small.labels, section.model_copy(update={"train_limit": 33}))
+
+
+def test_rows_are_chosen_across_parts(small: Images):
+    positions = np.array([0, 3, 4, 11, 39])
+    parts = [small.images[:4], small.images[4:11], small.images[11:]]
+    assert np.array_equal(np.concatenate(list(at(positions, parts))), small.images[positions])
 
 
 @pytest.fixture
@@ -76,14 +89,12 @@ def test_a_validation_run_leaves_the_test_files_alone(digits_project: Path):
         path.unlink()
     said = run_stage(digits_project, "preprocess")
     assert "500 images to train on, 300 held out of the training files" in said
-    train = read_npz(digits_project / PROCESSED / "train.npz")
-    held_out = read_npz(digits_project / PROCESSED / "test.npz")
+    images, labels = (np.load(digits_project / path) for path in (TRAIN_IMAGES, TRAIN_LABELS))
+    held_out = read_npz(digits_project / TEST)
     published = make_digits()[0]
-    assert len(train.labels) == 500
-    assert np.bincount(train.labels).min() >= 48
-    assert not set(map(bytes, train.images)) & set(map(bytes, held_out.images)) - duplicates(
-        published
-    )
+    assert len(images) == len(labels) == 500
+    assert np.bincount(labels).min() >= 48
+    assert not set(map(bytes, images)) & set(map(bytes, held_out.images)) - duplicates(published)
     assert set(map(bytes, held_out.images)) <= set(map(bytes, published.images))
 
 

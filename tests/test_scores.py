@@ -6,7 +6,9 @@ from sklearn.datasets import make_classification
 from sklearn.kernel_ridge import KernelRidge
 
 from serving.fashion.kernel import Rbf
+from stages import scores as module
 from stages.params import ClassScores
+from stages.rows import blocks
 from stages.scores import ROWS, Scores, fit_scores
 
 CLASSES = 4
@@ -50,11 +52,12 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
 def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
     features, labels = problem(2000 + ROWS)
     scores = fit_scores(features[500:], labels[500:], section)
-    assert scores.own.shape == (1500 + ROWS, CLASSES)
-    assert scores.own.dtype == scores.weights.dtype == np.float32
+    own = scores.own(slice(0, 1500 + ROWS))
+    assert own.shape == (1500 + ROWS, CLASSES)
+    assert own.dtype == scores.weights.dtype == np.float32
     unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
     assert unseen > 0.8
-    assert (scores.own.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
+    assert (own.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
 
 
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):
@@ -62,15 +65,27 @@ def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section
     random = np.random.default_rng(1).integers(0, CLASSES, 600)
     scores = fit_scores(features, random, section)
     assert (scored(features, scores).argmax(axis=1) == random).mean() > 0.5
-    assert (scores.own.argmax(axis=1) == random).mean() < 0.35
+    assert (scores.own(slice(0, 600)).argmax(axis=1) == random).mean() < 0.35
 
 
 def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: ClassScores):
     features, labels = problem(100)
     least = section.model_copy(update={"ridge": 1e-9})
     scores = fit_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
-    assert np.isfinite(scores.own).all()
+    assert np.isfinite(scores.own(slice(0, 400))).all()
     assert np.isfinite(scores.weights).all()
+
+
+def test_kernel_values_that_are_not_kept_change_nothing(
+    section: ClassScores, monkeypatch: pytest.MonkeyPatch
+):
+    features, labels = problem(3 * ROWS)
+    kept = fit_scores(features, labels, section)
+    monkeypatch.setattr(module, "CACHE_BYTES", (ROWS + 100) * 200 * 4)
+    anew = fit_scores(features, labels, section)
+    assert np.array_equal(kept.weights, anew.weights)
+    for rows in blocks(len(features), ROWS):
+        assert np.array_equal(kept.own(rows), anew.own(rows))
 
 
 def test_the_weight_scales_all_scores(section: ClassScores):
@@ -79,5 +94,5 @@ def test_the_weight_scales_all_scores(section: ClassScores):
         fit_scores(features, labels, section.model_copy(update={"weight": weight}))
         for weight in (1.0, 3.0)
     )
-    assert np.allclose(3 * once.own, thrice.own)
+    assert np.allclose(3 * once.own(slice(0, 300)), thrice.own(slice(0, 300)))
     assert np.allclose(3 * once.weights, thrice.weights)

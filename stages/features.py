@@ -1,0 +1,94 @@
+"""Fit the map from pixels to features (serving/fashion/features.py), in bounded memory."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.linalg import eigh
+
+from serving.fashion import features as maps
+from serving.fashion.features import DIRECTION_PLACES, FEATURE_PLACES, Features, rounded
+from stages import params as sections
+from stages.dataset import BLOCK
+from stages.errors import StageError
+from stages.params import Params
+from stages.progress import progress
+from stages.rows import Rows, RowsFile, blocks, write_rows
+from stages.scores import ROWS, fit_scores
+
+SAMPLE = 20_000  # images at most, evenly spread, to fit directions, offset and scale on
+
+
+def fit_features(images: Rows, labels: np.ndarray, params: Params, target: Path) -> Features:
+    """Fit the map on uint8 [n, 784] images with labels [n].
+
+    Writes the features of these images to target, a .npy file: scores, then components; float32
+    [n, classes + k]. Raises StageError when the images are all alike.
+    """
+    fitted = fit_components(images, params.features)
+    if params.scores.landmarks is None:
+        write_rows(target, len(images), components(images, fitted))
+        return fitted
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as scratch:
+        path = Path(scratch, "components.npy")
+        write_rows(path, len(images), components(images, fitted))
+        without = RowsFile(path)
+        landmarks, gamma, weights, own = fit_scores(without, labels, params.scores)
+        both = (
+            np.hstack([rounded(own(rows), FEATURE_PLACES), without[rows]])
+            for rows in blocks(len(images), ROWS)
+        )
+        write_rows(target, len(images), both)
+    return fitted._replace(landmarks=landmarks, gamma=gamma, weights=weights)
+
+
+def fit_components(images: Rows, params: sections.Features) -> Features:
+    """Fit a map without scores on a sample of uint8 [n, 784] images.
+
+    Components are principal ones of the descriptors, by falling variance, scaled such that their
+    variances add up to 1; where params.components is null, the descriptors so scaled. Raises
+    StageError when the images are all alike.
+    """
+    hog, nothing = params.kind == "hog", np.empty((0, 0), np.float32)
+    fitted = Features(
+        cells=np.array(params.cells if hog else [], np.int64),
+        bins=np.array(params.bins),
+        pixel_weight=np.array(params.pixel_weight if hog else 1.0),
+        projection=nothing,
+        offset=np.zeros(1, np.float32),
+        scale=np.ones(1, np.float32),
+        landmarks=nothing,
+        gamma=np.ones((), np.float32),
+        weights=nothing,
+    )
+    step = -(-len(images) // SAMPLE)
+    descriptors = maps.describe(images[np.arange(0, len(images), step)], fitted)
+    if hog and params.components:
+        fitted = fitted._replace(projection=_principal(descriptors, params.components))
+    values = maps.along(descriptors, fitted)
+    variance = values.var(axis=0).sum(keepdims=True)
+    if not variance:
+        raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
+    return fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(variance))
+
+
+def components(images: Rows, fitted: Features) -> Iterator[np.ndarray]:
+    """The components of uint8 [n, 784] images, float32 [up to BLOCK, k] at a time."""
+    with progress("describing images", len(images), "images") as advance:
+        for rows in blocks(len(images), BLOCK):
+            yield maps.scaled(maps.along(maps.describe(images[rows], fitted), fitted), fitted)
+            advance(rows.stop - rows.start)
+
+
+def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
+    """Directions of most variance, first first, at most as many as rows; float32 [d, count].
+
+    descriptors: float32 [n, d]. scikit-learn's PCA finds all d of them, which takes twice as long.
+    """
+    centred = descriptors - descriptors.mean(axis=0)
+    last = centred.shape[1] - 1
+    kept = [last - min(count, *centred.shape) + 1, last]
+    vectors = eigh(centred.T @ centred, subset_by_index=kept, check_finite=False)[1]
+    return rounded(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)
