@@ -12,6 +12,7 @@ from benchmarks.figures import Load, figures
 from benchmarks.servers import KINDS
 
 README = (ROOT / "deploy/README.md").read_text("utf-8")
+CROSSING = ((4, 20), (0.8, 2), (4, 20), (2, 6))  # times the cores' price, by the way of asking
 FOUND = figures(json.loads((ROOT / capacity.SERVING).read_text("utf-8")))
 
 
@@ -41,6 +42,10 @@ def test_what_the_text_says_of_the_tables_holds(kind: str):
     assert computing[0] < single[0] / many[1] < computing[1]
     for one, batched in zip(single, many, strict=True):
         assert one / batched < most
+    for asked, (least, highest) in zip((*SINGLE, *MANY), CROSSING, strict=True):
+        crossing = body(asked) / 1e9 * 3600 * capacity.GB_BETWEEN_ZONES
+        core = capacity.CORE_HOUR / (capacity.SHARE * per_core(FOUND, asked, kind))
+        assert least < crossing / core < highest
     assert single[0] > single[1]
     assert many[0] < many[1]
     for load, rate in zip(SINGLE, single, strict=True):
@@ -48,6 +53,12 @@ def test_what_the_text_says_of_the_tables_holds(kind: str):
         planned = min(opened, key=lambda x: abs(FOUND[x].per_second - capacity.SHARE * rate))
         assert 30 < FOUND[planned].p99 < 41
     assert body(SINGLE[0]) > 4 * body(SINGLE[1])
+
+
+def test_both_models_in_one_server_wait_as_long_as_the_text_says():
+    result = json.loads((ROOT / "benchmarks/soak.json").read_text("utf-8"))
+    for part in result["parts"]:
+        assert not part["good"] or 150 < part["p99"] < 350
 
 
 @pytest.mark.parametrize(
