@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help doctor run demo report serve check test test-deep bench bench-serving soak lock
+.PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving soak lock
 .PHONY: diff pull image image-run test-image manifests sbom audit
 
 PYTHONS := 3.11|3.12
@@ -89,6 +89,10 @@ test: $(INSTALLED) ## every test, on real DVC and real servers
 test-deep: $(INSTALLED) ## the same, with thousands of odd requests
 	DEEP=1 $(PYTEST)
 
+dask: $(INSTALLED) ## install what xgboost.engine: dask needs beside
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --require-hashes --requirement requirements-dask.lock
+
 bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
@@ -106,6 +110,9 @@ lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	  --constraints <(sed -n 's/^xgboost==\([^ ]*\).*/xgboost-cpu==\1/p' requirements.lock) \
 	  --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 \
 	  --custom-compile-command "make lock" --output-file deploy/requirements.lock deploy/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --constraints requirements.lock \
+	  --custom-compile-command "make lock" --output-file requirements-dask.lock requirements-dask.txt
 
 diff: $(INSTALLED) ## parameters, metrics and plots beside another revision's, in Markdown (BASE=main)
 	@.ci/diff $(or $(BASE),main) $(HEAD)

@@ -19,6 +19,7 @@ IMAGE = r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*[a-z0-9]$"
 STORAGE = r"^(s3|gs|pvc|https?)://\S*[^/\s]$"
 MAX_CLASSES = 255  # of labels in a byte
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+SCHEDULER = r"^(tcp|tls)://.+:[0-9]+$"
 MEMORY = r"^[1-9][0-9]*[MG]i$"
 Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
 
@@ -163,13 +164,17 @@ class Svm(Section):
 class Xgboost(Section):
     """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
 
-    columns: how many features the trees see, the class scores first; n_estimators: boosting
+    engine: local boosts in memory, external on batches from disk, dask on workers elsewhere;
+    scheduler: of Dask, or null to start a cluster of two workers on this machine; columns: how many
+    features the trees see, the class scores first; n_estimators: boosting
     rounds, one tree a class each, at most; early_stopping_rounds: without a lower log loss on
     held-out images, after which boosting stops, or null to boost n_estimators rounds; max_bin:
     histogram bins a feature; colsample_bytree, colsample_bynode, subsample: shares of features and
     images drawn.
     """
 
+    engine: Literal["local", "external", "dask"] = Field(description="one of local, external, dask")
+    scheduler: str | None = Field(pattern=SCHEDULER, description="null or tcp://host:port")
     device: Literal["cpu", "cuda"] = Field(description="one of cpu, cuda")
     columns: int = Field(ge=1, description="a whole number from 1")
     n_estimators: int = Field(ge=1, le=100_000, description="a whole number from 1 to 100000")

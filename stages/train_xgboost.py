@@ -12,52 +12,46 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-from scipy.special import log_softmax
-
-from stages.atomic import replacing
-from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import read_features, read_train_labels
-from stages.errors import StageError, run
-from stages.params import Params, Xgboost, load_params
-from stages.progress import progress
-from stages.split import split
 
 # Idle threads of GNU OpenMP spin for long by default, which makes training many times slower when
 # something else runs, a second experiment for instance. Read when XGBoost is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+import numpy as np
 import xgboost
+from scipy.special import log_softmax
 from xgboost import XGBClassifier
+
+from stages.atomic import replacing
+from stages.boosting import (
+    HELD_OUT,
+    TRAINING,
+    Boosted,
+    Part,
+    boost_from_disk,
+    boost_in_memory,
+)
+from stages.calibration import fit_temperature, held_out_size, write_training
+from stages.dataset import read_features, read_train_labels
+from stages.errors import StageError, run
+from stages.params import Params, Xgboost, load_params
+from stages.rows import Rows
+from stages.split import split
 
 FOLDER, MODEL = Path("models/xgboost"), "model.json"
 LIBRARIES = ("numpy", "opencv-python-headless", "xgboost")  # that serving needs
 CURVE = Path("metrics/training_curve.csv")
 BATCH = 100  # images to check a saved model with
-LOSS = "mlogloss"
 
 
 class Trained(NamedTuple):
-    """Trees and what goes with them. trial: the model that chose rounds and temperature."""
+    """Trees and what goes with them. losses: of the trial model, by round; see Boosted."""
 
     model: XGBClassifier
     temperature: float
-    trial: XGBClassifier
-
-
-class AdvanceEachRound(xgboost.callback.TrainingCallback):
-    """Tell a progress bar of each boosting round."""
-
-    def __init__(self, advance: Callable[[int], None]) -> None:
-        self.advance = advance
-
-    def after_iteration(self, *_: object) -> bool:
-        """Never ask for an early stop."""
-        self.advance(1)
-        return False
+    losses: dict[str, list[float]]
 
 
 def check_device(device: str) -> None:
@@ -74,64 +68,66 @@ def check_device(device: str) -> None:
         )
 
 
-def train(
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    params: Xgboost,
-    rounds: int,
-    held_out: tuple[np.ndarray, np.ndarray] | None = None,
-) -> XGBClassifier:
-    """Fit on float32 [n, k] inputs with labels [n], showing progress by boosting round.
-
-    held_out: inputs and labels; the log loss of both sets is followed, and that of these ones stops
-    the boosting early.
-    """
-    values = params.model_dump(exclude={"columns", "n_estimators", "early_stopping_rounds"})
-    with progress("boosting", rounds, "rounds") as advance:
-        model = XGBClassifier(
-            n_estimators=rounds,
-            early_stopping_rounds=params.early_stopping_rounds if held_out else None,
-            tree_method="hist",
-            random_state=values.pop("seed"),
-            eval_metric=LOSS,
-            callbacks=[AdvanceEachRound(advance)],
-            **values,
-        )
-        followed = [(inputs, labels), held_out] if held_out else None
-        return model.fit(inputs, labels, eval_set=followed, verbose=False)
+def check_engine(params: Xgboost) -> None:
+    """Raise StageError when the engine is not installed."""
+    if params.engine == "dask":
+        missing = [name for name in ("dask", "distributed", "pyarrow") if not find_spec(name)]
+        if missing:
+            raise StageError(
+                f"params.yaml: xgboost.engine is dask, but {', '.join(missing)} is not installed; "
+                "install it with: pip install -r requirements-dask.txt, or use local or external"
+            )
 
 
-def best_rounds(trial: XGBClassifier) -> int:
+def boost(part: Part, params: Xgboost, rounds: int, held_out: Part | None = None) -> Boosted:
+    """Boost at most so many rounds by the engine of the params; see stages/boosting.py."""
+    if params.engine == "dask":
+        from stages.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
+
+        return boost_on_dask(part, params, rounds, held_out)
+    boost_here = {"local": boost_in_memory, "external": boost_from_disk}[params.engine]
+    return boost_here(part, params, rounds, held_out)
+
+
+def best_rounds(trial: Boosted, params: Xgboost) -> int:
     """After how many rounds the held-out log loss was least, or all where nothing could stop it."""
-    every: int = trial.get_booster().num_boosted_rounds()
-    return trial.best_iteration + 1 if trial.early_stopping_rounds else every
+    every: int = trial.booster.num_boosted_rounds()
+    return trial.booster.best_iteration + 1 if params.early_stopping_rounds else every
 
 
-def calibrate(model: XGBClassifier, inputs: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of a trial model, fitted on images that it has not seen.
-
-    inputs: float32 [n, k]; labels: [n].
-    """
-    margins = model.predict(inputs, output_margin=True).astype(np.float64)
+def calibrate(trial: Boosted, rounds: int, held_out: Part) -> float:
+    """The temperature of a trial model of so many rounds, fitted on images it has not seen."""
+    inputs, labels = held_out.whole()
+    margins = trial.booster.predict(
+        xgboost.DMatrix(inputs), output_margin=True, iteration_range=(0, rounds)
+    ).astype(np.float64)
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
+def as_classifier(booster: xgboost.Booster) -> XGBClassifier:
+    """The same trees as XGBoost's estimator for classes, which servers take them for."""
+    booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
+    model = XGBClassifier()
+    model.load_model(booster.save_raw())
+    return model
+
+
+def fit(features: Rows, labels: np.ndarray, params: Params) -> Trained:
     """Fit on the leading ones of float32 [n, k] features, with labels [n].
 
     A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
     """
     start = time.monotonic()
-    inputs = np.ascontiguousarray(features[:, : params.xgboost.columns])
+    section = params.xgboost
     size = held_out_size(len(labels), params.calibration.held_out)
-    rest, held_out = split(labels, size, params.calibration.seed)
-    unseen = (inputs[held_out], labels[held_out])
-    rounds = params.xgboost.n_estimators
-    trial = train(inputs[rest], labels[rest], params.xgboost, rounds, unseen)
-    rounds = best_rounds(trial)
-    model = train(inputs, labels, params.xgboost, rounds)
+    positions = np.arange(len(labels)), *split(labels, size, params.calibration.seed)
+    every, rest, held_out = (Part(features, labels, p, section.columns) for p in positions)
+    trial = boost(rest, section, section.n_estimators, held_out)
+    rounds = best_rounds(trial, section)
+    temperature = calibrate(trial, rounds, held_out)
+    model = as_classifier(boost(every, section, rounds).booster)
     print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)
-    return Trained(model, calibrate(trial, *unseen), trial)
+    return Trained(model, temperature, trial.losses)
 
 
 def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) -> None:
@@ -144,27 +140,29 @@ def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) 
         if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
     engine = f"xgboost {xgboost.__version__}"
-    write_training(folder, trained.temperature, engine, params, LIBRARIES)
+    told = params.model_copy(update={"scheduler": None})  # a host, which changes no tree
+    write_training(folder, trained.temperature, engine, told, LIBRARIES)
 
 
-def write_curve(path: Path, trial: XGBClassifier) -> None:
+def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
     """Write round, from 1, and log loss, of training and held-out images, as CSV."""
-    curves = [losses[LOSS] for losses in trial.evals_result().values()]
     with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["round", "training", "held_out"])
-        for number, losses in enumerate(zip(*curves, strict=True), 1):
-            table.writerow([number, *(f"{loss:.6f}" for loss in losses)])
+        table.writerow(["round", TRAINING, HELD_OUT])
+        pairs = zip(losses[TRAINING], losses[HELD_OUT], strict=True)
+        for number, pair in enumerate(pairs, 1):
+            table.writerow([number, *(f"{loss:.6f}" for loss in pair)])
 
 
 def main() -> None:
     params, labels = load_params(), read_train_labels()
     check_device(params.xgboost.device)
+    check_engine(params.xgboost)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
-    features = read_features()[:]
+    features = read_features()
     trained = fit(features, labels, params)
     save(FOLDER, trained, params.xgboost, features[:BATCH])
-    write_curve(CURVE, trained.trial)
+    write_curve(CURVE, trained.losses)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from stages import train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.params import Params
-from stages.train_xgboost import Trained, best_rounds, check_device
+from stages.train_xgboost import Trained, check_device
 
 Fitted = tuple[Features, np.ndarray]
 
@@ -66,7 +66,7 @@ def test_training_and_saving_twice_gives_the_same_bytes(
         train_sklearn.save(tmp_path / name / "sklearn", svm, temperature, params.svm, features)
         trees = train_xgboost.fit(features, labels, params)
         train_xgboost.save(tmp_path / name / "xgboost", trees, params.xgboost, features)
-        train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.trial)
+        train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.losses)
     written = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
     assert [str(path) for path in written] == [
         "curve.csv",
@@ -115,7 +115,7 @@ def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
 def test_the_training_curve_has_a_line_a_round_and_falls(
     tmp_path: Path, trees: Trained, params: Params
 ):
-    train_xgboost.write_curve(tmp_path / "curve.csv", trees.trial)
+    train_xgboost.write_curve(tmp_path / "curve.csv", trees.losses)
     with (tmp_path / "curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == list(range(1, len(rows) + 1))
@@ -133,11 +133,10 @@ def test_boosting_stops_where_the_loss_of_held_out_images_is_least(
     trained = train_xgboost.fit(
         fitted[1][:400], digits[0].labels[:400], params.model_copy(update={"xgboost": section})
     )
-    losses = trained.trial.evals_result()["validation_1"]["mlogloss"]
-    rounds = best_rounds(trained.trial)
+    losses = trained.losses["held_out"]
+    rounds = trained.model.get_booster().num_boosted_rounds()
     assert losses[rounds - 1] == min(losses)
     assert len(losses) == rounds + 3 < 200
-    assert trained.model.get_booster().num_boosted_rounds() == rounds
 
 
 def test_without_early_stopping_every_round_is_boosted(

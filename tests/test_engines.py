@@ -1,0 +1,249 @@
+"""XGBoost's engines train alike, from disk and on Dask.  Run: pytest tests/test_engines.py"""
+
+import asyncio
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import wait_until
+from scratch import ROOT, environment
+from xgboost import XGBClassifier
+
+from serving.fashion.features import FeatureMap, Features
+from stages import boosting, train_xgboost
+from stages.boosting import Part
+from stages.dataset import Images
+from stages.errors import StageError
+from stages.params import Params
+from stages.rows import RowsFile
+
+Fitted = tuple[Features, np.ndarray]
+
+needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no requirements-dask.txt")
+
+
+class CountedRows(RowsFile):
+    """Rows that tell how many of them were asked for at once, at most."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.most = values, values.shape, 0
+
+    def __getitem__(self, wanted: Any) -> np.ndarray:
+        found: np.ndarray = self.values[wanted]
+        self.most = max(self.most, len(found))
+        return found
+
+
+def with_engine(params: Params, engine: str, **changes: object) -> Params:
+    section = params.xgboost.model_copy(update={"engine": engine} | changes)
+    return params.model_copy(update={"xgboost": section})
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "BATCH", 200)
+    if find_spec("distributed"):
+        from stages import boosting_dask  # noqa: PLC0415
+
+        monkeypatch.setattr(boosting_dask, "BATCH", 200)
+
+
+def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
+    features = FeatureMap(fitted[0])(test.images)[:, : model.n_features_in_]
+    return float((model.predict(features) == test.labels).mean())
+
+
+def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Part, params: Params):
+    section = params.xgboost
+    own = train_xgboost.boost(everything, section, 5).booster
+    values = section.model_dump(exclude=boosting.OWN)
+    stock = XGBClassifier(n_estimators=5, tree_method="hist", eval_metric="mlogloss", **values)
+    stock.fit(*everything.whole())
+    assert own.save_raw() == stock.get_booster().save_raw()
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_from_disk_trains_as_well_and_the_same_each_time_with_a_batch_in_memory(
+    fitted: Fitted,
+    digits: tuple[Images, Images],
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    rows, labels = CountedRows(fitted[1]), digits[0].labels
+    local = train_xgboost.fit(fitted[1], labels, params)
+    first, second = (
+        train_xgboost.fit(rows, labels, with_engine(params, "external")) for _ in range(2)
+    )
+    raw = [trained.model.get_booster().save_raw() for trained in (first, second)]
+    assert raw[0] == raw[1]
+    assert rows.most <= 300  # those held out, a fifth, are in memory whole
+    assert accuracy(first.model, fitted, digits[1]) == pytest.approx(
+        accuracy(local.model, fitted, digits[1]), abs=0.02
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def everything(fitted: Fitted, digits: tuple[Images, Images], params: Params) -> Part:
+    """All digits that train."""
+    labels = digits[0].labels
+    return Part(fitted[1], labels, np.arange(len(labels)), params.xgboost.columns)
+
+
+def started(*command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *command],
+        cwd=ROOT,
+        env=environment(OMP_NUM_THREADS="1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """The address of a real scheduler, and its worker processes; all end in the end."""
+    from distributed import Client  # noqa: PLC0415
+
+    file = folder / "scheduler.json"
+    here = ("--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(file))
+    running = [started("scheduler", *here, "--port", "0")]
+    try:
+        wait_until(file.exists, "a scheduler")
+        options = (*here, "--no-nanny", "--nthreads", "1", "--local-directory", str(folder))
+        running += [started("worker", *options) for _ in range(workers)]
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(max(workers, 1), timeout=60) if workers else None
+            address = client.scheduler.address
+        yield address, running[1:]
+    finally:
+        for process in running:
+            process.kill()
+        for process in running:
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with cluster(tmp_path_factory.mktemp("dask"), 2) as (address, _):
+        yield address
+
+
+@needs_dask
+@pytest.mark.usefixtures("small_batches")
+def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_client(
+    fitted: Fitted,
+    digits: tuple[Images, Images],
+    params: Params,
+    two_workers: str,
+    capfd: pytest.CaptureFixture[str],
+):
+    rows, labels = CountedRows(fitted[1]), digits[0].labels
+    local = train_xgboost.fit(fitted[1], labels, params)
+    on_dask = with_engine(params, "dask", scheduler=two_workers)
+    first, second = (train_xgboost.fit(rows, labels, on_dask) for _ in range(2))
+    raw = [trained.model.get_booster().save_raw() for trained in (first, second)]
+    assert raw[0] == raw[1]
+    assert rows.most <= 300
+    assert "boosting on 2 workers of Dask" in capfd.readouterr().out
+    assert first.losses.keys() == local.losses.keys()
+    assert accuracy(first.model, fitted, digits[1]) == pytest.approx(
+        accuracy(local.model, fitted, digits[1]), abs=0.02
+    )
+
+
+@needs_dask
+@pytest.mark.parametrize("phase", ["DaskQuantileDMatrix", "train"])
+def test_a_worker_killed_midway_is_survived(
+    phase: str,
+    everything: Part,
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    from stages import boosting_dask  # noqa: PLC0415
+
+    real = getattr(boosting_dask.engine, phase)
+
+    async def kill_during(client: Any, *given: Any, **more: Any) -> Any:
+        """What the phase does, with a worker killed while it is at work, the first time."""
+        work = asyncio.ensure_future(real(client, *given, **more))
+        while worker.poll() is None and not work.done():
+            await asyncio.sleep(0.01)
+            if phase == "DaskQuantileDMatrix" or any((await client.processing()).values()):
+                worker.kill()
+        return await work
+
+    monkeypatch.setattr(boosting_dask.engine, phase, kill_during)
+    monkeypatch.setattr(boosting_dask, "PEER_SECONDS", 5)
+    with cluster(tmp_path, 2) as (address, (worker, _)):
+        section = params.xgboost.model_copy(
+            update={"engine": "dask", "scheduler": address, "learning_rate": 0.01}
+        )
+        with redirect_stdout(io.StringIO()) as said:
+            boosted = train_xgboost.boost(everything, section, 60)
+    assert said.getvalue() == (
+        "boosting on 2 workers of Dask\n"
+        "Dask lost 1 of 2 workers meanwhile\n"
+        "boosting on 1 workers of Dask\n"
+    )
+    assert boosted.booster.num_boosted_rounds() == 60
+
+
+@needs_dask
+def test_no_workers_is_one_line(
+    everything: Part, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from stages import boosting_dask  # noqa: PLC0415
+
+    monkeypatch.setattr(boosting_dask, "WORKERS_SECONDS", 0.5)
+    with cluster(tmp_path, 0) as (address, _):
+        section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": address})
+        with pytest.raises(StageError, match=rf"Dask has no worker at {address} after 0.5 s; "):
+            train_xgboost.boost(everything, section, 1)
+
+
+@needs_dask
+def test_a_worker_with_another_xgboost_is_one_line(
+    two_workers: str, everything: Part, params: Params, monkeypatch: pytest.MonkeyPatch
+):
+    from stages import boosting_dask  # noqa: PLC0415
+
+    monkeypatch.setattr(boosting_dask.xgboost, "__version__", "9.8.7")
+    section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": two_workers})
+    with pytest.raises(StageError, match=r"has xgboost 3\.\S+, expected 9\.8\.7; install"):
+        train_xgboost.boost(everything, section, 1)
+
+
+@needs_dask
+def test_no_scheduler_is_one_line(
+    everything: Part, params: Params, monkeypatch: pytest.MonkeyPatch
+):
+    from stages import boosting_dask  # noqa: PLC0415
+
+    monkeypatch.setattr(boosting_dask, "ANSWER_SECONDS", 1)
+    section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": "tcp://127.0.0.1:9"})
+    with pytest.raises(StageError, match=r"scheduler is tcp://127.0.0.1:9, where no scheduler ans"):
+        train_xgboost.boost(everything, section, 1)
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(train_xgboost, "find_spec", lambda _: None)
+    train_xgboost.check_engine(params.xgboost)
+    with pytest.raises(StageError) as refused:
+        train_xgboost.check_engine(with_engine(params, "dask").xgboost)
+    assert str(refused.value) == (
+        "params.yaml: xgboost.engine is dask, but dask, distributed, pyarrow is not installed; "
+        "install it with: pip install -r requirements-dask.txt, or use local or external"
+    )
