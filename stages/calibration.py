@@ -16,8 +16,8 @@ RANGE = 1e-3, 1e3  # of temperatures
 
 
 def held_out_size(images: int, wanted: int) -> int:
-    """How many of the training images to hold out: what is wanted, but at most a fifth."""
-    return min(wanted, images // 5)
+    """How many of the training images to hold out: what is wanted, but at most a fifth, or one."""
+    return min(wanted, max(images // 5, 1))
 
 
 def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np.ndarray) -> float:

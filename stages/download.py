@@ -22,7 +22,7 @@ from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
 from stages.atomic import replacing
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.errors import StageError, run
-from stages.params import Download, load_params
+from stages.params import MIN_CLASSES, Download, load_params
 from stages.progress import progress
 
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
@@ -76,11 +76,11 @@ def wanted(params: Download) -> list[File]:
 
 
 def check_named(params: Download) -> None:
-    """Raise StageError when the classes have no names."""
-    if not params.class_names:
+    """Raise StageError when too few classes have names."""
+    if len(params.class_names) < MIN_CLASSES:
         raise StageError(
-            "params.yaml: download.own.class_names is []; "
-            "expected the name of each class, since download.dataset is own"
+            f"params.yaml: download.own.class_names is {params.own.class_names}; "
+            f"expected the names of {MIN_CLASSES} classes or more, since download.dataset is own"
         )
 
 

@@ -17,7 +17,7 @@ Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
 VERSION = r"^v[1-9][0-9]*$"
 IMAGE = r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*[a-z0-9]$"
 STORAGE = r"^(s3|gs|pvc|https?)://\S*[^/\s]$"
-MAX_CLASSES = 255  # of labels in a byte
+MIN_CLASSES, MAX_CLASSES = 2, 255  # the latter of labels in a byte
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 SCHEDULER = r"^(tcp|tls)://.+:[0-9]+$"
 MEMORY = r"^[1-9][0-9]*[MG]i$"
@@ -46,7 +46,9 @@ class OwnData(Section):
     md5: tuple[Md5, Md5, Md5, Md5] | None = Field(
         description="null or a list of four MD5 sums, 32 hexadecimal digits each"
     )
-    first_label: int = Field(ge=0, le=MAX_CLASSES, description="a whole number from 0 to 255")
+    first_label: int = Field(
+        ge=0, le=MAX_CLASSES, description=f"a whole number from 0 to {MAX_CLASSES}"
+    )
     transposed: bool = Field(description="true or false")
 
     @field_validator("files", "md5", mode="before")

@@ -7,13 +7,15 @@ def stratified(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     """Choose `size` positions at random such that each class keeps its share.
 
     labels: [n]; size: 1 to n; returns int [size], ascending. A class's count is off its exact
-    share by less than one (largest remainders first, ties to the lower label).
+    share by less than one: largest remainders first, ties to the lower label, and last those
+    classes of which nothing else would be left.
     """
     random = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
     shares = counts * size / len(labels)
     quotas = np.floor(shares).astype(int)
-    quotas[np.argsort(quotas - shares, kind="stable")[: size - quotas.sum()]] += 1
+    order = (quotas - shares) * np.where(counts - quotas > 1, 1, 1e-9)
+    quotas[np.argsort(order, kind="stable")[: size - quotas.sum()]] += 1
     chosen = [
         random.choice(np.flatnonzero(labels == label), quota, replace=False)
         for label, quota in zip(classes, quotas, strict=True)

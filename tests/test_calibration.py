@@ -45,6 +45,7 @@ def test_bins_of_confidence_are_those_found_by_hand_and_empty_ones_are_left_out(
     assert reliability(RIGHT, CONFIDENCE) == [Bin(0.6, 1.0, 1), Bin(0.9, 0.5, 2), Bin(1.0, 1.0, 1)]
 
 
-def test_at_most_a_fifth_of_the_images_is_held_out():
+def test_at_most_a_fifth_of_the_images_is_held_out_but_one_at_least():
     assert held_out_size(60_000, 5000) == 5000
     assert held_out_size(1000, 5000) == 200
+    assert held_out_size(4, 5000) == 1

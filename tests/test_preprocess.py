@@ -34,6 +34,11 @@ def test_a_stratified_choice_has_the_size_and_the_shares_asked_for(
         assert abs((array[chosen] == label).sum() - exact) < 1
 
 
+def test_the_only_image_of_a_class_is_not_chosen_while_there_are_others():
+    labels = np.repeat(np.arange(5), [1, 6, 6, 6, 6])
+    assert np.bincount(labels[stratified(labels, 5, seed=1)]).tolist() == [0, 2, 1, 1, 1]
+
+
 def test_a_choice_depends_on_the_seed_alone(small: Images):
     first = stratified(small.labels, 20, seed=1)
     assert np.array_equal(first, stratified(small.labels, 20, seed=1))

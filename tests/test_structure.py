@@ -96,13 +96,13 @@ def test_outputs_are_ignored_by_git_or_small_and_tracked():
             assert kept_in_git == any(name.startswith(path) for name in tracked)
 
 
-def test_only_download_and_preprocess_know_the_test_files():
+def test_only_what_makes_or_reads_the_test_files_knows_them():
     for name, stage in PIPELINE["stages"].items():
         knows = any("t10k" in str(path) for path in stage["deps"] + stage.get("outs", []))
         assert knows == (name in {"download", "preprocess"})
     for module in [*ROOT.glob("stages/*.py"), *ROOT.glob("serving/**/*.py")]:
         if "TEST_FILES" in module.read_text("utf-8"):
-            assert module.stem in {"dataset", "download", "preprocess"}
+            assert module.stem in {"dataset", "download", "own_images", "preprocess"}
 
 
 def test_no_path_is_absolute_or_leaves_the_project():

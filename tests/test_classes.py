@@ -1,0 +1,57 @@
+"""Two classes, and as many as a label's byte has room for, from features to served answers.
+
+Run: pytest tests/test_classes.py
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_repository
+from scratch import ROOT
+
+from serving.fashion.contract import PIXELS
+from stages import evaluate, preprocess
+from stages.dataset import PROCESSED, Images, write_npz
+from stages.params import MAX_CLASSES, MIN_CLASSES, Params
+
+
+def images(classes: int, of_each: int, seed: int) -> Images:
+    """Images that anyone could tell apart: a class's pattern, with some noise."""
+    patterns = np.random.default_rng(0).integers(0, 256, (classes, PIXELS))
+    labels = np.tile(np.arange(classes, dtype=np.uint8), of_each)
+    noise = np.random.default_rng(seed).normal(0, 5, (len(labels), PIXELS))
+    names = tuple(f"class {label}" for label in range(classes))
+    return Images((patterns[labels] + noise).clip(0, 255).astype(np.uint8), labels, names)
+
+
+@pytest.mark.parametrize("classes", [MIN_CLASSES, MAX_CLASSES])
+def test_so_many_classes_are_trained_packaged_served_and_evaluated(
+    classes: int, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+):
+    changes = {
+        "calibration": {"held_out": 20},
+        "xgboost": {
+            "columns": classes + 30,
+            "n_estimators": 3,
+            "min_child_weight": 0.0,
+            "subsample": 1.0,
+        },
+    }
+    params = params.model_copy(
+        update={name: getattr(params, name).model_copy(update=v) for name, v in changes.items()}
+    )
+    train, test = images(classes, max(3, 100 // classes), seed=1), images(classes, 1, seed=2)
+    test = preprocess.subset(test, np.arange(0, classes, 1 + classes // 10))
+    fitted = preprocess.fit_features(train.images, train.labels, params)
+    folder = tmp_path / "project"
+    make_repository(folder, (train, test), fitted, params)
+    shutil.copy(ROOT / "params.yaml", folder)
+    monkeypatch.chdir(folder)
+    write_npz(PROCESSED / "test.npz", test)
+    evaluate.main()  # by a server, and held against the files; refuses an accuracy below 0.8
+    result = json.loads(evaluate.METRICS.read_text("utf-8"))
+    for model in result.values():
+        assert list(model["recall"]) == [test.class_names[label] for label in test.labels]
