@@ -21,6 +21,11 @@ from serving.ports import refusal
 INSTALLED = ".venv/.installed"  # what make leaves there when it has
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
 SOURCE_SECONDS = 5.0
+PUBLISHED = (
+    f"make run would show make demo instead; set {SOURCE_VARIABLE} to a folder or base URL that "
+    "holds the four files"
+)
+OWN = "make run would fail; name a folder or base URL that holds them in download.sources"
 DISK_GB, INSTALLED_GB = 3.0, 1.7  # for all, and the part that is installed into .venv
 PORTS = {"HTTP": 8080, "GRPC": 8081, "METRICS": 8082}  # MLServer's own defaults
 SHOWN = 3  # packages named
@@ -126,18 +131,35 @@ def port(name: str, default: int) -> Finding:
 def data() -> Finding:
     """Whether the data set's files are here, or can be had from a source."""
     settings = read("params.yaml")
-    if re.search(r"(?m)^  dataset: digits\b", settings):
+    chosen, last = (
+        re.findall(r"(?m)^ +dataset: ([a-z-]+)", text) for text in (settings, read("dvc.lock"))
+    )
+    if chosen == ["digits"]:
         return Finding(OK, "data", "digits, bundled with scikit-learn")
     files = re.findall(r"(?m)^      - (data/raw/\S+\.gz):$", read("dvc.yaml"))
-    if all(map(os.path.exists, files)):
+    if chosen == last[:1] and all(map(os.path.exists, files)):
         return Finding(OK, "data", "already in data/raw")
+    sources = listed(settings, "sources")
+    if chosen == ["own"]:
+        return first_source(sources, listed(settings, "files"), OWN)
     named = [os.environ[SOURCE_VARIABLE]] if os.environ.get(SOURCE_VARIABLE) else []
-    published = re.findall(r"(?m)^    - (\S+)$", settings.split("\npreprocess:")[0])
-    return first_source([*named, *published], [os.path.basename(file) for file in files])
+    return first_source([*named, *sources], [os.path.basename(file) for file in files])
 
 
-def first_source(sources: list[str], files: list[str]) -> Finding:
-    """The first source that has the files; sources before it that do not are a warning."""
+def listed(settings: str, key: str) -> list[str]:
+    """The texts of a list in params.yaml, in lines or in brackets, as a user or DVC wrote it."""
+    found = re.search(rf"(?m)^( +){key}: *(\[.*\])?.*\n((?:\1 *- .*\n)*)", settings)
+    if not found:
+        return []
+    items = found[2][1:-1].split(",") if found[2] else re.findall(r"- (.*)", found[3])
+    return [re.sub(r" +#.*", "", item).strip(" '\"") for item in items]
+
+
+def first_source(sources: list[str], files: list[str], remedy: str = PUBLISHED) -> Finding:
+    """The first source that has the files; sources before it that do not are a warning.
+
+    remedy: what to do where there is none.
+    """
     refusals: list[str] = []
     for source in sources:
         why = lacking(source, files)
@@ -145,12 +167,7 @@ def first_source(sources: list[str], files: list[str]) -> Finding:
             passed = f"; before it, {'; '.join(refusals)}" if refusals else ""
             return Finding(WARNING if refusals else OK, "data", f"from {source}{passed}")
         refusals.append(f"{source}: {why}")
-    return Finding(
-        FAILS,
-        "data",
-        f"{'; '.join(refusals)}: make run would show make demo instead; set {SOURCE_VARIABLE} "
-        "to a folder or base URL that holds the four files",
-    )
+    return Finding(FAILS, "data", f"{'; '.join(refusals)}: {remedy}")
 
 
 def lacking(source: str, files: list[str]) -> str:

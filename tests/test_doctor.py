@@ -157,6 +157,38 @@ def test_digits_need_no_source(tmp_path: Path):
     assert examine(project, 0)["data"] == ("ok", "digits, bundled with scikit-learn")
 
 
+def test_a_data_set_of_ones_own_is_looked_for_where_and_as_it_is_named(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written_by_dvc = f"""download:
+  dataset: own                  # or digits
+  sources:                      # tried in this order
+  - {source}
+  own:
+    class_names:
+    - A
+    files:                      # as the sources name them
+    - {FILES[0]}
+    - letters.gz
+    md5:
+"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(SOURCE_VARIABLE, "/nowhere")  # of no effect
+    Path("params.yaml").write_text(written_by_dvc, "utf-8")
+    state, _, words = doctor.data()
+    assert state == "fails"
+    assert words.startswith(f"{source}: no letters.gz there: make run would fail; name a folder ")
+    (source / "letters.gz").touch()
+    assert doctor.data() == ("ok", "data", f"from {source}")
+
+
+@pytest.mark.parametrize(
+    "text", ["  s: [/a b, 'http://c']  # of\n", "  s:\n    - /a b  # of\n    - 'http://c'\n  t:\n"]
+)
+def test_a_list_of_the_params_is_read_in_either_form(text: str):
+    assert doctor.listed(f"x:\n{text}", "s") == ["/a b", "http://c"]
+
+
 def test_a_folder_that_is_no_repository_is_told_with_what_to_do(checkout: Path, source: Path):
     (checkout / ".git").rename(checkout / "no.git")
     state, words = examine(checkout, 2, FASHION_MNIST_SOURCE=str(source))["git"]

@@ -192,6 +192,14 @@ def test_published_results_stand_beside_test_images_of_fashion_mnist_alone(found
     assert PUBLISHED[0].name not in page.text
 
 
+def test_images_of_ones_own_are_called_so_and_compared_with_nothing(found: dict[str, Any]):
+    page = Page(render(found | {"params": found["params"] | {"download.dataset": "own"}}))
+    assert page.text.startswith("Own images:")
+    assert "handwritten digits" not in page.text
+    for other in ("Fashion-MNIST", *(published.name for published in PUBLISHED)):
+        assert other not in page.text
+
+
 def test_that_few_images_trained_is_told(found: dict[str, Any]):
     page = Page(render(found | {"params": found["params"] | {"preprocess.train_limit": 6000}}))
     assert "Trained on 6,000 images only" in page.text

@@ -4,6 +4,7 @@ const SIDE = 28;
 const PIXELS = SIDE * SIDE;
 const OUTPUTS = ["predict", "predict_proba", "image"];
 const SERVER = new URL("..", document.baseURI); // the page is at …/demo/
+const LIKELIEST = 10; // classes shown, of at most 255
 const STEP = 10; // of the drawing's 280 pixels a side, one of the models' own
 
 const at = (id) => document.getElementById(id);
@@ -89,11 +90,11 @@ const show = (error) => {
   at("error").textContent = error;
 };
 
-// A model's answer: its label, and a bar a class, the likeliest first.
+// A model's answer: its label, and a bar for each of the likeliest classes, the likeliest first.
 function card({ model, version, data, milliseconds }, truth) {
   const shares = data.predict_proba.map((share, label) => ({ share, label }));
   shares.sort((one, other) => other.share - one.share);
-  const bars = shares.map(({ share, label }) => {
+  const bars = shares.slice(0, LIKELIEST).map(({ share, label }) => {
     const bar = element("span", { className: "bar" });
     bar.style.width = `${100 * share}%`;
     return element("li", { className: label === data.predict[0] ? "first" : "" },
