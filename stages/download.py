@@ -30,6 +30,10 @@ CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 ATTEMPTS = 3
 BACK_OFF_SECONDS = 1.0  # before the second attempt, then doubled
 CHUNK = 1 << 18
+REMEDY = (
+    f"Set {SOURCE_VARIABLE} to a folder or base URL that holds the four files, or try the pipeline "
+    "without: make demo"
+)
 
 # Source: the data set's README, section "Get the Data".
 MD5 = {
@@ -104,9 +108,9 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
         except UnavailableError as why:
             failures.append(type(why)(f"{source}: {why}"))
     bytes_came = any(isinstance(why, WrongChecksumError) for why in failures)
+    named = "it" if file.published == file.name else file.published
     raise (StageError if bytes_came else NoSourceError)(
-        f"{target}: no source gave it: {'; '.join(map(str, failures))}. Set {SOURCE_VARIABLE} to "
-        "a folder or base URL that holds the four files, or try the pipeline without: make demo"
+        f"{target}: no source gave {named}: {'; '.join(map(str, failures))}"
     )
 
 
@@ -219,7 +223,12 @@ def main() -> None:
     first = os.environ.get(SOURCE_VARIABLE) if params.dataset == "fashion-mnist" else None
     sources = [first, *params.sources] if first else params.sources
     for file in wanted(params):
-        print(f"{file.name}: {fetch(file, sources, RAW)}")
+        try:
+            print(f"{file.name}: {fetch(file, sources, RAW)}")
+        except StageError as error:
+            if params.dataset == "own":  # no NoSourceError, at which `make run` shows the demo
+                raise StageError(f"{error}. Name one that does in download.sources") from None
+            raise type(error)(f"{error}. {REMEDY}") from None
 
 
 if __name__ == "__main__":

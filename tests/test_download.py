@@ -123,7 +123,6 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
         fetch(FILE, [source(behaviour)], tmp_path)
     assert isinstance(error.value, NoSourceError) == (behaviour != "wrong")
     assert "\n" not in str(error.value)
-    assert "FASHION_MNIST_SOURCE" in str(error.value)
     assert Handler.asked == [behaviour] * attempts
     assert not list(tmp_path.iterdir())
 
@@ -211,7 +210,7 @@ def test_no_source_at_all_ends_the_stage_in_one_line_with_its_own_exit_code(tmp_
     )
     assert said.startswith("error: data/raw/train-images-idx3-ubyte.gz: no source gave it: ")
     assert said.index("/not-here: No such file") < said.index("/nowhere: No such file")
-    assert "make demo" in said
+    assert said.endswith(f". {REMEDY}\n")
     assert said.count("\n") == 1
 
 

@@ -83,6 +83,7 @@ def test_images_of_ones_own_train_as_they_are(
         ({"class_names": [*NAMES, "K"]}, "no image to train on is of class 'K'"),
         ({"first_label": 0}, "label 10 at position "),
         ({"files": FILES[:3]}, "download.own.files is "),
+        ({"files": [*FILES[:3], "x.gz"]}, r"no source gave x.gz: .* download\.sources$"),
         ({"md5": ["0" * 32] * 4}, "wrong checksum: expected MD5 0{32}, got "),
         ({"class_names": ["A", "A"]}, "expected a list of names, each once, at most 255"),
     ],
@@ -93,3 +94,4 @@ def test_what_does_not_fit_is_told(
     with pytest.raises(StageError, match=words) as told:
         take(values)
     assert "\n" not in str(told.value)
+    assert told.value.exit_code == 1  # at another one, `make run` shows the demo
