@@ -37,14 +37,25 @@ def read_closed(path: Path, form: type[Form]) -> Form:
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where 1e-3 is text; DVC writes YAML 1.2, where it is a number."""
+    """Reads YAML 1.2, as DVC writes it; in PyYAML's 1.1, 1e-3 is text, no is false, 1:30 is 90."""
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
+_TAG = "tag:yaml.org,2002:"
+_FORMS = {
+    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": ("[-+]?[0-9]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in {_TAG + kind for kind in _FORMS}]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, (_form, _first) in _FORMS.items():
+    Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^({_form})$"), list(_first))
 
 
 def _explain(path: Path, form: type[BaseModel], error: ErrorDetails) -> str:
