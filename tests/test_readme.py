@@ -3,9 +3,12 @@
 import json
 import re
 import shlex
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from scratch import ROOT
 
 from benchmarks import serving, soak
@@ -13,7 +16,8 @@ from benchmarks.growth import exponent
 from benchmarks.training import table
 from deploy.audit import EXPLAINED
 from serving.fashion.contract import CLASS_NAMES
-from stages.params import Params
+from stages.own_images import COMPONENTS
+from stages.params import Params, load_params
 
 README = (ROOT / "README.md").read_text("utf-8")
 DEPLOY = (ROOT / "deploy/README.md").read_text("utf-8")
@@ -114,6 +118,23 @@ def test_each_parameter_that_is_named_exists():
     for name in named:
         section, key = name.split(".")
         assert key in Params.model_fields[section].annotation.model_fields, name  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("data_set", ["idx", "mnist", "kmnist", "emnist/gzip"])
+def test_the_commands_for_other_data_sets_set_what_they_should(data_set: str, tmp_path: Path):
+    (section,) = re.findall(r"(?s)## Your own images\n(.*?)\n## ", README)
+    blocks = re.findall(r"(?m)^(?:\$ )?(dvc exp run .*)$", section.replace("\\\n", " "))
+    (command,) = [c for c in blocks if f'/{data_set}"]' in c]
+    overrides = [word for word in shlex.split(command)[3:] if word != "-S"]
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(str(tmp_path / "params.yaml"), overrides)
+    params = load_params(tmp_path / "params.yaml")
+    own = params.download.own
+    assert params.download.dataset == "own"
+    assert params.xgboost.columns == len(own.class_names) + COMPONENTS
+    is_emnist = data_set.startswith("emnist")
+    assert len(own.class_names) == (26 if is_emnist else 10)
+    assert (own.first_label, own.transposed) == (int(is_emnist), is_emnist)
 
 
 def test_each_file_of_the_layout_exists():
