@@ -39,6 +39,8 @@ from stages.params import Download, Preprocess, load_params
 from stages.rows import RowsFile, write_rows
 from stages.split import split, stratified
 
+FEWEST = 2  # images of a class that train: a trial model has to go without some
+
 
 def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarray]:
     """Which of the training files' images train, and which are held out; both positions, ascending.
@@ -65,11 +67,15 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
 
 
 def check_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
-    """Raise StageError when a class has no image to train on. labels: of those, [n]."""
-    for label in np.setdiff1d(np.arange(len(class_names)), labels):
+    """Raise StageError when a class has fewer than 2 images to train on; a trial model needs one.
+
+    labels: of those images, [n].
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    for label in np.flatnonzero(counts < FEWEST).tolist():
         raise StageError(
-            f"no image to train on is of class {class_names[label]!r}; "
-            "take more of them (preprocess.train_limit), or leave the class out"
+            f"{counts[label]} images to train on are of class {class_names[label]!r}; expected "
+            f"{FEWEST} or more: take more of them (preprocess.train_limit), or leave the class out"
         )
 
 

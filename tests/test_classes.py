@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_repository
-from scratch import ROOT
+from scratch import ROOT, fit_features
 
 from serving.fashion.contract import PIXELS
-from stages import evaluate, preprocess
+from stages import evaluate
 from stages.dataset import PROCESSED, Images, write_npz
 from stages.params import MAX_CLASSES, MIN_CLASSES, Params
 
@@ -44,8 +44,9 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
         update={name: getattr(params, name).model_copy(update=v) for name, v in changes.items()}
     )
     train, test = images(classes, max(3, 100 // classes), seed=1), images(classes, 1, seed=2)
-    test = preprocess.subset(test, np.arange(0, classes, 1 + classes // 10))
-    fitted = preprocess.fit_features(train.images, train.labels, params)
+    some = np.arange(0, classes, 1 + classes // 10)
+    test = Images(test.images[some], test.labels[some], test.class_names)
+    fitted = fit_features(train.images, train.labels, params)
     folder = tmp_path / "project"
     make_repository(folder, (train, test), fitted, params)
     shutil.copy(ROOT / "params.yaml", folder)

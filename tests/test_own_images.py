@@ -11,8 +11,8 @@ from PIL import Image
 from scratch import ROOT, run
 
 from serving.fashion.pictures import read_picture
-from stages import download, own_images, preprocess
-from stages.dataset import TEST_FILES, TRAIN_FILES, Images
+from stages import download, own_images
+from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError
 from stages.params import load_params
 
@@ -44,8 +44,10 @@ def told_to_train(
     apply_overrides(str(project / "params.yaml"), options[1::2])
     monkeypatch.chdir(project)
     download.main()
-    params = load_params().download
-    return preprocess.read(TRAIN_FILES, params), preprocess.read(TEST_FILES, params)
+    names = load_params().download.class_names
+    pairs = ((RAW / images, RAW / labels) for images, labels in (TRAIN_FILES, TEST_FILES))
+    train, test = (read_idx(images, labels, names) for images, labels in pairs)
+    return train, test
 
 
 @pytest.mark.parametrize("options", [[], ["--invert"]])
