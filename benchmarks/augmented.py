@@ -1,0 +1,42 @@
+"""More training images than there are: copies of them, shifted and mirrored."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+from serving.fashion.contract import PIXELS, SIDE
+
+SHIFT = 2  # pixels at most, in each direction
+SEED = 7
+BLOCK = 10_000  # images at once
+_PLACES = range(-SHIFT, SHIFT + 1)
+CHANGES = tuple(product((False, True), _PLACES, _PLACES))  # mirrored, down, right
+COPIES = len(CHANGES)  # at most: no two are alike
+
+
+def augmented(
+    images: np.ndarray, labels: np.ndarray, copies: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of the images, uint8 [≤ 10,000, 784], and their labels, copy after copy.
+
+    images: uint8 [n, 784]; copies: 1 to 50. Copy 0 is the images as they are; each other one is
+    all of them, shifted and perhaps mirrored alike, and unlike every other copy.
+    """
+    if not 1 <= copies <= COPIES:
+        raise ValueError(f"{copies} copies; expected 1 to {COPIES}")
+    identity = CHANGES.index((False, 0, 0))
+    order = np.random.default_rng(SEED).permutation(COPIES)
+    chosen = [identity, *order[order != identity]][:copies]
+    for change in chosen:
+        for start in range(0, len(images), BLOCK):
+            block = slice(start, start + BLOCK)
+            yield changed(images[block], *CHANGES[change]), labels[block]
+
+
+def changed(images: np.ndarray, mirrored: bool, down: int, right: int) -> np.ndarray:
+    """Images, uint8 [n, 784], mirrored left to right, then shifted; what comes in is black."""
+    pictures = images.reshape(-1, SIDE, SIDE)[:, :, :: -1 if mirrored else 1]
+    around = np.pad(pictures, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
+    top, left = SHIFT - down, SHIFT - right
+    return around[:, top : top + SIDE, left : left + SIDE].reshape(-1, PIXELS)
