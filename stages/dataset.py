@@ -3,7 +3,7 @@
 import gzip
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,26 +121,17 @@ def _read_header(
     return int(count)
 
 
-def write_idx(images: Path, labels: Path, content: Images) -> None:
-    """Write a pair of gzipped IDX files; the bytes depend on the content alone."""
-    write_images(images, len(content.labels), [content.images])
-    _write(labels, struct.pack(">2I", LABELS_MAGIC, len(content.labels)), [content.labels])
+def write_idx(images: Path, labels: Path, content: Images, level: int = 9) -> None:
+    """Write a pair of gzipped IDX files; the bytes depend on the content and gzip's level alone."""
+    count = len(content.labels)
+    _write(images, struct.pack(">4I", IMAGES_MAGIC, count, SIDE, SIDE), content.images, level)
+    _write(labels, struct.pack(">2I", LABELS_MAGIC, count), content.labels, level)
 
 
-def write_images(path: Path, count: int, blocks: Iterable[np.ndarray], level: int = 9) -> None:
-    """Write `count` images, uint8 [n, 784] at a time, as a gzipped IDX file. level: of gzip."""
-    _write(path, struct.pack(">4I", IMAGES_MAGIC, count, SIDE, SIDE), blocks, level)
-
-
-def _write(path: Path, header: bytes, blocks: Iterable[np.ndarray], level: int = 9) -> None:
-    with (
-        replacing(path) as part,
-        part.open("wb") as target,
-        gzip.GzipFile("", "wb", level, target, mtime=0) as file,
-    ):
-        file.write(header)
-        for block in blocks:
-            file.write(np.ascontiguousarray(block, np.uint8).data)
+def _write(path: Path, header: bytes, items: np.ndarray, level: int) -> None:
+    content = header + items.astype(np.uint8).tobytes()
+    with replacing(path) as part:
+        part.write_bytes(gzip.compress(content, level, mtime=0))
 
 
 def read_npz(path: Path) -> Images:

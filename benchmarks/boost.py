@@ -1,0 +1,43 @@
+"""Boost with one engine in a process of its own, for benchmarks/engines.py.
+
+Run: python -m benchmarks.boost ENGINE SCHEDULER WORKERS, in a project that is preprocessed
+"""
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+
+from serving.fashion.features import FeatureMap, read_features
+from stages import dataset, train_xgboost
+from stages.boosting import Part
+from stages.errors import run
+from stages.params import load_params
+
+
+def main() -> None:
+    engine, scheduler, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    if workers:
+        from distributed import Client  # noqa: PLC0415  an optional extra
+
+        with Client(scheduler) as client:
+            client.wait_for_workers(workers)
+    changes = {"engine": engine, "scheduler": None if scheduler == "null" else scheduler}
+    params = load_params().xgboost.model_copy(update=changes)
+    labels = dataset.read_train_labels()
+    part = Part(dataset.read_features(), labels, np.arange(len(labels)), params.columns)
+    start = time.perf_counter()
+    boosted = train_xgboost.boost(part, params, params.n_estimators)
+    seconds = time.perf_counter() - start
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kB on Linux
+    test = dataset.read_npz(dataset.TEST)
+    inputs = FeatureMap(read_features(dataset.FEATURES))(test.images)[:, : params.columns]
+    predicted = train_xgboost.as_classifier(boosted.booster).predict(inputs)
+    accuracy = float((predicted == test.labels).mean())
+    print(json.dumps({"seconds": seconds, "client_mb": peak_mb, "accuracy": accuracy}))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,92 @@
+"""Preprocessing takes no more memory for 16 times the images.  Run: pytest tests/test_memory.py
+
+With DEEP=1 also on real images, at the bound that the README states.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scratch import REAL_DATA, ROOT, environment, run
+
+from benchmarks.augmented import augmented
+from serving.fashion.contract import CLASS_NAMES
+from stages.dataset import TEST_FILES, TRAIN_FEATURES, TRAIN_FILES, Images, read_idx, write_idx
+from stages.download import make_digits
+from stages.rows import RowsFile
+
+TIMES = 16
+STATED = 4 << 30  # bytes of address space
+PEAK = """
+import re, runpy
+try:
+    runpy.run_module("stages.preprocess", run_name="__main__")
+finally:
+    print("VmPeak", re.search(r"VmPeak:\\s+(\\d+)", open("/proc/self/status").read())[1])
+"""
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="no limit on the address space")
+
+
+def project(folder: Path, train: Images, test: Images, copies: int, **changes: object) -> Path:
+    """A folder with a data set of one's own, downloaded."""
+    folder.mkdir()
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    names = list(train.class_names)
+    changes |= {"dataset": "own", "sources": f"[{folder}]", "class_names": names}
+    text = re.sub(r"(?m)^    - http.*\n", "", text)
+    for key, value in changes.items():
+        text = re.sub(rf"(?m)^( +{key}:).*", rf"\1 {value}", text)
+    (folder / "params.yaml").write_text(text, "utf-8")
+    images, labels = (
+        np.concatenate(part)
+        for part in zip(*augmented(train.images, train.labels, copies), strict=True)
+    )
+    many = Images(images, labels, train.class_names)
+    write_idx(folder / TRAIN_FILES[0], folder / TRAIN_FILES[1], many, level=1)
+    write_idx(folder / TEST_FILES[0], folder / TEST_FILES[1], test)
+    run(folder, sys.executable, "-m", "stages.download", PYTHONPATH=str(ROOT))
+    return folder
+
+
+def preprocess(folder: Path, limit: int) -> int:
+    """Run the stage with so many bytes of address space at most; how many it took."""
+    done = subprocess.run(
+        ["prlimit", f"--as={limit}", sys.executable, "-c", PEAK],
+        cwd=folder,
+        env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1]) << 10
+
+
+@only_linux
+def test_sixteen_times_the_images_take_the_memory_of_a_few(tmp_path: Path):
+    train, test = make_digits()
+    few = train._replace(images=np.tile(train.images, (5, 1)), labels=np.tile(train.labels, 5))
+    small = {"kind": "pixels", "landmarks": 100}
+    once = preprocess(project(tmp_path / "once", few, test, 1, **small), STATED)
+    many = project(tmp_path / "many", few, test, TIMES, **small)
+    preprocess(many, once + (100 << 20))
+    features = RowsFile(many / TRAIN_FEATURES)
+    assert len(features) == TIMES * len(few.labels) > 100_000
+    assert features.dtype.itemsize * np.prod(features.shape) > 300 << 20
+
+
+@only_linux
+@pytest.mark.skipif(not os.environ.get("DEEP"), reason="takes minutes: make test-deep")
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}")
+def test_sixteen_times_fashion_mnist_keep_to_the_bound_that_is_stated(tmp_path: Path):
+    names = CLASS_NAMES["fashion-mnist"]
+    train, test = (
+        read_idx(REAL_DATA / images, REAL_DATA / labels, names)
+        for images, labels in (TRAIN_FILES, TEST_FILES)
+    )
+    preprocess(project(tmp_path / "many", train, test, TIMES), STATED)
+    assert len(RowsFile(tmp_path / "many" / TRAIN_FEATURES)) == 960_000
