@@ -27,6 +27,8 @@ from sklearn.metrics import (
     log_loss,
     recall_score,
 )
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 
 from serving.client import AnswerError, Answers, Client, GrpcClient, RestClient
 from serving.fashion.classifiers import load_classifier
@@ -40,7 +42,7 @@ from serving.fashion.contract import (
 )
 from serving.fashion.features import FeatureMap, read_features
 from serving.fashion.integrity import sha256
-from serving.fashion.svm import PairwiseDecisions
+from serving.fashion.svm import decisions
 from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
 from serving.server import ServerError, running
 from stages.atomic import replacing
@@ -106,18 +108,26 @@ def check_library(path: Path, images: np.ndarray) -> None:
 
     That one is slow and computes in float64, so a sample is compared, spread over the images.
     """
-    svc = joblib.load(path).set_params(decision_function_shape="ovo")
+    model = joblib.load(path)
     sample = images[:: max(1, len(images) // LIBRARY_SAMPLE)]
     features = FeatureMap(read_features(path.parent / FEATURES_FILE))(sample)
-    decisions = svc.decision_function(features)
-    if decisions.ndim == 1:  # of two classes, and above 0 where the second one wins
-        decisions = -decisions[:, None]
-    off = np.abs(decisions - PairwiseDecisions(svc)(features)).max()
+    off = np.abs(library_decisions(model, features) - decisions(model)(features)).max()
     if off > LIBRARY_TOLERANCE:
         raise StageError(
             f"{path}: a decision is {off:.2g} off scikit-learn's own, "
             f"expected at most {LIBRARY_TOLERANCE:g}"
         )
+
+
+def library_decisions(model: SVC | Pipeline, features: np.ndarray) -> np.ndarray:
+    """Those of scikit-learn itself, in float64, of all pairs: [n, pairs], above 0 for the first."""
+    exact = features.astype(np.float64)
+    if isinstance(model, Pipeline):
+        mapped = model[0].transform(exact)
+        return -np.stack([pair.decision_function(mapped) for pair in model[-1].estimators_], 1)
+    values = model.set_params(decision_function_shape="ovo").decision_function(exact)
+    # Of two classes, it has one column, above 0 for the second.
+    return -values[:, None] if values.ndim == 1 else values
 
 
 def check_equal(model: Model, served: Answers, offline: Answers) -> None:

@@ -1,7 +1,8 @@
 """Train the support vector machine.
 
 Reads   data/processed/train_labels.npy, train_features.npy
-Writes  models/sklearn/model.joblib         a scikit-learn SVC, on features
+Writes  models/sklearn/model.joblib         a scikit-learn SVC on features, or the
+                                            pipeline that approximates it
         models/sklearn/training.json        temperature, parameters, versions of libraries
 Params  svm, calibration
 """
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
-from serving.fashion.svm import PairwiseDecisions, couple
+from serving.fashion.svm import couple, decisions
+from stages import gpu_svm, nystroem
 from stages.atomic import replacing
 from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import read_features, read_train_labels
+from stages.dataset import BLOCK, read_features, read_train_labels
 from stages.errors import run
 from stages.params import Calibration, Svm, load_params
+from stages.rows import Rows, blocks
 from stages.split import split, stratified
+from stages.stock_svm import as_stock
 
 # CACHE_MB, of kernel rows kept while fitting, changes the time, not the result; to
 # scikit-learn-intelex a row is about as quick to compute as to fetch.
@@ -36,88 +41,87 @@ except ImportError:
 FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
 LIBRARIES = ("numpy", "opencv-python-headless", "scikit-learn")  # that serving needs
 BATCH = 100  # images to check a saved model with
-TRIAL = 5_000  # images at most, to train the model that calibrates the final one
-
-# What an SVC is once it is fitted, with the types that scikit-learn's own prediction takes.
-FITTED = {
-    "support_": np.int32,
-    "support_vectors_": np.float64,
-    "_n_support": np.int32,
-    "n_iter_": np.int32,
-    "_num_iter": np.int32,
-    "dual_coef_": np.float64,
-    "_dual_coef_": np.float64,
-    "intercept_": np.float64,
-    "_intercept_": np.float64,
-    "class_weight_": np.float64,
-    "classes_": np.int64,
-}
-FITTED_PLAIN = ("fit_status_", "n_features_in_", "shape_fit_", "_gamma", "_sparse")
+# Images at most, to train the model that calibrates the final one. An exact one's temperature
+# depends little on them, and its time on their square; an approximation of few images for its
+# landmarks is surer than it may be.
+TRIAL, TRIAL_APPROXIMATION = 5_000, 60_000
 
 
-def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC:
-    """Fit on float32 [n, k] features with labels [n]."""
-    classifier = engine.SVC(**params.model_dump(), cache_size=CACHE_MB)
+def train(features: Rows, labels: np.ndarray, params: Svm) -> SVC | Pipeline:
+    """Fit on float32 [n, k] features with labels [n]; an approximation reads blocks of them."""
+    if params.approximation:
+        return nystroem.train(features, labels, params, width(features, params.gamma))
+    parameters = params.model_dump(exclude={"approximation", "device"})
+    features = features[:]
+    if params.device == "cuda":
+        parameters["gamma"] = width(features, params.gamma)
+        return gpu_svm.train(features, labels, parameters)
+    classifier = engine.SVC(**parameters, cache_size=CACHE_MB)
     return as_stock(classifier.fit(features, labels.astype(np.int64)))
 
 
-def as_stock(fitted: SVC) -> SVC:
-    """A fitted SVC of any engine as scikit-learn's own, which loads everywhere.
+def width(features: Rows, gamma: str | float) -> float:
+    """The kernel's width as a number, "scale" and "auto" being what they are to an SVC of all.
 
-    That of scikit-learn-intelex also holds its support vectors five times and an address in
-    memory, which makes each file of it different.
+    features: float32 [n, k], of which blocks are read.
     """
-    if type(fitted) is SVC:
-        return fitted
-    stock = SVC(**{name: getattr(fitted, name) for name in SVC().get_params()})
-    for name in FITTED_PLAIN:
-        setattr(stock, name, getattr(fitted, name))
-    for name, dtype in FITTED.items():
-        value = fitted.n_iter_ if name == "_num_iter" else getattr(fitted, name)
-        setattr(stock, name, np.ascontiguousarray(value, dtype))
-    stock._probA = stock._probB = np.empty(0)  # no probabilities of libsvm's kind
-    stock._effective_probability = False
-    return stock
+    if not isinstance(gamma, str):
+        return gamma
+    if gamma == "auto":
+        return 1 / features.shape[1]
+    parts = (features[rows].astype(float) for rows in blocks(len(features), BLOCK))
+    size = len(features) * features.shape[1]
+    mean, square = np.sum([(part.sum(), (part**2).sum()) for part in parts], axis=0) / size
+    return float(1 / (features.shape[1] * (square - mean**2)))
 
 
-def calibrate(
-    features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
-) -> float:
+def engine_of(params: Svm) -> str:
+    """The name and version of what fits."""
+    if params.approximation:
+        return f"scikit-learn {version('scikit-learn')}"
+    return gpu_svm.engine() if params.device == "cuda" else ENGINE
+
+
+def calibrate(features: Rows, labels: np.ndarray, params: Svm, calibration: Calibration) -> float:
     """The temperature of a trial model, fitted on images that it has not seen.
 
-    features: float32 [n, k]; labels: [n]. The trial trains on a sample, since the temperature
-    depends little on its size, and its time on the square of it.
+    features: float32 [n, k]; labels: [n]. The trial trains on a sample.
     """
     size = held_out_size(len(labels), calibration.held_out)
     rest, held_out = split(labels, size, calibration.seed)
-    sample = rest[stratified(labels[rest], min(TRIAL, len(rest)), calibration.seed)]
-    trial = PairwiseDecisions(train(features[sample], labels[sample], params))
-    decisions = trial(features[held_out])
-    return fit_temperature(lambda t: couple(decisions, t), labels[held_out])
+    most = TRIAL_APPROXIMATION if params.approximation else TRIAL
+    sample = rest[stratified(labels[rest], min(most, len(rest)), calibration.seed)]
+    trial = decisions(train(features[sample], labels[sample], params))
+    decided = trial(features[held_out])
+    return fit_temperature(lambda t: couple(decided, t), labels[held_out])
 
 
-def save(folder: Path, model: SVC, temperature: float, params: Svm, batch: np.ndarray) -> None:
+def save(
+    folder: Path, model: SVC | Pipeline, temperature: float, params: Svm, batch: np.ndarray
+) -> None:
     """Write the model and what goes with it, reload it, check its decisions on float32 [n, k].
 
     Raises RuntimeError when the reloaded model decides differently.
     """
     with replacing(folder / MODEL) as part:
         joblib.dump(model, part)
-        reloaded = PairwiseDecisions(joblib.load(part))
-        if not np.array_equal(reloaded(batch), PairwiseDecisions(model)(batch)):
+        reloaded = decisions(joblib.load(part))
+        if not np.array_equal(reloaded(batch), decisions(model)(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it decides differently")
-    write_training(folder, temperature, ENGINE, params, LIBRARIES)
+    write_training(folder, temperature, engine_of(params), params, LIBRARIES)
 
 
 def main() -> None:
-    params, labels = load_params(), read_train_labels()
-    features = read_features()[:]
-    print(f"fitting SVC with {ENGINE} on {len(labels):,} images", flush=True)
+    params = load_params()
+    gpu_svm.check_device(params.svm)
+    labels, features = read_train_labels(), read_features()
+    print(f"fitting an SVM with {engine_of(params.svm)} on {len(labels):,} images", flush=True)
     start = time.monotonic()
     temperature = calibrate(features, labels, params.svm, params.calibration)
     model = train(features, labels, params.svm)
-    vectors = model.n_support_.sum()
-    print(f"fitted in {time.monotonic() - start:.0f} s: {vectors:,} support vectors", flush=True)
+    vectors = len(model[0].components_) if params.svm.approximation else len(model.support_)
+    kind = "landmarks" if params.svm.approximation else "support vectors"
+    print(f"fitted in {time.monotonic() - start:.0f} s: {vectors:,} {kind}", flush=True)
     save(FOLDER, model, temperature, params.svm, features[:BATCH])
 
 

@@ -43,6 +43,8 @@ def test_the_committed_file_is_valid():
             "gauss",
             'svm.kernel is "gauss"; expected one of linear, poly, rbf, sigmoid',
         ),
+        ("svm.approximation", 5, "expected null or a whole number from 10 to 20000"),
+        ("svm.device", "gpu", 'svm.device is "gpu"; expected one of cpu, cuda'),
         ("xgboost.max_depht", 3, "max_depht is 3, but no parameter; expected max_depth"),
         (
             "xgboost.max_depth",
@@ -60,7 +62,7 @@ def test_the_committed_file_is_valid():
         ("preprocess.train_limit", 5, "train_limit is 5; expected null or a whole number from 100"),
         ("preprocess.validation", None, "preprocess.validation is null; expected 0"),
         ("package.version", datetime.date(2026, 1, 2), 'package.version is "2026-01-02"; expected'),
-        ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, coef0, degree, gamma"),
+        ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, approximation, coef0"),
         ("deploy.image", "fashion:v1", 'deploy.image is "fashion:v1"; expected an image'),
         ("deploy.storage", "models", 'deploy.storage is "models"; expected a URL that KServe'),
         ("deploy.canary_percent", 101, "deploy.canary_percent is 101; expected a whole number"),

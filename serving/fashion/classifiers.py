@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 from scipy.special import log_softmax
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
@@ -19,7 +20,7 @@ from xgboost import XGBClassifier
 from .contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
 from .features import CHUNK, THREADS, FeatureMap, checked, read_features
 from .forest import Forest
-from .svm import PairwiseDecisions, couple
+from .svm import couple, decisions
 
 # Images are shared out among threads, each of which computes all that its share needs. The threads
 # of the libraries, which would divide every step of it, wait for each other instead.
@@ -34,7 +35,9 @@ class Classifier(ABC):
     folder: holds the model's files; chunk_rows: images that a thread takes at once.
     """
 
-    def __init__(self, model: SVC | XGBClassifier, folder: Path, chunk_rows: int = CHUNK) -> None:
+    def __init__(
+        self, model: SVC | Pipeline | XGBClassifier, folder: Path, chunk_rows: int = CHUNK
+    ) -> None:
         self._chunk_rows = chunk_rows
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
@@ -71,11 +74,11 @@ class Classifier(ABC):
 
 
 class SvmClassifier(Classifier):
-    """A fitted SVC."""
+    """A fitted SVC, or the pipeline that approximates one."""
 
-    def __init__(self, model: SVC, folder: Path, chunk_rows: int = CHUNK) -> None:
+    def __init__(self, model: SVC | Pipeline, folder: Path, chunk_rows: int = CHUNK) -> None:
         super().__init__(model, folder, chunk_rows)
-        self._decide = PairwiseDecisions(model)
+        self._decide = decisions(model)
 
     def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
         return couple(self._decide(features), self._temperature)

@@ -106,7 +106,7 @@ class FromPixels(MLModel):
 
 
 class SvmModel(FromPixels, SKLearnModel):
-    """Serves a scikit-learn SVC."""
+    """Serves a scikit-learn SVC, or the pipeline that approximates one."""
 
     classifier = SvmClassifier
 

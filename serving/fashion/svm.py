@@ -1,17 +1,21 @@
-"""Decisions and probabilities of a fitted scikit-learn SVC, by matrix products.
+"""Decisions and probabilities of a fitted SVM of scikit-learn, by matrix products.
 
 scikit-learn's own prediction takes one image and one support vector at a time, in one thread.
 One product of all images with all support vectors decides the same, many times faster.
 """
 
 from collections.abc import Callable
-from itertools import combinations, pairwise
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import log_expit, log_softmax
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from .kernel import Rbf
+
+Decisions = Callable[[np.ndarray], np.ndarray]
 
 
 class PairwiseDecisions:
@@ -22,7 +26,7 @@ class PairwiseDecisions:
     """
 
     def __init__(self, svc: SVC) -> None:
-        self._kernel_values = _kernel(svc)
+        self._kernel_values = kernel(svc, svc.support_vectors_, svc._gamma)
         self._coefficients = svc._dual_coef_.astype(np.float64)
         self._intercepts = svc._intercept_.astype(np.float64)
         ends = np.cumsum(svc.n_support_)
@@ -34,26 +38,62 @@ class PairwiseDecisions:
         rows: float32 [n, k], features; returns float64 [n, pairs]. Takes n × support vectors × 4
         bytes of memory.
         """
-        kernel = self._kernel_values(rows)
+        values = self._kernel_values(rows)
         sums = [
-            kernel[:, part].astype(np.float64) @ self._coefficients[:, part].T
+            values[:, part].astype(np.float64) @ self._coefficients[:, part].T
             for part in self._of_class
         ]
-        pairs = combinations(range(len(sums)), 2)
-        return np.stack([sums[i][:, j - 1] + sums[j][:, i] for i, j in pairs], 1) + self._intercepts
+        of_class = np.stack(sums, axis=1)
+        first, second = pairs(len(sums))
+        return of_class[:, first, second - 1] + of_class[:, second, first] + self._intercepts
 
 
-def _kernel(svc: SVC) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives the kernel values, float32 [n, vectors], of rows, float32 [n, k]."""
-    if svc.kernel == "rbf":
-        return Rbf(svc.support_vectors_, svc._gamma)
-    vectors = np.ascontiguousarray(svc.support_vectors_.T, np.float32)
-    if svc.kernel == "linear":
+class NystroemDecisions:
+    """Decides likewise as a fitted Pipeline(Nystroem, OneVsOneClassifier of linear SVMs) does.
+
+    The features are linear in the kernel's values and the decisions in the features, so a matrix
+    [landmarks, pairs] takes the one to the other.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        nystroem, linear = pipeline[0], pipeline[-1]
+        self._kernel_values = kernel(nystroem, nystroem.components_, nystroem.gamma)
+        # The classifier of a pair is above 0 where the second wins.
+        weights = -np.concatenate([one.coef_ for one in linear.estimators_])
+        self._coefficients = nystroem.normalization_.T.astype(np.float64) @ weights.T
+        self._intercepts = -np.concatenate([one.intercept_ for one in linear.estimators_])
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """As PairwiseDecisions; takes n × landmarks × 4 bytes of memory."""
+        return self._kernel_values(rows).astype(np.float64) @ self._coefficients + self._intercepts
+
+
+def decisions(model: SVC | Pipeline) -> Decisions:
+    """What decides as a fitted model does, of either kind."""
+    return NystroemDecisions(model) if isinstance(model, Pipeline) else PairwiseDecisions(model)
+
+
+def kernel(params: object, vectors: np.ndarray, gamma: float) -> Decisions:
+    """What gives the kernel values, float32 [n, vectors], of rows, float32 [n, k].
+
+    params: anything with scikit-learn's names: kernel, degree, coef0.
+    """
+    name, degree, coef0 = (getattr(params, key) for key in ("kernel", "degree", "coef0"))
+    if name == "rbf":
+        return Rbf(vectors, gamma)
+    vectors = np.ascontiguousarray(vectors.T, np.float32)
+    if name == "linear":
         return lambda rows: rows @ vectors
-    gamma, coef0 = np.float32(svc._gamma), np.float32(svc.coef0)
-    if svc.kernel == "sigmoid":
-        return lambda rows: np.tanh(gamma * (rows @ vectors) + coef0)
-    return lambda rows: (gamma * (rows @ vectors) + coef0) ** svc.degree
+    slope, offset = np.float32(gamma), np.float32(coef0)
+    if name == "sigmoid":
+        return lambda rows: np.tanh(slope * (rows @ vectors) + offset)
+    return lambda rows: (slope * (rows @ vectors) + offset) ** degree
+
+
+@lru_cache
+def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and second of each pair, in the order 01, 02 … 12 …; int [pairs] each."""
+    return np.triu_indices(classes, 1)
 
 
 def couple(decisions: np.ndarray, temperature: float) -> np.ndarray:
@@ -66,7 +106,9 @@ def couple(decisions: np.ndarray, temperature: float) -> np.ndarray:
     Wu, Lin and Weng, JMLR 5, 2004, compare ways to couple pairs; this one needs no iteration.
     """
     classes = round((1 + np.sqrt(1 + 8 * decisions.shape[1])) / 2)
-    first, second = np.array(list(combinations(range(classes), 2))).T
+    first, second = pairs(classes)
     scaled = decisions.astype(np.float64) / temperature
-    wins = log_expit(scaled) @ np.eye(classes)[first]
-    return log_softmax(wins + log_expit(-scaled) @ np.eye(classes)[second], axis=1)
+    wins = np.zeros((len(scaled), classes, classes))  # of the first over the second, as logarithms
+    wins[:, first, second] = log_expit(scaled)
+    wins[:, second, first] = log_expit(-scaled)
+    return log_softmax(wins.sum(axis=2), axis=1)

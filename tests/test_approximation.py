@@ -1,0 +1,187 @@
+"""The approximation of the SVM.  Run: pytest tests/test_approximation.py"""
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from conftest import make_repository
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import SGDClassifier
+from sklearn.multiclass import OneVsOneClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
+
+from serving.client import RestClient
+from serving.fashion.classifiers import load_classifier
+from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.fashion.features import FEATURE_PLACES, FeatureMap, Features, rounded
+from serving.fashion.svm import couple, decisions
+from serving.server import running
+from stages import nystroem, train_sklearn
+from stages.dataset import Images
+from stages.evaluate import check_library, library_decisions
+from stages.params import Params, Svm
+
+Fitted = tuple[Features, np.ndarray]
+Digits = tuple[Images, Images]
+LANDMARKS = 200
+
+
+@pytest.fixture(scope="module")
+def section(params: Params) -> Svm:
+    return params.svm.model_copy(update={"approximation": LANDMARKS})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nystroem, "BLOCK", 500)
+        patch.setattr(nystroem, "PASSES", (4, 4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(digits: Digits, fitted: Fitted, section: Svm) -> Pipeline:
+    return train_sklearn.train(fitted[1], digits[0].labels, section)
+
+
+def labels_of(model: Pipeline, features: np.ndarray) -> np.ndarray:
+    return model.classes_[couple(decisions(model)(features), 1.0).argmax(axis=1)]
+
+
+def votes(decided: np.ndarray, classes: int) -> np.ndarray:
+    """How many pairs each class wins."""
+    won = np.zeros((len(decided), classes), int)
+    for (i, j), first in zip(combinations(range(classes), 2), (decided > 0).T, strict=True):
+        won[:, i] += first
+        won[:, j] += ~first
+    return won
+
+
+def test_it_learns_digits_and_labels_as_the_pipeline_does(
+    model: Pipeline, fitted: Fitted, digits: Digits
+):
+    features = FeatureMap(fitted[0])(digits[1].images)
+    labels = labels_of(model, features)
+    assert (labels == digits[1].labels).mean() > 0.97
+    assert (labels == model.predict(features)).mean() > 0.99
+    won = votes(decisions(model)(features), 10)
+    clear = np.sort(won, axis=1)[:, -1] > np.sort(won, axis=1)[:, -2]
+    assert (won.argmax(axis=1) == model.predict(features))[clear].all()
+
+
+@pytest.mark.parametrize("kernel", ["linear", "poly", "rbf", "sigmoid"])
+def test_every_kernel_learns_and_decides_as_scikit_learn(
+    kernel: str, fitted: Fitted, digits: Digits, section: Svm
+):
+    chosen = section.model_copy(update={"kernel": kernel, "gamma": 1.0, "coef0": 0.1})
+    model = train_sklearn.train(fitted[1], digits[0].labels, chosen)
+    features = FeatureMap(fitted[0])(digits[1].images)
+    assert np.allclose(decisions(model)(features), library_decisions(model, features), atol=1e-3)
+    assert (labels_of(model, features) == digits[1].labels).mean() > 0.96
+
+
+@pytest.mark.parametrize("gamma", ["scale", "auto", 0.7])
+def test_the_width_of_the_kernel_is_that_of_an_svc(
+    gamma: str | float, fitted: Fitted, digits: Digits
+):
+    svc = SVC(gamma=gamma).fit(fitted[1], digits[0].labels)
+    assert train_sklearn.width(fitted[1], gamma) == pytest.approx(svc._gamma, rel=1e-5)
+
+
+def test_it_is_of_stock_objects_and_the_same_to_the_byte(
+    tmp_path: Path, fitted: Fitted, digits: Digits, params: Params, section: Svm
+):
+    features, labels = fitted[1][:400], digits[0].labels[:400]
+    for name in ("1", "2"):
+        model = train_sklearn.train(features, labels, section)
+        temperature = train_sklearn.calibrate(features, labels, section, params.calibration)
+        train_sklearn.save(tmp_path / name, model, temperature, section, features)
+    for file in ("model.joblib", "training.json"):
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+    content = (tmp_path / "1/model.joblib").read_bytes()
+    for module in (b"stages", b"serving", b"sklearnex"):
+        assert module not in content
+    loaded = joblib.load(tmp_path / "1/model.joblib")
+    assert [type(part) for part in (loaded, *loaded)] == [Pipeline, Nystroem, OneVsOneClassifier]
+    assert {type(one) for one in loaded[-1].estimators_} == {SGDClassifier}
+
+
+def test_images_sorted_by_class_train_as_well(fitted: Fitted, digits: Digits, section: Svm):
+    order = np.argsort(digits[0].labels, kind="stable")
+    model = train_sklearn.train(fitted[1][order], digits[0].labels[order], section)
+    features = FeatureMap(fitted[0])(digits[1].images)
+    assert (labels_of(model, features) == digits[1].labels).mean() > 0.97
+
+
+class Blocks:
+    """Rows of an array, in parts only; notes the most that were read at once."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows, self.shape, self.size, self.most = rows, rows.shape, rows.size, 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        block = np.array(self._rows[key])
+        self.most = max(self.most, len(block))
+        return block
+
+
+@pytest.mark.parametrize("gamma", ["scale", 2.0])
+def test_only_blocks_of_the_features_are_read(
+    fitted: Fitted,
+    digits: Digits,
+    section: Svm,
+    gamma: str | float,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    features: Any = Blocks(fitted[1])
+    monkeypatch.setattr(train_sklearn, "BLOCK", 400)
+    chosen = section.model_copy(update={"gamma": gamma})
+    model = train_sklearn.train(features, digits[0].labels, chosen)
+    assert 0 < features.most <= nystroem.BLOCK
+    other = train_sklearn.train(fitted[1], digits[0].labels, chosen)
+    assert np.array_equal(decisions(model)(fitted[1]), decisions(other)(fitted[1]))
+
+
+def test_two_classes_are_told_apart(fitted: Fitted, digits: Digits, section: Svm):
+    rows = np.isin(digits[0].labels, [3, 8])
+    model = train_sklearn.train(fitted[1][rows], digits[0].labels[rows] == 8, section)
+    features = fitted[1][rows]
+    assert decisions(model)(features).shape == (rows.sum(), 1)
+    assert (labels_of(model, features) == model.predict(features)).all()
+    assert (model.predict(features) == (digits[0].labels[rows] == 8)).mean() > 0.99
+    assert np.allclose(library_decisions(model, features), decisions(model)(features), atol=1e-3)
+
+
+def test_more_landmarks_than_images_are_all_images(fitted: Fitted, digits: Digits, section: Svm):
+    model = train_sklearn.train(fitted[1][:100], digits[0].labels[:100], section)
+    assert len(model[0].components_) == 100
+
+
+def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, fitted: Fitted):
+    rows = rounded(np.resize(fitted[1], (1001, fitted[1].shape[1])), FEATURE_PLACES)
+    whole = decisions(model)(rows)
+    for size in (1, 2, 63, 500):
+        assert np.allclose(decisions(model)(rows[:size]), whole[:size], rtol=0, atol=1e-11)
+
+
+def test_a_server_answers_as_the_files_do(
+    tmp_path: Path, digits: Digits, fitted: Fitted, params: Params, section: Svm
+):
+    make_repository(tmp_path / "made", digits, fitted, params.model_copy(update={"svm": section}))
+    repository = tmp_path / "made/serving"
+    (path,) = repository.rglob("model.joblib")
+    check_library(path, digits[1].images)
+    offline = load_classifier(path).answer(digits[1].images)
+    with running(repository) as server:
+        served = RestClient(server.rest).infer("fashion-sklearn", digits[1].images, OUTPUTS)
+    assert np.array_equal(served[LABELS], offline[LABELS])
+    assert np.allclose(served[PROBABILITIES], offline[PROBABILITIES], rtol=0, atol=1e-11)
+    assert (served[LABELS] == digits[1].labels).mean() > 0.95
