@@ -27,9 +27,9 @@ def test_fewer_copies_are_the_first_of_more(small: Images):
 def test_a_pixel_is_shifted_and_mirrored():
     image = np.zeros((SIDE, SIDE), np.uint8)
     image[10, 3] = 255
-    shifted = changed(image.reshape(1, PIXELS), False, -2, 1).reshape(SIDE, SIDE)
+    shifted = changed(image.reshape(1, PIXELS), -2, 1, False).reshape(SIDE, SIDE)
     assert shifted[8, 4] == shifted.sum() == 255
-    mirrored = changed(image.reshape(1, PIXELS), True, 0, 2).reshape(SIDE, SIDE)
+    mirrored = changed(image.reshape(1, PIXELS), 0, 2, True).reshape(SIDE, SIDE)
     assert mirrored[10, SIDE - 1 - 3 + 2] == mirrored.sum() == 255
 
 

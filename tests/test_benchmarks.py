@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import pictures
+from benchmarks import approximation, pictures
 from benchmarks.figures import Figures, Load, figures, median
 from benchmarks.servers import (
     BLOG_REST,
@@ -98,3 +98,17 @@ def test_two_pictures_are_drawn(
     for name in ("LATENCY", "THROUGHPUT"):
         text = (tmp_path / f"{name}.svg").read_text("utf-8")
         assert all(label in text for label in pictures.NAMES.values())
+
+
+def test_the_table_of_the_approximation_has_a_line_a_size_and_says_what_took_too_long():
+    def row(images: int, landmarks: int | None, seconds: float | None) -> dict[str, Any]:
+        found = {"seconds": seconds, "peak_mb": 1500.4, "accuracy": seconds and 0.9}
+        return {"images": images, "landmarks": landmarks} | found
+
+    rows = [row(5000, None, 1.25), row(60_000, None, None), row(60_000, 300, 30.0)]
+    assert approximation.table(rows).splitlines() == [
+        "| images | exact, s | MB | accuracy | 300 landmarks, s | MB | accuracy |",
+        "|---|---|---|---|---|---|---|",
+        "| 5,000 | 1.2 | 1,500 | 0.9000 | – | – | – |",
+        "| 60,000 | over 600 | 1,500 | – | 30.0 | 1,500 | 0.9000 |",
+    ]
