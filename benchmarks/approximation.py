@@ -29,10 +29,12 @@ from benchmarks.conditions import conditions
 from serving.fashion.contract import CLASS_NAMES
 from serving.fashion.features import FeatureMap
 from serving.fashion.svm import couple, decisions
-from stages import preprocess, train_sklearn
+from stages import train_sklearn
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError, run
+from stages.features import components, fit_components
 from stages.params import load_params
+from stages.rows import write_rows
 from stages.split import stratified
 
 RESULT = Path("benchmarks/approximation.json")
@@ -47,25 +49,17 @@ Row = dict[str, Any]
 
 
 def write_features(folder: Path, train: Images, test: Images, copies: int) -> None:
-    """Write features and labels of the images and their copies, and of those held out."""
-    params = load_params()
-    scores = params.scores.model_copy(update={"landmarks": None})
-    fitted = preprocess.fit_features(
-        train.images, train.labels, params.model_copy(update={"scores": scores})
-    )[0]
-    features = FeatureMap(fitted)
-    np.save(folder / "held_out.npy", features(test.images))
-    np.save(folder / "held_out_labels.npy", test.labels)
-    np.save(folder / "labels.npy", np.tile(train.labels, copies))
-    place, count = 0, len(train.labels) * copies
-    width = features(test.images[:1]).shape[1]
-    target = np.lib.format.open_memmap(
-        folder / "features.npy", mode="w+", dtype=np.float32, shape=(count, width)
+    """Write features and labels of the images and their copies, and of the test images."""
+    fitted = fit_components(train.images, load_params().features)
+    parts = (
+        part
+        for images, _ in augmented(train.images, train.labels, copies)
+        for part in components(images, fitted)
     )
-    for images, _ in augmented(train.images, train.labels, copies):
-        target[place : place + len(images)] = features(images)
-        place += len(images)
-    target.flush()
+    write_rows(folder / "features.npy", len(train.labels) * copies, parts)
+    np.save(folder / "labels.npy", np.tile(train.labels, copies))
+    np.save(folder / "test.npy", FeatureMap(fitted)(test.images))
+    np.save(folder / "test_labels.npy", test.labels)
 
 
 def fit(folder: Path, size: int, originals: int, landmarks: int | None) -> Row:
@@ -80,10 +74,10 @@ def fit(folder: Path, size: int, originals: int, landmarks: int | None) -> Row:
     start = time.perf_counter()
     model = train_sklearn.train(chosen, labels[rows], section)
     seconds = time.perf_counter() - start
-    held_out = np.load(folder / "held_out.npy")
+    test_features = np.load(folder / "test.npy")
     decide = decisions(model)
-    decided = np.concatenate([decide(block) for block in np.array_split(held_out, 40)])
-    right = couple(decided, 1.0).argmax(axis=1) == np.load(folder / "held_out_labels.npy")
+    decided = np.concatenate([decide(block) for block in np.array_split(test_features, 40)])
+    right = couple(decided, 1.0).argmax(axis=1) == np.load(folder / "test_labels.npy")
     return {"seconds": seconds, "accuracy": float(right.mean())}
 
 
@@ -166,7 +160,8 @@ def main() -> None:
     exact = QUICK_EXACT if given.quick else EXACT_SIZES
     kinds = given.landmarks or (QUICK_LANDMARKS if given.quick else LANDMARKS)
     if given.quick:
-        train = preprocess.limit(train, QUICK_EXACT[-1], SEED)
+        some = stratified(train.labels, QUICK_EXACT[-1], SEED)
+        train = Images(train.images[some], train.labels[some], names)
     originals = len(train.labels)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
