@@ -147,10 +147,10 @@ class Svm(Section):
     """Support vector classifier on the features; the names are scikit-learn's (SVC).
 
     device: cuda fits it by cuML on a GPU; approximation: null to fit it exactly, in time that grows
-    faster than the number of images and with memory for all of them, or by how many landmarks, at
-    most as many as there are images, to approximate it, in time linear in them (nystroem.py);
-    C: inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid, where two
-    images are a squared distance of about 2 apart on average; degree: of poly; coef0: for poly and
+    with the square of the images, or how many landmarks, at most as many as there are images, to
+    approximate it with, in time linear in the images and square in the landmarks (nystroem.py); C:
+    inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid, where two images
+    are a squared distance of about 2 apart on average; degree: of poly; coef0: for poly and
     sigmoid; tol: of the stopping criterion, of no effect on the approximation.
     """
 
