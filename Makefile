@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving soak lock
-.PHONY: diff pull image image-run test-image manifests sbom audit
+.PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving bench-beyond
+.PHONY: soak lock diff pull image image-run test-image manifests sbom audit
 
 PYTHONS := 3.11|3.12
 VENV := .venv
@@ -98,6 +98,9 @@ bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minut
 
 bench-serving: $(INSTALLED) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--quick --repeats 1)
+
+bench-beyond: dask ## training on up to 17 times the images, by each engine: half an hour
+	@dvc repro --quiet download && python -m benchmarks.engines && python -m benchmarks.approximation
 
 soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -160,16 +160,14 @@ def training(growth: dict[str, Any]) -> str:
     return table(["", "power found from", "power", *(f"{n:,} images" for n in IMAGES)], rows)
 
 
-def memory(medians: dict[str, Any], params: Params) -> str:
-    """GB of training, by what it holds."""
+def memory(params: Params) -> str:
+    """GB of what training makes, whether it holds it or not."""
     classes = len(CLASS_NAMES["fashion-mnist"])
-    peak = max(medians[f"ours_{kind}"]["peak_mb"] for kind in KINDS) * 2**20
     held = {
         "pixels, a byte each": PIXELS,
         "columns of the trees, float32": params.xgboost.columns * FLOAT32,
         "features, float32": (classes + (params.features.components or 0)) * FLOAT32,
         "kernel of images and landmarks, float32": (params.scores.landmarks or 0) * FLOAT32,
-        "peak of all, in proportion": peak / IMAGES[0],
     }
     rows = [[what, *(two_digits(n * each / 1e9) for n in IMAGES)] for what, each in held.items()]
     return table(["GB", *(f"{n:,} images" for n in IMAGES)], rows)
@@ -186,7 +184,7 @@ def tables(root: Path) -> list[str]:
         serving(found, params),
         cluster(found, params, lock),
         training(trained["growth"]),
-        memory(trained["medians"], params),
+        memory(params),
     ]
 
 

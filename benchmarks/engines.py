@@ -37,6 +37,14 @@ TIMES = (1, 4, 16)
 HELD_OUT, ROUNDS = 5_000, 40
 ADDRESS_SPACE = 4 << 30  # bytes that preprocess may map at most, however many images there are
 ENGINES = {"local": 0, "external": 0, "dask, 1 worker": 1, "dask, 2 workers": 2}
+# Runs a module, then prints the most kB that were resident. (The system's resource usage of a child
+# counts what its parent had when it was forked.)
+PEAK = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+"""
 
 
 def write_data(folder: Path, data: Images, held_out: Images, copies: int) -> None:
@@ -58,22 +66,19 @@ def measured(folder: Path, *module: str, limit: int | None = None, core: int | N
     confined = ["prlimit", f"--as={limit}"] if limit else []
     confined += ["taskset", "--cpu-list", str(core)] if core is not None else []
     start = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(
-            [*confined, sys.executable, "-m", *module],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        text = said.read()
-    if process.returncode:
-        raise StageError(f"{' '.join(module)}: {text[-2000:]}")
-    seconds, peak_mb = time.perf_counter() - start, usage.ru_maxrss / 1024  # kB on Linux
-    return {"seconds": seconds, "peak_mb": peak_mb, "said": text.splitlines()[-1]}
+    done = subprocess.run(
+        [*confined, sys.executable, "-c", PEAK, *module],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise StageError(f"{' '.join(module)}: {done.stderr[-2000:]}")
+    *said, peak = done.stdout.splitlines()
+    return {"seconds": seconds, "peak_mb": int(peak) / 1024, "said": said[-1]}
 
 
 @contextmanager
@@ -117,8 +122,14 @@ def boost(folder: Path, engine: str) -> dict[str, Any]:
 
 def _peak_mb(process: int) -> float:
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def preprocess_table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line a size."""
+    lines = ["| images | `preprocess`, seconds | MB |", "|---" * 3 + "|"]
+    lines += [f"| {r['images']:,} | {r['seconds']:.0f} | {r['peak_mb']:,.0f} |" for r in rows]
+    return "\n".join(lines)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -158,7 +169,7 @@ def main() -> None:
             for engine in ENGINES:
                 rows.append({"images": times * len(rest), "engine": engine} | boost(folder, engine))
                 print(rows[-1], flush=True)
-    print(f"\n{table(rows)}\n")
+    print(f"\n{preprocess_table(preprocessing)}\n\n{table(rows)}\n")
     if not quick:
         result = conditions("benchmarks.engines") | {"address_space": ADDRESS_SPACE}
         result |= {"rounds": ROUNDS, "preprocess": preprocessing, "boosting": rows}

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 
 from serving.fashion.contract import TRAINING_FILE
 from stages.atomic import replacing
-from stages.params import Section
+from stages.closed_yaml import Section
 
 RANGE = 1e-3, 1e3  # of temperatures
 

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from stages.errors import StageError
 
 Form = TypeVar("Form", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A section of keys: no unknown key, no conversion between types, no change later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def read_closed(path: Path, form: type[Form]) -> Form:

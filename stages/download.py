@@ -21,8 +21,9 @@ import urllib3
 from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
 from stages.atomic import replacing
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.download_params import MIN_CLASSES, Download
 from stages.errors import StageError, run
-from stages.params import MIN_CLASSES, Download, load_params
+from stages.params import load_params
 from stages.progress import progress
 
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"

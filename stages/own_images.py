@@ -18,8 +18,8 @@ import numpy as np
 from serving.fashion.features import PixelError
 from serving.fashion.pictures import read_picture
 from stages.dataset import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.download_params import MAX_CLASSES, MIN_CLASSES
 from stages.errors import StageError, run
-from stages.params import MAX_CLASSES, MIN_CLASSES
 from stages.progress import progress
 from stages.split import split
 

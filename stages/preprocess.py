@@ -33,9 +33,10 @@ from stages.dataset import (
     read_labels,
     write_npz,
 )
+from stages.download_params import Download
 from stages.errors import StageError, run
 from stages.features import fit_features
-from stages.params import Download, Preprocess, load_params
+from stages.params import Preprocess, load_params
 from stages.rows import RowsFile, write_rows
 from stages.split import split, stratified
 

@@ -1,11 +1,13 @@
 """What the benchmarks ask, and how they sum up.  Run: pytest tests/test_benchmarks.py"""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scratch import ROOT
 
-from benchmarks import approximation, pictures
+from benchmarks import approximation, engines, pictures
 from benchmarks.figures import Figures, Load, figures, median
 from benchmarks.servers import (
     BLOG_REST,
@@ -112,3 +114,12 @@ def test_the_table_of_the_approximation_has_a_line_a_size_and_says_what_took_too
         "| 5,000 | 1.2 | 1,500 | 0.9000 | – | – | – |",
         f"| 60,000 | over {approximation.LIMIT_S} | 1,500 | – | 30.0 | 1,500 | 0.9000 |",
     ]
+
+
+@pytest.mark.parametrize(("module", "key"), [(approximation, "rows"), (engines, "boosting")])
+def test_the_tables_of_the_page_are_those_of_the_last_results(module: Any, key: str):
+    result = json.loads((ROOT / module.RESULT).read_text("utf-8"))
+    page = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    assert module.table(result[key]) in page
+    if module is engines:
+        assert engines.preprocess_table(result["preprocess"]) in page

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import wait_until
-from scratch import ROOT, environment
+from scratch import REAL_DATA, ROOT, environment, fit_features
 from xgboost import XGBClassifier
 
+from serving.fashion.contract import CLASS_NAMES
 from serving.fashion.features import FeatureMap, Features
 from stages import boosting, train_xgboost
 from stages.boosting import Part
-from stages.dataset import Images
+from stages.dataset import TRAIN_FILES, Images, read_idx
 from stages.errors import StageError
 from stages.params import Params
 from stages.rows import RowsFile
@@ -159,6 +160,24 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
     assert accuracy(first.model, fitted, digits[1]) == pytest.approx(
         accuracy(local.model, fitted, digits[1]), abs=0.02
     )
+
+
+@needs_dask
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}")
+def test_on_real_images_two_workers_are_as_accurate_as_one_process(
+    two_workers: str, params: Params
+):
+    names = CLASS_NAMES["fashion-mnist"]
+    data = read_idx(REAL_DATA / TRAIN_FILES[0], REAL_DATA / TRAIN_FILES[1], names)
+    train, other = slice(0, 6_000), slice(6_000, 16_000)
+    fitted, features = fit_features(data.images[train], data.labels[train], params)
+    unseen = data._replace(images=data.images[other], labels=data.labels[other])
+    found = []
+    for chosen in (params, with_engine(params, "dask", scheduler=two_workers)):
+        trained = train_xgboost.fit(features, data.labels[train], chosen)
+        found.append(accuracy(trained.model, (fitted, features), unseen))
+    assert found[0] > 0.85
+    assert found[1] == pytest.approx(found[0], abs=0.003)
 
 
 @needs_dask

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from scratch import ROOT
 
+from stages.closed_yaml import Section
 from stages.errors import StageError
-from stages.params import Params, Section, load_params
+from stages.params import Params, load_params
 
 
 def load_with(folder: Path, changes: dict[str, object]) -> Params:
