@@ -71,7 +71,7 @@ def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Part, pa
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_from_disk_trains_as_well_and_the_same_each_time_with_a_batch_in_memory(
+def test_from_disk_trains_the_same_trees_with_a_batch_in_memory(
     fitted: Fitted,
     digits: tuple[Images, Images],
     params: Params,
@@ -81,15 +81,10 @@ def test_from_disk_trains_as_well_and_the_same_each_time_with_a_batch_in_memory(
     monkeypatch.chdir(tmp_path)
     rows, labels = CountedRows(fitted[1]), digits[0].labels
     local = train_xgboost.fit(fitted[1], labels, params)
-    first, second = (
-        train_xgboost.fit(rows, labels, with_engine(params, "external")) for _ in range(2)
-    )
-    raw = [trained.model.get_booster().save_raw() for trained in (first, second)]
+    from_disk = train_xgboost.fit(rows, labels, with_engine(params, "external"))
+    raw = [trained.model.get_booster().save_raw() for trained in (local, from_disk)]
     assert raw[0] == raw[1]
     assert rows.most <= 300  # those held out, a fifth, are in memory whole
-    assert accuracy(first.model, fitted, digits[1]) == pytest.approx(
-        accuracy(local.model, fitted, digits[1]), abs=0.02
-    )
     assert not list(tmp_path.iterdir())
 
 
