@@ -109,12 +109,16 @@ def test_cuml_that_is_not_installed_is_one_line(cuda: Svm):
     )
 
 
+class NoDriverError(RuntimeError):
+    """In place of CUDA's own, which has no name where there is no CUDA."""
+
+
 def none() -> int:
     return 0
 
 
 def without_driver() -> int:
-    raise NotImplementedError
+    raise NoDriverError
 
 
 @pytest.mark.parametrize("count", [none, without_driver])
@@ -123,7 +127,7 @@ def test_a_gpu_that_is_not_there_is_one_line(
 ):
     if shutil.which("nvidia-smi"):
         pytest.skip("a GPU is there")
-    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=NotImplementedError)
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=NoDriverError)
     cupy = ModuleType("cupy")
     cupy.cuda = SimpleNamespace(runtime=runtime)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cupy", cupy)
