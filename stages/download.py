@@ -97,8 +97,10 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
     right ones, NoSourceError when none could be read.
     """
     target = folder / file.name
-    if target.exists() and hashlib.md5(target.read_bytes()).hexdigest() == file.md5:
-        return "already there"
+    if target.exists():
+        with target.open("rb") as content:
+            if hashlib.file_digest(content, "md5").hexdigest() == file.md5:
+                return "already there"
     failures: list[UnavailableError] = []
     for source in sources:
         try:
