@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Iterator, NamedTuple  # noqa: UP035 (Python 3.8 has no other that takes [])
 
-from serving.ports import refusal
+from serving.fashion.adapter.preflight import refusal
 
 INSTALLED = ".venv/.installed"  # what make leaves there when it has
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
@@ -226,7 +226,7 @@ def difference(name: str, version: str) -> str:
 
 def models() -> Finding:
     """Whether there is something to serve. Only under a Python that the project runs with."""
-    from serving.packaged import REPOSITORY, RepositoryError, models_in  # noqa: PLC0415
+    from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in  # noqa: PLC0415
 
     try:
         named = ", ".join(f"{m.name} {m.version}" for m in models_in(REPOSITORY))

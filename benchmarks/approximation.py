@@ -27,8 +27,8 @@ import psutil
 from benchmarks.augmented import augmented
 from benchmarks.conditions import conditions
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.features import FeatureMap
-from serving.fashion.svm import couple, decisions
+from serving.fashion.model.features import FeatureMap
+from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages import train_sklearn
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError, run
@@ -78,7 +78,7 @@ def fit(folder: Path, size: int, originals: int, landmarks: int | None) -> Row:
     test_features = np.load(folder / "test.npy")
     decide = decisions(model)
     decided = np.concatenate([decide(block) for block in np.array_split(test_features, 40)])
-    right = couple(decided, 1.0).argmax(axis=1) == np.load(folder / "test_labels.npy")
+    right = pairwise_log_proba(decided, 1.0).argmax(axis=1) == np.load(folder / "test_labels.npy")
     return {"seconds": seconds, "accuracy": float(right.mean())}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.fashion.features import FeatureMap, read_features
+from serving.fashion.model.features import FeatureMap, read_features
 from stages import dataset, train_xgboost
 from stages.boosting import Part
 from stages.errors import run

@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks.load import Job
 from benchmarks.servers import KINDS, OUR_GRPC, OUR_REST, end_load, question, start_load
-from serving.packaged import REPOSITORY
-from serving.server import running
+from serving.fashion.packaged import REPOSITORY
+from serving.launch import running
 
 WORKERS = (0, 1, 2)  # processes of MLServer beside the one that listens
 ROWS = (100, 300, 1_000, 3_000, 10_000)

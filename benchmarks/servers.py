@@ -18,8 +18,8 @@ from benchmarks.load import Job, Result
 from benchmarks.ways import BLOG_SETTINGS, train
 from serving.client import infer_request
 from serving.fashion.contract import INPUT_NAME, PIXELS
-from serving.packaged import MODEL_SETTINGS
-from serving.server import Server
+from serving.fashion.packaged import MODEL_SETTINGS
+from serving.launch import Server
 from stages.errors import StageError
 
 BLOG = Path("data/blog")  # the blog's models, trained once, which takes six minutes

@@ -45,8 +45,8 @@ from benchmarks.servers import (
 )
 from serving.client import DIRECT, GrpcClient, infer_request
 from serving.fashion.contract import CLASS_NAMES, LABELS
-from serving.packaged import REPOSITORY
-from serving.server import Server, running
+from serving.fashion.packaged import REPOSITORY
+from serving.launch import Server, running
 from stages.dataset import RAW, TEST_FILES, read_idx
 from stages.errors import StageError, run
 

@@ -31,8 +31,8 @@ from benchmarks.servers import (
 )
 from serving.client import connect
 from serving.fashion.contract import CLASS_NAMES, LABELS
-from serving.packaged import REPOSITORY, models_in
-from serving.server import Server, running
+from serving.fashion.packaged import REPOSITORY, models_in
+from serving.launch import Server, running
 from stages.dataset import RAW, TEST_FILES, read_idx
 from stages.errors import StageError, run
 from stages.evaluate import offline_answer

@@ -25,8 +25,8 @@ from benchmarks.growth import draw, exponent
 from benchmarks.ways import MODEL, WAYS, train
 from serving.client import DIRECT, RestClient, infer_request
 from serving.fashion.contract import CLASS_LABELS, CLASS_NAMES, PROBABILITIES
-from serving.packaged import REPOSITORY
-from serving.server import running
+from serving.fashion.packaged import REPOSITORY
+from serving.launch import running
 from stages.dataset import RAW, TEST_FILES, Images, read_idx
 from stages.errors import run
 

@@ -18,7 +18,7 @@ import joblib
 import numpy as np
 
 from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE
-from serving.packaged import MODEL_SETTINGS
+from serving.fashion.packaged import MODEL_SETTINGS
 from stages import package, train_sklearn, train_xgboost
 from stages.dataset import RAW, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError, run

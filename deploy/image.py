@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from serving.packaged import REPOSITORY, RepositoryError, models_in
+from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in
 from stages.errors import StageError, run
 from stages.params import Params, load_params
 

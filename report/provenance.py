@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from serving.fashion.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
 from stages.closed_yaml import Loader
 from stages.errors import StageError
 

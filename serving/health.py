@@ -10,7 +10,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from serving.packaged import REPOSITORY, RepositoryError, models_in
+from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in
 
 HOST, PORT = "127.0.0.1", 8080  # MLServer's own, where MLSERVER_HTTP_PORT does not say otherwise
 TIMEOUT_SECONDS = 4.0

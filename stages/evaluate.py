@@ -31,7 +31,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.client import AnswerError, Answers, Client, GrpcClient, RestClient
-from serving.fashion.classifiers import load_classifier
 from serving.fashion.contract import (
     FEATURES_FILE,
     IMAGES,
@@ -40,11 +39,12 @@ from serving.fashion.contract import (
     PIXELS,
     PROBABILITIES,
 )
-from serving.fashion.features import FeatureMap, read_features
 from serving.fashion.integrity import sha256
-from serving.fashion.svm import decisions
-from serving.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
-from serving.server import ServerError, running
+from serving.fashion.model.classifiers import load_classifier
+from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.model.svm import decisions
+from serving.fashion.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from serving.launch import ServerError, running
 from stages.atomic import replacing
 from stages.dataset import PROCESSED, Images, read_npz
 from stages.errors import StageError, run
@@ -100,7 +100,7 @@ def joined(answers: list[Answers]) -> Answers:
 def offline_answer(path: Path, batches: list[np.ndarray]) -> Answers:
     """The answer to all batches from the model's files, loaded here."""
     classifier = load_classifier(path)
-    return joined([classifier.answer(batch) for batch in batches])
+    return joined([classifier.classify(batch) for batch in batches])
 
 
 def check_library(path: Path, images: np.ndarray) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import eigh
 
-from serving.fashion import features as maps
-from serving.fashion.features import DIRECTION_PLACES, FEATURE_PLACES, Features, rounded
+from serving.fashion.model import features as maps
+from serving.fashion.model.features import DIRECTION_PLACES, FEATURE_PLACES, Features, quantize
 from stages import params as sections
 from stages.dataset import BLOCK
 from stages.errors import StageError
@@ -37,7 +37,7 @@ def fit_features(images: Rows, labels: np.ndarray, params: Params, target: Path)
         without = RowsFile(path)
         landmarks, gamma, weights, own = fit_scores(without, labels, params.scores)
         both = (
-            np.hstack([rounded(own(rows), FEATURE_PLACES), without[rows]])
+            np.hstack([quantize(own(rows), FEATURE_PLACES), without[rows]])
             for rows in blocks(len(images), ROWS)
         )
         write_rows(target, len(images), both)
@@ -67,7 +67,7 @@ def fit_components(images: Rows, params: sections.Features) -> Features:
     descriptors = maps.describe(images[np.arange(0, len(images), step)], fitted)
     if hog and params.components:
         fitted = fitted._replace(projection=_principal(descriptors, params.components))
-    values = maps.along(descriptors, fitted)
+    values = maps.project(descriptors, fitted)
     variance = values.var(axis=0).sum(keepdims=True)
     if not variance:
         raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
@@ -78,7 +78,9 @@ def components(images: Rows, fitted: Features) -> Iterator[np.ndarray]:
     """The components of uint8 [n, 784] images, float32 [up to BLOCK, k] at a time."""
     with progress("describing images", len(images), "images") as advance:
         for rows in blocks(len(images), BLOCK):
-            yield maps.scaled(maps.along(maps.describe(images[rows], fitted), fitted), fitted)
+            yield maps.standardize(
+                maps.project(maps.describe(images[rows], fitted), fitted), fitted
+            )
             advance(rows.stop - rows.start)
 
 
@@ -91,4 +93,4 @@ def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
     last = centred.shape[1] - 1
     kept = [last - min(count, *centred.shape) + 1, last]
     vectors = eigh(centred.T @ centred, subset_by_index=kept, check_finite=False)[1]
-    return rounded(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)
+    return quantize(np.ascontiguousarray(vectors[:, ::-1]), DIRECTION_PLACES)

@@ -16,7 +16,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import Pipeline
 
-from serving.fashion.svm import kernel
+from serving.fashion.model.svm import kernel
 from stages.params import Svm
 from stages.progress import progress
 from stages.rows import Rows

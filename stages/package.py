@@ -30,7 +30,7 @@ from serving.fashion.contract import (
     TRAINING_FILE,
 )
 from serving.fashion.integrity import sha256
-from serving.packaged import MODEL_SETTINGS
+from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
 from stages.dataset import FEATURES, PROCESSED, Images, read_npz
 from stages.errors import StageError, run
@@ -81,6 +81,7 @@ def model_settings(
             "extra": {
                 "class_names": names,
                 "max_rows": params.max_rows,
+                "limits": params.limits.model_dump(),
                 "serving": getattr(params.serving, source.section).model_dump(),
                 "training": training["parameters"],
                 "libraries": training["libraries"],

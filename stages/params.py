@@ -143,11 +143,12 @@ class Calibration(Section):
 class Serving(Section):
     """How a model's server computes, which changes no answer.
 
-    wait_ms: for company of a request, where others wait too; chunk_rows: images a thread takes.
+    max_batch_delay_ms: to wait for more requests where some wait already; rows_per_thread: images
+    that a thread takes.
     """
 
-    wait_ms: float = Field(ge=0, le=1000, description="a number from 0 to 1000")
-    chunk_rows: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    max_batch_delay_ms: float = Field(ge=0, le=1000, description="a number from 0 to 1000")
+    rows_per_thread: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
 
 
 class ServingOfModels(Section):
@@ -157,12 +158,25 @@ class ServingOfModels(Section):
     xgboost: Serving
 
 
+class Limits(Section):
+    """What the server takes on at once; beyond it, requests are rejected with 413, 408 or 503.
+
+    body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in hand; request_seconds: for a
+    request to arrive whole; waiting: requests that wait for a model.
+    """
+
+    body_mb: int = Field(ge=1, le=1024, description="a whole number from 1 to 1024")
+    bodies_mb: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
+    request_seconds: float = Field(ge=1, le=3600, description="a number from 1 to 3600")
+    waiting: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+
+
 class Package(Section):
     """What is served.
 
     version: of both models as trained now, part of their URLs; previous: earlier versions that are
-    served beside it, by the git revision that packaged each; max_rows: images a request; serving:
-    how both models compute.
+    served beside it, by the git revision that packaged each; max_rows: images a request; limits:
+    what the server takes on; serving: how both models compute.
     """
 
     version: str = Field(pattern=VERSION, description="v1, v2, v3 …")
@@ -170,6 +184,7 @@ class Package(Section):
         description="earlier versions and git revisions, as {v1: 3f2c1ab}"
     )
     max_rows: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+    limits: Limits
     serving: ServingOfModels
 
     @field_validator("previous")

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import slauum
 
-from serving.fashion.kernel import Rbf
+from serving.fashion.model.kernel import Rbf
 from stages.params import ClassScores
 from stages.progress import progress
 from stages.rows import Rows, blocks

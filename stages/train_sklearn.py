@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
-from serving.fashion.svm import couple, decisions
+from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages import gpu_svm, nystroem
 from stages.atomic import replacing
 from stages.calibration import fit_temperature, held_out_size, write_training
@@ -93,7 +93,7 @@ def calibrate(features: Rows, labels: np.ndarray, params: Svm, calibration: Cali
     sample = rest[stratified(labels[rest], min(most, len(rest)), calibration.seed)]
     trial = decisions(train(features[sample], labels[sample], params))
     decided = trial(features[held_out])
-    return fit_temperature(lambda t: couple(decided, t), labels[held_out])
+    return fit_temperature(lambda t: pairwise_log_proba(decided, t), labels[held_out])
 
 
 def save(

@@ -12,8 +12,8 @@ from filelock import FileLock
 from scratch import ROOT, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
-from serving.fashion.features import Features
-from serving.server import Server, running
+from serving.fashion.model.features import Features
+from serving.launch import Server, running
 from stages import package, train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.download import make_digits

@@ -15,7 +15,7 @@ import requests
 from scratch import environment
 
 from serving.client import AnswerError, RestClient
-from serving.server import MLSERVER, Server, on_free_ports, server_of
+from serving.launch import MLSERVER, Server, on_free_ports, server_of
 
 DEADLINE_SECONDS = 120.0
 POLL_SECONDS = 0.05

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.fashion.features import Features
+from serving.fashion.model.features import Features
 from stages import features
 from stages.params import Params
 

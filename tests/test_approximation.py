@@ -16,11 +16,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.client import RestClient
-from serving.fashion.classifiers import load_classifier
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
-from serving.fashion.features import FEATURE_PLACES, FeatureMap, Features, rounded
-from serving.fashion.svm import couple, decisions
-from serving.server import running
+from serving.fashion.model.classifiers import load_classifier
+from serving.fashion.model.features import FEATURE_PLACES, FeatureMap, Features, quantize
+from serving.fashion.model.svm import decisions, pairwise_log_proba
+from serving.launch import running
 from stages import nystroem, train_sklearn
 from stages.dataset import Images
 from stages.evaluate import check_library, library_decisions
@@ -50,7 +50,7 @@ def model(digits: Digits, fitted: Fitted, section: Svm) -> Pipeline:
 
 
 def labels_of(model: Pipeline, features: np.ndarray) -> np.ndarray:
-    return model.classes_[couple(decisions(model)(features), 1.0).argmax(axis=1)]
+    return model.classes_[pairwise_log_proba(decisions(model)(features), 1.0).argmax(axis=1)]
 
 
 def votes(decided: np.ndarray, classes: int) -> np.ndarray:
@@ -166,7 +166,7 @@ def test_more_landmarks_than_images_are_all_images(fitted: Fitted, digits: Digit
 
 
 def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, fitted: Fitted):
-    rows = rounded(np.resize(fitted[1], (1001, fitted[1].shape[1])), FEATURE_PLACES)
+    rows = quantize(np.resize(fitted[1], (1001, fitted[1].shape[1])), FEATURE_PLACES)
     whole = decisions(model)(rows)
     for size in (1, 2, 63, 500):
         assert np.allclose(decisions(model)(rows[:size]), whole[:size], rtol=0, atol=1e-11)
@@ -179,7 +179,7 @@ def test_a_server_answers_as_the_files_do(
     repository = tmp_path / "made/serving"
     (path,) = repository.rglob("model.joblib")
     check_library(path, digits[1].images)
-    offline = load_classifier(path).answer(digits[1].images)
+    offline = load_classifier(path).classify(digits[1].images)
     with running(repository) as server:
         served = RestClient(server.rest).infer("fashion-sklearn", digits[1].images, OUTPUTS)
     assert np.array_equal(served[LABELS], offline[LABELS])

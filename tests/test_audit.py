@@ -11,7 +11,7 @@ from typing import Any
 from scratch import ROOT, run
 
 from deploy.audit import EXPLAINED
-from serving.server import free_ports
+from serving.launch import free_ports
 
 
 @contextmanager

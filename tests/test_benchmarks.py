@@ -22,7 +22,7 @@ from benchmarks.servers import (
 )
 from benchmarks.serving import OPEN_CONNECTIONS, SATURATED, ratios, table
 from benchmarks.soak import MIX, Part, job
-from serving.server import Server
+from serving.launch import Server
 from stages.dataset import Images
 
 SPEED = {BLOG_REST: 100.0, OUR_REST: 400.0, OUR_GRPC: 300.0}

@@ -17,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from serving import command
 from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
-from serving.server import Server, free_ports, running
+from serving.launch import Server, free_ports, running
 from stages.dataset import Images, write_npz
 
 BOTH = OUTPUTS[:2]

@@ -20,8 +20,8 @@ from wire import MODELS, OK, ask, body, tensor
 
 from deploy.manifests import SETTINGS, manifests
 from serving.fashion.contract import LABELS
-from serving.packaged import MODEL_SETTINGS, models_in
-from serving.server import Server
+from serving.fashion.packaged import MODEL_SETTINGS, models_in
+from serving.launch import Server
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 from stages.params import load_params

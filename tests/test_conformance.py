@@ -21,8 +21,8 @@ from wire import MODELS, body, message, metrics, tensor
 
 from serving.client import infer_request
 from serving.fashion.contract import LABELS, OUTPUTS
-from serving.packaged import models_in
-from serving.server import Server
+from serving.fashion.packaged import models_in
+from serving.launch import Server
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 

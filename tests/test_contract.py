@@ -26,8 +26,8 @@ from wire import (
 
 from serving.client import Answers, infer_request
 from serving.fashion.contract import LABELS, PROBABILITIES
-from serving.packaged import models_in
-from serving.server import Server
+from serving.fashion.packaged import models_in
+from serving.launch import Server
 from stages.dataset import Images
 from stages.evaluate import TOLERANCE, offline_answer
 

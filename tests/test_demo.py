@@ -23,7 +23,7 @@ from wire import MODELS
 
 from serving.client import RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
-from serving.server import Server
+from serving.launch import Server
 from stages.dataset import Images
 
 MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]

@@ -7,7 +7,7 @@ import numpy as np
 import requests
 from processes import is_ready, started, wait_until
 
-from serving.server import Server
+from serving.launch import Server
 from stages.dataset import Images
 
 

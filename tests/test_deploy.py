@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from scratch import ROOT, make_project, run
 
-from serving.server import free_ports
+from serving.launch import free_ports
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_memory_that_others_use_is_a_warning_and_too_little_of_it_fails():
 
 
 def test_packaged_models_are_named(repository: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("serving.packaged.REPOSITORY", repository)
+    monkeypatch.setattr("serving.fashion.packaged.REPOSITORY", repository)
     assert doctor.models() == ("ok", "models", "fashion-sklearn v1, fashion-xgboost v1")
 
 

@@ -17,7 +17,7 @@ from scratch import REAL_DATA, ROOT, environment, fit_features
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.features import FeatureMap, Features
+from serving.fashion.model.features import FeatureMap, Features
 from stages import boosting, train_xgboost
 from stages.boosting import Part
 from stages.dataset import TRAIN_FILES, Images, read_idx

@@ -7,8 +7,8 @@ import pytest
 
 from serving.client import Answers
 from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
-from serving.fashion.svm import PairwiseDecisions
-from serving.server import Model
+from serving.fashion.model.svm import PairwiseDecisions
+from serving.launch import Model
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.evaluate import (

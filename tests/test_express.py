@@ -18,7 +18,7 @@ from wire import MODELS, body, message, metrics, tensor
 
 from benchmarks.servers import processes
 from serving.fashion.contract import OUTPUTS
-from serving.server import Server, running
+from serving.launch import Server, running
 from stages.dataset import Images
 
 IN_PROGRESS = (

@@ -22,8 +22,8 @@ from scratch import ROOT, edit_json, environment
 from wire import MODELS, OK, REFUSED, body, post, tensor
 
 from serving.fashion.contract import LABELS
-from serving.packaged import MODEL_SETTINGS, models_in
-from serving.server import Server, running
+from serving.fashion.packaged import MODEL_SETTINGS, models_in
+from serving.launch import Server, running
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 

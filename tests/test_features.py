@@ -12,20 +12,28 @@ from scratch import fit_features
 from sklearn.decomposition import PCA
 
 from serving.fashion.contract import PIXELS
-from serving.fashion.features import (
-    CHUNK,
+from serving.fashion.model.features import (
     FEATURE_PLACES,
+    ROWS_PER_THREAD,
     FeatureMap,
     PixelError,
-    along,
-    checked,
     describe,
+    project,
     read_features,
+    validate_pixels,
 )
-from serving.fashion.kernel import Rbf
+from serving.fashion.model.kernel import Rbf
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.params import Params
+
+
+class ValidatingMap(FeatureMap):
+    """A map from any numbers that pixels may have, as a server's."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return super().__call__(validate_pixels(images))
+
 
 CLASSES = 10
 
@@ -64,13 +72,16 @@ def features_of(
     fitted = fit_features(
         train.images[:300], train.labels[:300], changed(params, landmarks, **section)
     )
-    return FeatureMap(fitted[0])
+    return ValidatingMap(fitted[0])
 
 
 def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
     digits: tuple[Images, Images], params: Params
 ):
-    images, labels = digits[0].images[: CHUNK + 3], digits[0].labels[: CHUNK + 3]
+    images, labels = (
+        digits[0].images[: ROWS_PER_THREAD + 3],
+        digits[0].labels[: ROWS_PER_THREAD + 3],
+    )
     chosen = changed(params, None, cells=[16], components=30)
     fitted, features = fit_features(images, labels, chosen)
     assert features.shape == (len(images), 30)
@@ -131,7 +142,7 @@ def test_the_features_of_a_batch_are_those_of_its_rows(features_of: FeatureMap, 
     assert same(together, alone)
 
 
-@pytest.mark.parametrize("size", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 7])
+@pytest.mark.parametrize("size", [1, ROWS_PER_THREAD, ROWS_PER_THREAD + 1, 2 * ROWS_PER_THREAD + 7])
 def test_features_do_not_depend_on_the_size_of_the_batch(
     features_of: FeatureMap, digits: tuple[Images, Images], size: int
 ):
@@ -151,8 +162,8 @@ def test_sums_have_no_rounding_errors_in_whatever_order_they_are_added(
         order = np.random.default_rng(seed).permutation(len(fitted.projection))
         mixed = fitted._replace(projection=fitted.projection[order])
         exact = descriptors.astype(np.float64) @ fitted.projection
-        assert np.array_equal(along(descriptors, fitted), exact)
-        assert np.array_equal(along(descriptors[:, order], mixed), exact)
+        assert np.array_equal(project(descriptors, fitted), exact)
+        assert np.array_equal(project(descriptors[:, order], mixed), exact)
     if fitted.landmarks.size:
         rows = features_of(images)[:, CLASSES:]
         landmarks = fitted.landmarks.astype(np.float64)
@@ -196,7 +207,7 @@ def test_no_image_has_no_features(features_of: FeatureMap):
 
 
 def test_values_between_whole_numbers_are_rounded():
-    rounded = checked(np.array([[0.4, 0.5, 0.6, 254.6] + [1.5] * (PIXELS - 4)]))
+    rounded = validate_pixels(np.array([[0.4, 0.5, 0.6, 254.6] + [1.5] * (PIXELS - 4)]))
     assert rounded.dtype == np.uint8
     assert rounded[0, :5].tolist() == [0, 0, 1, 255, 2]
 

@@ -14,7 +14,7 @@ from processes import processes_in
 from wire import FIELDS, MODELS, OK, REFUSED, Said, body, message, post, send, tensor
 
 from serving.client import infer_request
-from serving.server import Server
+from serving.launch import Server
 from stages.dataset import Images
 
 CASES = 1000 if os.environ.get("DEEP") else 80  # of each of the three below

@@ -15,7 +15,7 @@ from sklearn.datasets import make_classification
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import SVC
 
-from serving.fashion.svm import decisions
+from serving.fashion.model.svm import decisions
 from stages import gpu_svm, train_sklearn
 from stages.errors import StageError
 from stages.params import Params, Svm

@@ -8,8 +8,8 @@ import pytest
 from scratch import ROOT, edit_json, run
 from wire import MODELS
 
-from serving.packaged import MODEL_SETTINGS
-from serving.server import Server, free_ports
+from serving.fashion.packaged import MODEL_SETTINGS
+from serving.launch import Server, free_ports
 
 
 def check(repository: Path | str, port: object, expect: int) -> str:

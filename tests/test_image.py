@@ -24,8 +24,8 @@ from wire import MODELS, OK, ask, body, tensor
 
 from deploy.sbom import CONTENTS
 from serving.fashion.contract import LABELS
-from serving.packaged import models_in
-from serving.server import Server, on_free_ports, server_of
+from serving.fashion.packaged import models_in
+from serving.launch import Server, on_free_ports, server_of
 from stages.dataset import Images
 from stages.evaluate import offline_answer
 

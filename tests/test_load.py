@@ -17,7 +17,7 @@ from wire import body, message, tensor
 
 from benchmarks import load
 from benchmarks.load import Job
-from serving.server import Server
+from serving.launch import Server
 from stages.dataset import Images
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

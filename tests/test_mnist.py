@@ -10,7 +10,7 @@ from scratch import from_npm, make_project, run
 
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
-from serving.server import running
+from serving.launch import running
 from stages.dataset import TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.split import split
 

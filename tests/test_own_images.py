@@ -10,7 +10,7 @@ from dvc.utils.hydra import apply_overrides
 from PIL import Image
 from scratch import ROOT, run
 
-from serving.fashion.pictures import read_picture
+from serving.fashion.protocol.pictures import read_picture
 from stages import download, own_images
 from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
 from stages.errors import StageError

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.packaged import RepositoryError, models_in
+from serving.fashion.packaged import RepositoryError, models_in
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.package import Source, package
-from stages.params import Package, Serving, ServingOfModels
+from stages.params import Limits, Package, Serving, ServingOfModels
 
 
 @pytest.fixture
@@ -28,11 +28,15 @@ def models(tmp_path: Path) -> dict[str, Source]:
     }
 
 
+LIMITS = Limits(body_mb=2, bodies_mb=4, request_seconds=9, waiting=8)
+
+
 def version(name: str) -> Package:
     serving = ServingOfModels(
-        sklearn=Serving(wait_ms=3, chunk_rows=5), xgboost=Serving(wait_ms=0, chunk_rows=1)
+        sklearn=Serving(max_batch_delay_ms=3, rows_per_thread=5),
+        xgboost=Serving(max_batch_delay_ms=0, rows_per_thread=1),
     )
-    return Package(version=name, previous={}, max_rows=7, serving=serving)
+    return Package(version=name, previous={}, max_rows=7, limits=LIMITS, serving=serving)
 
 
 @pytest.fixture
@@ -65,7 +69,8 @@ def test_each_model_has_its_file_and_true_settings(
     assert settings["parameters"]["extra"] == {
         "class_names": ["a", "b", "c", "d"],
         "max_rows": 7,
-        "serving": {"wait_ms": 3, "chunk_rows": 5},
+        "limits": LIMITS.model_dump(),
+        "serving": {"max_batch_delay_ms": 3, "rows_per_thread": 5},
         "training": {"C": 5},
         "libraries": {"numpy": "2"},
         "sha256": {

@@ -76,12 +76,13 @@ def test_the_committed_file_is_valid():
         ("package.previous", {"v2": 3217}, "package.previous is 3217; expected earlier versions"),
         ("package.previous", {"v1": "3f2c1ab"}, 'package.previous is {"v1": "3f2c1ab"}; expected'),
         (
-            "package.serving.sklearn.wait_ms",
+            "package.serving.sklearn.max_batch_delay_ms",
             -1,
-            "serving.sklearn.wait_ms is -1; expected a number from 0",
+            "serving.sklearn.max_batch_delay_ms is -1; expected a number from 0",
         ),
         ("package.serving.xgboost", 2, "package.serving.xgboost is 2; expected a section of keys"),
-        ("package.serving.sklearn.wait", 2, "but no parameter; expected wait_ms"),
+        ("package.serving.sklearn.max_batch", 2, "but no parameter; expected max_batch_delay_ms"),
+        ("package.limits.waiting", 0, "package.limits.waiting is 0; expected a whole number from 1"),
         ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
     ],
 )

@@ -10,8 +10,8 @@ from wire import MODELS
 
 from serving.client import Answers, Client, GrpcClient, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
-from serving.packaged import models_in
-from serving.server import Server
+from serving.fashion.packaged import models_in
+from serving.launch import Server
 from stages.dataset import Images
 from stages.evaluate import TOLERANCE, offline_answer
 

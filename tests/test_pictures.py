@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.fashion.features import PixelError
-from serving.fashion.pictures import read_picture
+from serving.fashion.model.features import PixelError
+from serving.fashion.protocol.pictures import read_picture
 
 random = np.random.default_rng(5)
 

@@ -15,8 +15,8 @@ from processes import servers_of, wait_until
 from scratch import environment, run
 
 from serving.client import RestClient
-from serving.packaged import models_in
-from serving.server import running
+from serving.fashion.packaged import models_in
+from serving.launch import running
 
 STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
 OUTPUTS = ["data", "models", "serving/models", "metrics"]

@@ -24,7 +24,7 @@ from wire import (
     tensor,
 )
 
-from serving.server import Server
+from serving.launch import Server
 
 IMAGE = np.zeros((1, 784))
 SHAPES = "expected shape [n, 784], [n, 28, 28], [784] or [28, 28], got "
@@ -100,18 +100,24 @@ def test_what_the_contract_refuses_is_refused_with_the_same_words(
         assert ask(server, protocol, model, request_body) == Said(REFUSED, {}, words), protocol
 
 
+OTHER = "expected a request of the protocol, got another: "
 # What JSON alone can say.
 REFUSED_BY_REST: list[tuple[str, Any, str]] = [
-    ("text for a body", "text", "expected another the body, got text: input should be a valid"),
-    ("a list for a body", [1], "expected another the body, got [1]: input should be a valid"),
+    ("text for a body", "text", OTHER + "Expected `object`, got `str`"),
+    ("a list for a body", [1], OTHER + "Expected `object`, got `array`"),
     ("no tensors", {}, "expected one input tensor, got none"),
-    ("tensors without a list", {"inputs": 3}, "expected another inputs, got 3: input should be"),
+    ("tensors without a list", {"inputs": 3}, OTHER + "Expected `array`, got `int`"),
     ("no data", {"inputs": [{"name": "x", "shape": [1, 784], "datatype": "FP64"}]},
-     "expected inputs.0.data, got none"),
+     "expected inputs[0].data, got none"),
     ("no name", {"inputs": [{"shape": [1, 784], "datatype": "FP64", "data": [0]}]},
-     "expected inputs.0.name, got none"),
+     OTHER + "Object missing required field `name` - at `$.inputs[0]`"),
     ("a shape in words", body(tensor([0.0], ["one", 784])),
-     "expected another inputs.0.shape.0, got one: input should be a valid integer"),
+     OTHER + "Expected `int`, got `str` - at `$.inputs[0].shape[0]`"),
+    ("a number for an id", body(tensor(IMAGE), id=3), OTHER + "Expected `str | null`, got `int`"),
+    ("a number beyond floats", body(tensor(changed(17, 10**400), [1, 784])),
+     "expected numbers for shape [1, 784], got 1000"),
+    ("a list for parameters", body(tensor(IMAGE), parameters=[]),
+     OTHER + "Expected `object | null`, got `array` - at `$.parameters`"),
     ("null", body(tensor(changed(17, None), [1, 784])),
      "expected numbers for shape [1, 784], got null"),
     ("text", body(tensor(changed(17, "x"), [1, 784])),

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.kernel_ridge import KernelRidge
 
-from serving.fashion.kernel import Rbf
+from serving.fashion.model.kernel import Rbf
 from stages import scores as module
 from stages.params import ClassScores
 from stages.rows import blocks

@@ -14,8 +14,8 @@ import requests
 from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
 from scratch import ROOT, environment, run
 
-from serving import server as server_module
-from serving.server import Server, ServerError, running
+from serving import launch as server_module
+from serving.launch import Server, ServerError, running
 
 
 def test_both_models_answer_ready_and_nothing_is_left_behind(own_repository: Path):
@@ -46,7 +46,7 @@ def test_no_server_outlives_the_process_that_started_it(
     own_repository: Path, tmp_path: Path, number: int
 ):
     program = (
-        "import pathlib, sys, time; from serving.server import running\n"
+        "import pathlib, sys, time; from serving.launch import running\n"
         f"with running(pathlib.Path({str(own_repository)!r})) as server:\n"
         "    print(server.guard.pid, flush=True); time.sleep(600)"
     )

@@ -7,8 +7,8 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.svm import SVC
 
-from serving.fashion.features import FEATURE_PLACES, rounded
-from serving.fashion.svm import PairwiseDecisions, couple
+from serving.fashion.model.features import FEATURE_PLACES, quantize
+from serving.fashion.model.svm import PairwiseDecisions, pairwise_log_proba
 from stages.params import Params
 from stages.train_sklearn import train
 
@@ -57,7 +57,7 @@ ROWS = 500
 def test_decisions_do_not_depend_on_the_size_of_the_batch(params: Params):
     features, labels = problem(4)
     features /= np.sqrt(features.var(axis=0).sum())  # as all features are, and rounded
-    features = rounded(features, FEATURE_PLACES)
+    features = quantize(features, FEATURE_PLACES)
     decide = PairwiseDecisions(train(features, labels, params.svm))
     many = np.resize(features, (2 * ROWS + 1, features.shape[1]))
     whole = decide(many)
@@ -71,7 +71,7 @@ def test_probabilities_add_up_to_1_and_follow_a_class_that_wins_every_pair(class
     for winner in range(classes):
         decisions = np.array([[(i == winner) - (j == winner) for i, j in pairs]], np.float32)
         for temperature in (0.01, 1.0, 100.0):
-            probabilities = np.exp(couple(decisions, temperature))
+            probabilities = np.exp(pairwise_log_proba(decisions, temperature))
             assert probabilities.sum() == pytest.approx(1)
             assert probabilities.argmax() == winner
 
@@ -79,8 +79,8 @@ def test_probabilities_add_up_to_1_and_follow_a_class_that_wins_every_pair(class
 def test_two_classes_get_the_logistic_function_of_their_decision():
     decisions = np.array([[-3.0], [0.0], [0.5]])
     expected = 1 / (1 + np.exp(-decisions[:, 0]))
-    assert np.allclose(np.exp(couple(decisions, 1.0))[:, 0], expected)
+    assert np.allclose(np.exp(pairwise_log_proba(decisions, 1.0))[:, 0], expected)
 
 
 def test_a_large_decision_gives_a_finite_log_probability():
-    assert np.isfinite(couple(np.array([[1e4, -1e4, 1e4]]), 1e-3)).all()
+    assert np.isfinite(pairwise_log_proba(np.array([[1e4, -1e4, 1e4]]), 1e-3)).all()

@@ -12,8 +12,8 @@ import sklearn.svm
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.features import FeatureMap, Features
-from serving.fashion.svm import PairwiseDecisions
+from serving.fashion.model.features import FeatureMap, Features
+from serving.fashion.model.svm import PairwiseDecisions
 from stages import train_sklearn, train_xgboost
 from stages.dataset import Images
 from stages.errors import StageError

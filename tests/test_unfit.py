@@ -14,7 +14,7 @@ from wire import OK, REFUSED, ask, body, post, tensor
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
 from serving.fashion.integrity import UnfitModelError, check_libraries
-from serving.packaged import MODEL_SETTINGS
+from serving.fashion.packaged import MODEL_SETTINGS
 from stages.dataset import Images
 
 

@@ -14,8 +14,8 @@ from wire import MODELS, OK, UNKNOWN, body, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion.contract import LABELS
-from serving.packaged import MODEL_SETTINGS, models_in, newest
-from serving.server import running
+from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
+from serving.launch import running
 from stages.dataset import Images
 
 

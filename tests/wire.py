@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from serving.server import Server
+from serving.launch import Server
 
 MODELS = ("fashion-sklearn", "fashion-xgboost")
 SECONDS = 60

@@ -17,87 +17,93 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
-from .contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
-from .features import CHUNK, THREADS, FeatureMap, checked, read_features
-from .forest import Forest
-from .svm import couple, decisions
+from ..contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
+from .features import ROWS_PER_THREAD, THREADS, FeatureMap, read_features
+from .svm import decisions, pairwise_log_proba
+from .trees import SmallBatchTrees
 
 # Images are shared out among threads, each of which computes all that its share needs. The threads
 # of the libraries, which would divide every step of it, wait for each other instead.
 threadpool_limits(1)
 POOL = ThreadPoolExecutor(THREADS)
-FEW = 32  # images, up to which array lookups are faster than XGBoost
+SMALL_BATCH = 32  # images, up to which array lookups are faster than XGBoost
 
 
 class Classifier(ABC):
     """What both models share. classes: int64 [classes], by column.
 
-    folder: holds the model's files; chunk_rows: images that a thread takes at once.
+    folder: holds the model's files; rows_per_thread: images that a thread takes at once.
     """
 
     def __init__(
-        self, model: SVC | Pipeline | XGBClassifier, folder: Path, chunk_rows: int = CHUNK
+        self,
+        model: SVC | Pipeline | XGBClassifier,
+        folder: Path,
+        rows_per_thread: int = ROWS_PER_THREAD,
     ) -> None:
-        self._chunk_rows = chunk_rows
+        self._chunk_rows = rows_per_thread
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
         self._temperature: float = training["temperature"]
 
-    def answer(self, images: np.ndarray) -> dict[str, np.ndarray]:
+    def classify(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Labels, int64 [n], the most probable class each, and probabilities, float64 [n, classes].
 
-        images: any numbers [n, 784], 0 to 255. Raises PixelError for others.
+        images: uint8 [n, 784].
         """
-        images = checked(images)
         count = -(-len(images) // self._chunk_rows)
         if count > 1:
-            logs = np.concatenate(list(POOL.map(self._logs, np.array_split(images, count))))
+            logs = np.concatenate(list(POOL.map(self._log_proba_of, np.array_split(images, count))))
         else:
-            logs = self._logs(images)
+            logs = self._log_proba_of(images)
         return {LABELS: self.classes[logs.argmax(axis=1)], PROBABILITIES: np.exp(logs)}
 
-    def _logs(self, images: np.ndarray) -> np.ndarray:
-        return self._log_probabilities(self._features(images))
+    def _log_proba_of(self, images: np.ndarray) -> np.ndarray:
+        return self._log_proba(self._features(images))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The labels of an answer."""
-        return self.answer(images)[LABELS]
+        """The labels alone."""
+        return self.classify(images)[LABELS]
 
     def predict_proba(self, images: np.ndarray) -> np.ndarray:
-        """The probabilities of an answer."""
-        return self.answer(images)[PROBABILITIES]
+        """The probabilities alone."""
+        return self.classify(images)[PROBABILITIES]
 
     @abstractmethod
-    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
+    def _log_proba(self, features: np.ndarray) -> np.ndarray:
         """Float64 [n, classes], of float32 [n, k] features."""
 
 
 class SvmClassifier(Classifier):
     """A fitted SVC, or the pipeline that approximates one."""
 
-    def __init__(self, model: SVC | Pipeline, folder: Path, chunk_rows: int = CHUNK) -> None:
-        super().__init__(model, folder, chunk_rows)
+    def __init__(
+        self, model: SVC | Pipeline, folder: Path, rows_per_thread: int = ROWS_PER_THREAD
+    ) -> None:
+        super().__init__(model, folder, rows_per_thread)
         self._decide = decisions(model)
 
-    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
-        return couple(self._decide(features), self._temperature)
+    def _log_proba(self, features: np.ndarray) -> np.ndarray:
+        return pairwise_log_proba(self._decide(features), self._temperature)
 
 
 class TreesClassifier(Classifier):
     """A fitted XGBClassifier."""
 
-    def __init__(self, model: XGBClassifier, folder: Path, chunk_rows: int = CHUNK) -> None:
-        super().__init__(model, folder, chunk_rows)
+    def __init__(
+        self, model: XGBClassifier, folder: Path, rows_per_thread: int = ROWS_PER_THREAD
+    ) -> None:
+        super().__init__(model, folder, rows_per_thread)
         self._model = model.set_params(n_jobs=1)
-        self._of_few = None
+        self._small_batch = None
         with suppress(ValueError):  # trees that are too deep are left to XGBoost
-            self._of_few = Forest(model.get_booster())
+            self._small_batch = SmallBatchTrees(model.get_booster())
 
-    def _log_probabilities(self, features: np.ndarray) -> np.ndarray:
+    def _log_proba(self, features: np.ndarray) -> np.ndarray:
         seen = features[:, : self._model.n_features_in_]
-        if self._of_few and len(seen) <= FEW:
-            margins = self._of_few(seen)
+        if self._small_batch and len(seen) <= SMALL_BATCH:
+            margins = self._small_batch(seen)
         else:
             margins = self._model.predict(seen, output_margin=True)
         return log_softmax(margins.astype(np.float64) / self._temperature, axis=1)

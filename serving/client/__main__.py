@@ -18,8 +18,8 @@ TEST_IMAGES = Path("data/processed/test.npz")
 SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
 
 
-class Subject(NamedTuple):
-    """What is asked about. images: uint8 [n, 784], or files; actual: their classes, where known."""
+class Pictures(NamedTuple):
+    """Images to classify: uint8 [n, 784], or files; actual: their classes, where known."""
 
     names: list[str]
     images: np.ndarray | list[bytes]
@@ -64,8 +64,8 @@ def indices(text: str, count: int) -> list[int]:
     return found
 
 
-def subject(options: argparse.Namespace) -> Subject:
-    """What the options ask about. Raises ValueError, in one line."""
+def read_pictures(options: argparse.Namespace) -> Pictures:
+    """The images that the options name. Raises ValueError, in one line."""
     if bool(options.pictures) == (options.index is not None):
         raise ValueError("expected pictures or --index, one of both")
     if options.pictures:
@@ -73,12 +73,12 @@ def subject(options: argparse.Namespace) -> Subject:
             files = [path.read_bytes() for path in options.pictures]
         except OSError as error:
             raise ValueError(f"{error.filename}: {error.strerror}") from None
-        return Subject(names=[p.name for p in options.pictures], images=files, actual=None)
+        return Pictures(names=[p.name for p in options.pictures], images=files, actual=None)
     try:
         with np.load(TEST_IMAGES, allow_pickle=False) as data:
             chosen = indices(options.index, len(data["labels"]))
             actual = data["class_names"][data["labels"][chosen]].tolist()
-            return Subject(
+            return Pictures(
                 names=[str(i) for i in chosen], images=data["images"][chosen], actual=actual
             )
     except FileNotFoundError:
@@ -94,39 +94,41 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def show_answers(about: Subject, answers: dict[str, Answers], names: Sequence[str] | None) -> str:
+def show_results(
+    pictures: Pictures, results: dict[str, Answers], names: Sequence[str] | None
+) -> str:
     """A line an image; names: of the classes, to show the probability of each."""
-    columns = {"image": about.names} | ({"actual": about.actual} if about.actual else {})
-    for model, said in answers.items():
-        sure = said[PROBABILITIES].max(axis=1)
-        pairs = zip(said[CLASS_LABELS], sure, strict=True)
+    columns = {"image": pictures.names} | ({"actual": pictures.actual} if pictures.actual else {})
+    for model, outputs in results.items():
+        confidences = outputs[PROBABILITIES].max(axis=1)
+        pairs = zip(outputs[CLASS_LABELS], confidences, strict=True)
         columns[model] = [f"{label} {probability:.1%}" for label, probability in pairs]
     parts = [table([list(columns), *zip(*columns.values(), strict=True)])]
-    for model, said in answers.items() if names else ():
-        shown = [[f"{p:.4f}" for p in row] for row in said[PROBABILITIES]]
-        lines = [[name, *row] for name, row in zip(about.names, shown, strict=True)]
+    for model, outputs in results.items() if names else ():
+        shown = [[f"{p:.4f}" for p in row] for row in outputs[PROBABILITIES]]
+        lines = [[name, *row] for name, row in zip(pictures.names, shown, strict=True)]
         parts.append(table([[model, *(names or ())], *lines]))
     return "\n\n".join(parts)
 
 
 def predict(client: Client, models: list[str], options: argparse.Namespace) -> str:
-    """Labels and probabilities of what the options name."""
-    about = subject(options)
-    answers = {
-        model: client.infer(model, about.images, SHOWN, options.version, options.invert)
+    """Labels and probabilities of the images that the options name."""
+    pictures = read_pictures(options)
+    results = {
+        model: client.infer(model, pictures.images, SHOWN, options.version, options.invert)
         for model in models
     }
     if options.json:
-        plain = {m: {k: v.tolist() for k, v in said.items()} for m, said in answers.items()}
+        plain = {m: {k: v.tolist() for k, v in outputs.items()} for m, outputs in results.items()}
         return json.dumps(
-            {"images": about.names, "actual": about.actual, "models": plain}, indent=2
+            {"images": pictures.names, "actual": pictures.actual, "models": plain}, indent=2
         )
     names = None
     if options.proba:
-        told = client.metadata(models[0], options.version).get("parameters", {})
-        count = next(iter(answers.values()))[PROBABILITIES].shape[1]
-        names = json.loads(told.get("class_names", "null")) or [str(c) for c in range(count)]
-    return show_answers(about, answers, names)
+        parameters = client.metadata(models[0], options.version).get("parameters", {})
+        count = next(iter(results.values()))[PROBABILITIES].shape[1]
+        names = json.loads(parameters.get("class_names", "null")) or [str(c) for c in range(count)]
+    return show_results(pictures, results, names)
 
 
 def health(client: Client, models: list[str], options: argparse.Namespace) -> tuple[str, bool]:
@@ -140,12 +142,12 @@ def health(client: Client, models: list[str], options: argparse.Namespace) -> tu
 
 
 def metadata(client: Client, models: list[str], options: argparse.Namespace) -> str:
-    """What the models say of themselves."""
-    told = {model: client.metadata(model, options.version) for model in models}
+    """Metadata of the models."""
+    found = {model: client.metadata(model, options.version) for model in models}
     if options.json:
-        return json.dumps(told, indent=2)
+        return json.dumps(found, indent=2)
     parts = []
-    for model, facts in told.items():
+    for model, facts in found.items():
         lines = [["model", model], ["platform", str(facts.get("platform", ""))]]
         lines.append(["versions", ", ".join(facts.get("versions") or [])])
         for side in ("inputs", "outputs"):
@@ -162,21 +164,20 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 1 and one line where something is wrong."""
-    options, well = parser().parse_args(arguments), True
+    options, success = parser().parse_args(arguments), True
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line of its own
-    client = connect(options.protocol, options.url)
     try:
-        models = options.model or client.models()
-        if options.command == "health":
-            said, well = health(client, models, options)
-        else:
-            said = {"metadata": metadata, "predict": predict}[options.command](
-                client, models, options
-            )
+        with connect(options.protocol, options.url) as client:
+            models = options.model or client.models()
+            if options.command == "health":
+                text, success = health(client, models, options)
+            else:
+                command = {"metadata": metadata, "predict": predict}[options.command]
+                text = command(client, models, options)
     except (AnswerError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(said)
-    sys.exit(0 if well else 1)
+    print(text)
+    sys.exit(0 if success else 1)
 
 
 if __name__ == "__main__":

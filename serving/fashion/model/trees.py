@@ -12,7 +12,7 @@ from xgboost import Booster
 DEEPEST = 8  # levels; trees are filled up to 2^levels leaves each
 
 
-class Forest:
+class SmallBatchTrees:
     """The trees of a Booster that was fitted with `multi:softprob`, and the sums of their leaves.
 
     Every tree is filled up to a perfect one, level by level, so that from node i of a level a step

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import requests
 
-from serving import guard
 from serving.client import DIRECT
 from serving.fashion.contract import NOT_SERVED
-from serving.packaged import REPOSITORY, Model, models_in
+from serving.fashion.packaged import REPOSITORY, Model, models_in
+from serving.launch import guard
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from xgboost import XGBClassifier
 
-from serving.fashion.classifiers import FEW, TreesClassifier, load_classifier
-from serving.fashion.forest import DEEPEST, Forest
-from serving.packaged import models_in
+from serving.fashion.model.classifiers import SMALL_BATCH, TreesClassifier, load_classifier
+from serving.fashion.model.trees import DEEPEST, SmallBatchTrees
+from serving.fashion.packaged import models_in
 from stages.dataset import Images
 
 FEATURES = 7
@@ -25,9 +25,9 @@ def fitted(depth: int) -> XGBClassifier:
 
 
 @pytest.fixture(scope="module", params=[1, 3, DEEPEST])
-def both(request: pytest.FixtureRequest) -> tuple[XGBClassifier, Forest]:
+def both(request: pytest.FixtureRequest) -> tuple[XGBClassifier, SmallBatchTrees]:
     model = fitted(request.param)
-    return model, Forest(model.get_booster())
+    return model, SmallBatchTrees(model.get_booster())
 
 
 ordinary = st.floats(-4, 4, width=32)
@@ -44,7 +44,7 @@ extreme = st.sampled_from([0.0, -np.inf, np.inf, float(np.finfo(np.float32).max)
     )
 )
 def test_margins_are_those_of_xgboost_to_the_bit(
-    both: tuple[XGBClassifier, Forest], rows: np.ndarray
+    both: tuple[XGBClassifier, SmallBatchTrees], rows: np.ndarray
 ):
     model, forest = both
     assert np.array_equal(forest(rows), model.predict(rows, output_margin=True))
@@ -52,7 +52,7 @@ def test_margins_are_those_of_xgboost_to_the_bit(
 
 def test_trees_that_are_too_deep_are_refused():
     with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got {DEEPEST + 1}"):
-        Forest(fitted(DEEPEST + 1).get_booster())
+        SmallBatchTrees(fitted(DEEPEST + 1).get_booster())
 
 
 def test_the_packaged_trees_answer_few_images_as_many(
@@ -61,7 +61,7 @@ def test_the_packaged_trees_answer_few_images_as_many(
     (path,) = (found.path for found in models_in(repository) if found.name == "fashion-xgboost")
     classifier = load_classifier(path)
     assert isinstance(classifier, TreesClassifier)
-    many = classifier.predict_proba(digits[1].images[: 2 * FEW])
-    for size in (1, 2, FEW):
+    many = classifier.predict_proba(digits[1].images[: 2 * SMALL_BATCH])
+    for size in (1, 2, SMALL_BATCH):
         few = classifier.predict_proba(digits[1].images[:size])
         assert np.array_equal(few, many[:size])

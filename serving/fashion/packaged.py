@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-REPOSITORY = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[1]  # serving/
 MODEL_SETTINGS = "model-settings.json"
 
 

@@ -17,14 +17,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .contract import PIXEL_MAX, PIXELS, SIDE
+from ..contract import PIXEL_MAX, PIXELS, SIDE
 from .kernel import Rbf
 
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
 # this small.
 cv2.setNumThreads(1)
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-CHUNK = 250  # images a thread takes at once, which bounds the memory: CHUNK × landmarks × 12 bytes
+ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory:
+# ROWS_PER_THREAD × landmarks × 12 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
@@ -82,27 +83,26 @@ class FeatureMap:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of images: scores, then components; float32 [n, classes + k], finite.
 
-        images: any numbers [n, 784], 0 to 255, rounded to whole ones. Raises PixelError.
+        images: uint8 [n, 784], see validate_pixels.
         """
-        descriptors = describe(checked(images), self.fitted)
-        components = scaled(along(descriptors, self.fitted), self.fitted)
+        components = standardize(project(describe(images, self.fitted), self.fitted), self.fitted)
         if not self._weights.size:
             return components
         scores = self._kernel(components).astype(np.float64) @ self._weights
-        return np.hstack([rounded(scores.astype(np.float32), FEATURE_PLACES), components])
+        return np.hstack([quantize(scores.astype(np.float32), FEATURE_PLACES), components])
 
 
-def along(descriptors: np.ndarray, features: Features) -> np.ndarray:
+def project(descriptors: np.ndarray, features: Features) -> np.ndarray:
     """Float32 [n, k], of descriptors, float32 [n, d], along each direction of the projection."""
     return descriptors @ features.projection if features.projection.size else descriptors
 
 
-def scaled(values: np.ndarray, features: Features) -> np.ndarray:
+def standardize(values: np.ndarray, features: Features) -> np.ndarray:
     """Components, float32 [n, k], of such values [n, k]."""
-    return rounded((values - features.offset) * features.scale, FEATURE_PLACES)
+    return quantize((values - features.offset) * features.scale, FEATURE_PLACES)
 
 
-def rounded(values: np.ndarray, places: int) -> np.ndarray:
+def quantize(values: np.ndarray, places: int) -> np.ndarray:
     """Float32 values, rounded in place to so many binary places."""
     values *= np.float32(2**places)
     np.rint(values, out=values)
@@ -110,7 +110,7 @@ def rounded(values: np.ndarray, places: int) -> np.ndarray:
     return values
 
 
-def checked(images: np.ndarray) -> np.ndarray:
+def validate_pixels(images: np.ndarray) -> np.ndarray:
     """Images, any numbers [n, 784], 0 to 255, rounded (halves to even) to uint8 [n, 784].
 
     Raises PixelError for another shape, for what is no number, NaN, infinity, or out of range.
@@ -123,14 +123,17 @@ def checked(images: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(images)
     if images.dtype.kind not in "iuf":
         raise PixelError(f"expected pixel values as numbers, got {images.dtype}")
-    wrong = ~((images >= 0) & (images <= PIXEL_MAX))  # which NaN is, too
-    if wrong.any():
-        row, pixel = np.argwhere(wrong)[0]
+    with np.errstate(invalid="ignore"):
+        whole = images.astype(np.uint8)
+    if (whole == images).all():  # as nearly always: NaN, and numbers beyond a byte, are unequal
+        return whole
+    if not (images.min() >= 0 and images.max() <= PIXEL_MAX):  # which NaN is neither
+        row, pixel = np.argwhere(~((images >= 0) & (images <= PIXEL_MAX)))[0]
         raise PixelError(
             f"expected pixel values from 0 to {PIXEL_MAX}, "
             f"got {images[row, pixel]:.6g} at image {row}, pixel {pixel}"
         )
-    return np.ascontiguousarray(np.rint(images), dtype=np.uint8)
+    return np.rint(images).astype(np.uint8)
 
 
 def describe(images: np.ndarray, features: Features) -> np.ndarray:
@@ -144,9 +147,11 @@ def describe(images: np.ndarray, features: Features) -> np.ndarray:
     Sources: Dalal and Triggs, Histograms of oriented gradients, CVPR 2005; Arandjelović and
     Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012.
     """
-    if len(images) <= CHUNK:
+    if len(images) <= ROWS_PER_THREAD:
         return _describe(images, features)
-    chunks = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)]
+    chunks = [
+        images[start : start + ROWS_PER_THREAD] for start in range(0, len(images), ROWS_PER_THREAD)
+    ]
     with ThreadPoolExecutor(THREADS) as pool:
         return np.concatenate(list(pool.map(partial(_describe, features=features), chunks)))
 
@@ -154,7 +159,7 @@ def describe(images: np.ndarray, features: Features) -> np.ndarray:
 def _describe(images: np.ndarray, features: Features) -> np.ndarray:
     weight = np.float32(features.pixel_weight / PIXEL_MAX)
     if not features.cells.size:
-        return rounded(images * weight, DESCRIPTOR_PLACES)
+        return quantize(images * weight, DESCRIPTOR_PLACES)
     squares = images.reshape(len(images), SIDE, SIDE)
     side = SIDE + 2 * BORDER
     # One above the other, as windows of one tall image: OpenCV sets up its tables once a call. The
@@ -171,7 +176,7 @@ def _describe(images: np.ndarray, features: Features) -> np.ndarray:
     for row, column in product(range(PATCH), repeat=2):
         sums += squares[:, row::PATCH, column::PATCH]
     descriptors[:, ends[-1] :] = sums.reshape(-1, (SIDE // PATCH) ** 2) * (weight / PATCH**2)
-    return rounded(descriptors, DESCRIPTOR_PLACES)
+    return quantize(descriptors, DESCRIPTOR_PLACES)
 
 
 @cache

@@ -10,8 +10,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .contract import PIXELS, SIDE
-from .features import PixelError
+from ..contract import PIXELS, SIDE
+from ..model.features import PixelError
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a decoded picture: 64 MB with its four channels

@@ -96,7 +96,7 @@ def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(classes, 1)
 
 
-def couple(decisions: np.ndarray, temperature: float) -> np.ndarray:
+def pairwise_log_proba(decisions: np.ndarray, temperature: float) -> np.ndarray:
     """Log probability of each class from the decisions of all pairs; float64 [n, classes].
 
     decisions: [n, pairs], as above; temperature: > 0, divides them. The probability of a class is
@@ -107,8 +107,8 @@ def couple(decisions: np.ndarray, temperature: float) -> np.ndarray:
     """
     classes = round((1 + np.sqrt(1 + 8 * decisions.shape[1])) / 2)
     first, second = pairs(classes)
-    scaled = decisions.astype(np.float64) / temperature
-    wins = np.zeros((len(scaled), classes, classes))  # of the first over the second, as logarithms
-    wins[:, first, second] = log_expit(scaled)
-    wins[:, second, first] = log_expit(-scaled)
+    logits = decisions.astype(np.float64) / temperature
+    wins = np.zeros((len(logits), classes, classes))  # of the first over the second, as logarithms
+    wins[:, first, second] = log_expit(logits)
+    wins[:, second, first] = log_expit(-logits)
     return log_softmax(wins.sum(axis=2), axis=1)

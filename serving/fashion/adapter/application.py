@@ -1,0 +1,136 @@
+"""The ASGI application that takes every inference request, and hands on all others."""
+
+import logging
+import re
+import time
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from mlserver.settings import Settings
+from prometheus_client import Counter, Histogram
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_exporter import PrometheusMiddleware
+
+from ..infer import LARGE, in_thread
+from ..limits import SMALL_BODY, Limits
+from ..protocol.messages import RETRY_SECONDS, RequestError, one_line
+from ..protocol.rest import BINARY, JSON, JSON_LENGTH, read_request, write_response
+from .body import Body, ClientGoneError
+from .models import ID_HEADERS, Models
+
+logger = logging.getLogger("mlserver.fashion")
+VERBS = "infer|generate|infer_stream|generate_stream"
+INFER = re.compile(rf"/v2/models/([^/]+)(?:/versions/([^/]+))?/({VERBS})")
+ID_FIELDS = [name.encode() for name in ID_HEADERS]
+STREAM = "text/event-stream; charset=utf-8"
+OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # a few names, if any
+
+
+def refusal(
+    path: str, status: int, sentence: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The response of a rejected request, which leaves a line in the log."""
+    sentence = one_line(sentence)
+    logger.warning("refused with %d: %s: %s", status, one_line(path), sentence)
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+class RestApplication:
+    """An ASGI application that answers every inference request, and hands on all others."""
+
+    def __init__(self, app: ASGIApp, models: Models, settings: Settings) -> None:
+        self._app, self._models = app, models
+        self._metrics: Any = None
+        if settings.metrics_endpoint:  # as MLServer's application counts its own
+            prefix = settings.metrics_rest_server_prefix
+            self._metrics = PrometheusMiddleware(app, app_name="mlserver", prefix=prefix)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope["root_path"])
+        place = INFER.fullmatch(path) if scope["method"] == "POST" else None
+        try:
+            if place:
+                await self._infer(place, scope, receive, send)
+            else:
+                await self._hand_on(scope, receive, send)
+        except ClientGoneError:
+            pass
+
+    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope["headers"]}
+        if names.isdisjoint({b"content-length", b"transfer-encoding"}):
+            await self._app(scope, receive, send)
+            return
+        try:
+            with Body(scope, OTHER_BODIES) as incoming:
+                body = await incoming.read(receive)
+        except RequestError as error:
+            await refusal(scope["path"], error.status, str(error))(scope, receive, send)
+            return
+        messages: list[Message] = [{"type": "http.request", "body": bytes(body)}]
+
+        async def receive_again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, receive_again, send)
+
+    async def _infer(
+        self, place: re.Match[str], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        name, version, verb = place.groups("")
+        start, status = time.perf_counter(), HTTPStatus.OK
+        try:
+            model = await self._models.find(name, version)
+            with Body(scope, model.limits) as incoming:
+                body = await incoming.read(receive)
+                pool = LARGE if len(body) > SMALL_BODY else None
+                request = await in_thread(pool, read_request, body, incoming.header(JSON_LENGTH))
+                del body  # which the images of a large request replace
+                response = await self._models.infer(request, model, version)
+                written = write_response(response)
+            headers = self._headers(name) + [(key, response.id.encode()) for key in ID_FIELDS]
+            await _send(send, *written, headers, "stream" in verb)
+        except RequestError as error:
+            status = HTTPStatus(error.status)
+            busy = status == HTTPStatus.SERVICE_UNAVAILABLE
+            again = {"retry-after": str(RETRY_SECONDS)} if busy else None
+            await refusal(scope["path"], status, str(error), again)(scope, receive, send)
+        if self._metrics:
+            requests, seconds = self._counters(bool(version), verb, status)
+            requests.inc()
+            seconds.observe(time.perf_counter() - start)
+
+    @cache  # noqa: B019 (there is one, as long as the server)
+    def _headers(self, name: str) -> list[tuple[bytes, bytes]]:
+        return [(k.encode(), v.encode()) for k, v in self._models.headers(name).items()]
+
+    @cache  # noqa: B019
+    def _counters(self, has_version: bool, verb: str, status: int) -> tuple[Counter, Histogram]:
+        version = "/versions/{model_version}" if has_version else ""
+        labels = "POST", f"/v2/models/{{model_name}}{version}/{verb}", status, "mlserver"
+        return self._metrics.request_count.labels(*labels), self._metrics.request_time.labels(
+            *labels
+        )
+
+
+async def _send(
+    send: Send,
+    body: bytes,
+    json_length: int | None,
+    headers: list[tuple[bytes, bytes]],
+    as_stream: bool,
+) -> None:
+    if as_stream:
+        body = b"data: " + body + b"\n\n"
+    kind = STREAM if as_stream else JSON if json_length is None else BINARY
+    headers += [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+    if json_length is not None:
+        headers.append((JSON_LENGTH.encode(), b"%d" % json_length))
+    await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,101 @@
+"""What MLServer has loaded, as the core wants it, and what it counts of requests."""
+
+import time
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+from types import SimpleNamespace
+
+from mlserver.errors import MLServerError, ModelNotReady
+from mlserver.handlers import DataPlane
+from mlserver.utils import extract_headers
+from prometheus_client import Counter, Summary
+
+from ..infer import ServedModel, infer
+from ..packaged import MODEL_SETTINGS
+from ..protocol.messages import InferRequest, InferResponse, RequestError
+
+ID_HEADERS = "ce-id", "ce-requestid"
+
+
+class Models:
+    """The models of MLServer's registry.
+
+    version: as the protocol has it, "" for the one of the highest number.
+    """
+
+    def __init__(self, data_plane: DataPlane) -> None:
+        self._data_plane = data_plane
+        self._registry = data_plane._model_registry
+        self._root = Path(data_plane._settings.model_repository_root)
+
+    async def find(self, name: str, version: str) -> ServedModel:
+        """A model that is ready. Raises RequestError, 404 for one that is not there."""
+        try:
+            model = await self._registry.get_model(name, version or None)
+        except MLServerError as error:
+            raise RequestError(str(error), error.status_code) from None
+        if not model.ready:
+            raise RequestError(str(ModelNotReady(name, version or None)))
+        if not hasattr(model, "served"):
+            raise RequestError(
+                f"expected a model of the runtimes of fashion.runtimes, {name} has another one",
+                HTTPStatus.NOT_IMPLEMENTED,
+            )
+        return model.served
+
+    async def is_ready(self, name: str, version: str) -> bool:
+        """Whether a model is ready. Raises MLServerError, 404."""
+        return await self._data_plane.model_ready(name, version or None)
+
+    async def are_ready(self) -> bool:
+        """Whether all models are, those included whose settings are broken, and there is one."""
+        models = list(await self._registry.get_models())
+        if not models or not all(model.ready for model in models):
+            return False
+        return len(models) >= len(list(self._root.rglob(MODEL_SETTINGS)))
+
+    async def names(self) -> list[str]:
+        """Each with its version."""
+        models = await self._registry.get_models()
+        return sorted(f"{model.name} {model.version}" for model in models)
+
+    async def request_seconds(self) -> float:
+        """For a request to arrive whole: the longest that a loaded model allows, 0 for none yet."""
+        models = await self._registry.get_models()
+        served = [model.served for model in models if hasattr(model, "served")]
+        return max((model.limits.request_seconds for model in served), default=0)
+
+    async def infer(self, request: InferRequest, model: ServedModel, version: str) -> InferResponse:
+        """As infer.py has it, counted in the metrics that MLServer has for it."""
+        duration, failures, successes = self._counters(model.name, version or None)
+        start = time.perf_counter()
+        try:
+            response = await infer(request, model)
+        except BaseException:
+            failures.inc()
+            raise
+        finally:
+            duration.observe(time.perf_counter() - start)
+        successes.inc()
+        return response
+
+    @cache  # noqa: B019 (there is one, as long as the server)
+    def _counters(self, name: str, version: str | None) -> tuple[Summary, Counter, Counter]:
+        plane = self._data_plane
+        return (
+            plane._ModelInferRequestDuration.labels(name, version),
+            plane._ModelInferRequestFailure.labels(name, version),
+            plane._ModelInferRequestSuccess.labels(name, version),
+        )
+
+    @cache  # noqa: B019
+    def headers(self, name: str) -> dict[str, str]:
+        """The headers of a model's responses, in lower case: CloudEvents', as MLServer sends them.
+
+        Two more have a response's id: ID_HEADERS.
+        """
+        response = SimpleNamespace(id=None, parameters=None)
+        middleware = self._data_plane._inference_middleware
+        middleware.response_middleware(response, SimpleNamespace(name=name))
+        return {key.lower(): value for key, value in (extract_headers(response) or {}).items()}

@@ -1,0 +1,105 @@
+"""What of MLServer is replaced, and what of its private parts is relied on.
+
+MLServer makes its parts by the names that they have in its own modules, after it has read
+settings.json; by then `install` has put others there. Everything else is subclassing or settings.
+"""
+
+import inspect
+import logging
+import os
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from .grpc import GrpcServer
+from .http import GracefulServer
+from .preflight import say_invalid_settings
+from .repository import is_newer
+from .rest import RestServer
+
+TESTED = "1.7.1 and 1.7.2rc1"
+
+
+class Patch(NamedTuple):
+    """A name of MLServer's that gets another value. why: with their issue, where there is one."""
+
+    module: str
+    name: str
+    by: Any
+    why: str
+
+
+PATCHES = (
+    Patch("mlserver.server", "RESTServer", RestServer,
+          "answers 500 or in pydantic's words to bad requests (1055), knows no binary tensors (324)"
+          " and no limits; its uvicorn ends by cutting off who has connected"),
+    Patch("mlserver.server", "GRPCServer", GrpcServer,
+          "reads raw tensors into lists (926), logs a stack for each bad request, and takes one"
+          " call a turn of the event loop"),
+    Patch("mlserver.metrics.server", "_NoSignalServer", GracefulServer,
+          "means to leave signals to MLServer, by a method that uvicorn no longer calls: a signal"
+          " would end the server before its requests are answered"),
+    Patch("mlserver.registry", "_is_newer", is_newer,
+          "compares versions as text, so that v9 comes after v10 (783)"),
+)  # fmt: skip
+
+# Where each private name is set that the adapter reads: (module, function, name).
+RELIED_ON = (
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_settings"),
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_model_registry"),
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_inference_middleware"),
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestDuration"),
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestFailure"),
+    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestSuccess"),
+    ("mlserver.handlers.model_repository", "ModelRepositoryHandlers.__init__", "_repository"),
+    ("mlserver.handlers.model_repository", "ModelRepositoryHandlers._to_item", "_get_state"),
+    ("mlserver.rest.server", "RESTServer.start", "_get_config"),
+    ("mlserver.rest.server", "RESTServer.stop", "_server"),
+    ("mlserver.grpc.server", "GRPCServer.start", "_create_server"),
+    ("mlserver.grpc.server", "GRPCServer.stop", "_server"),
+    ("mlserver.grpc.server", "GRPCServer._create_server", "_get_options"),
+)
+
+
+def check(patch: Patch) -> None:
+    """Raise AttributeError or TypeError where a patch has no place, or does not fit it."""
+    original = getattr(import_module(patch.module), patch.name)
+    if inspect.isclass(original) and not issubclass(patch.by, original.__mro__[-2]):
+        raise TypeError(f"{patch.by.__name__} is no {original.__mro__[-2].__name__}")
+    required = [
+        name
+        for name, parameter in inspect.signature(original).parameters.items()
+        if parameter.default is parameter.empty
+    ]
+    if list(inspect.signature(patch.by).parameters)[: len(required)] != required:
+        raise TypeError(f"{patch.by.__name__} does not take {', '.join(required)}")
+
+
+def check_relied_on(module: str, function: str, name: str) -> None:
+    """Raise AttributeError where a function of MLServer no longer uses a name."""
+    owner: Any = import_module(module)
+    for part in function.split("."):
+        owner = getattr(owner, part)
+    if name not in owner.__code__.co_names:
+        raise AttributeError(f"{function} has no {name}")
+
+
+def install() -> None:
+    """Put the replacements in place, or end the program in one line where one does not fit."""
+    try:
+        for patch in PATCHES:
+            check(patch)
+        for place in RELIED_ON:
+            check_relied_on(*place)
+    except (AttributeError, TypeError, ImportError) as error:
+        sys.exit(f"error: this MLServer is not one of those tested, {TESTED}: {error}")
+    for patch in PATCHES:
+        setattr(import_module(patch.module), patch.name, patch.by)
+    say_invalid_settings()
+    logging.getLogger("mlserver.fashion").setLevel(logging.INFO)
+    # Threads that wake up, as gRPC's do several times a request, let the running one go on: on two
+    # cores a fifth more requests over gRPC.
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

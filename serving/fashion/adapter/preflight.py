@@ -1,0 +1,62 @@
+"""What would keep a server from serving, said in one line before it starts.
+
+MLServer itself prints a stack trace where a port is taken, and goes on where nothing is packaged.
+"""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..packaged import MODEL_SETTINGS
+
+PORTS = ("http_port", "grpc_port", "metrics_port")
+
+
+def refusal(host: str, port: int, variable: str) -> str:
+    """Why a port cannot be had, and what to do; empty if it can. variable: names another port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            return (
+                f"port {port} of {host}: {getattr(error, 'strerror', None) or error}; "
+                f"stop what listens there, or choose another: {variable}=…"
+            )
+    return ""
+
+
+def check_start(root: Path, allow_load: bool, settings: Any) -> None:
+    """End the program in one line for what a server cannot serve with. settings: of MLServer."""
+    named = "MLSERVER_MODEL_NAME" in os.environ  # as KServe has it, of a model without settings
+    if not (allow_load or named or any(root.rglob(MODEL_SETTINGS))):
+        sys.exit(f"error: {root}: no model packaged; package them with: dvc repro")
+    if settings.parallel_workers:
+        sys.exit(
+            f"error: MLServer's setting parallel_workers is {settings.parallel_workers}; "
+            "expected 0: start more servers instead, each serves as many requests as the first"
+        )
+    for name in PORTS:
+        if why := refusal(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}"):
+            sys.exit(f"error: {why}")
+
+
+def say_invalid_settings() -> None:
+    """Have settings that MLServer cannot read end the program in one line, not in a stack trace."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not (isinstance(error, ValidationError) and error.title == "Settings"):
+            previous(kind, error, trace)
+            return
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        message = f"error: MLServer's setting {name} is {first['input']!r}: {first['msg']}"
+        print(message, file=sys.stderr)
+
+    sys.excepthook = hook

@@ -1,0 +1,129 @@
+"""The MLServer runtimes of both models: the stock ones, which load them, before our own road."""
+
+import gc
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from mlserver.errors import MLServerError
+from mlserver.logging import logger
+from mlserver.model import MLModel
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, Parameters
+from mlserver.utils import get_model_uri
+from mlserver_sklearn import SKLearnModel
+from mlserver_xgboost import XGBoostModel
+
+from ..batching import Batcher
+from ..contract import CLASS_LABELS, IMAGES, LABELS, NOT_SERVED
+from ..infer import ServedModel
+from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
+from ..limits import Limits
+from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
+from ..model.features import ROWS_PER_THREAD
+
+GC_THRESHOLD = (
+    20_000,
+    20,
+    20,
+)  # objects and collections; requests leave hardly any garbage in circles
+# Of models that were packaged before there were any.
+NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
+
+
+class FashionModel(MLModel):
+    """Loads a model as the stock runtime does, after checking its files, for infer.py to serve."""
+
+    classifier: ClassVar[type[Classifier]]
+    served: ServedModel
+
+    async def load(self) -> bool:
+        """Load the model, then what lies beside its file.
+
+        False, with a line in the log, where its files are not those that were packaged or a library
+        does not fit; MLServerError, 409, instead where a request asked for it.
+        """
+        # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
+        self.__dict__.pop("predict", None)
+        extra = self._extra
+        try:
+            folder = Path(await get_model_uri(self.settings)).parent
+            check_files(folder, extra["sha256"])
+            warnings = check_libraries(extra["libraries"])
+        except (UnfitModelError, MLServerError) as error:
+            if STRICT.get():
+                message = f"{self.name} is not loaded: {error}"
+                raise MLServerError(message, HTTPStatus.CONFLICT) from None
+            logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
+            return False
+        for warning in warnings:
+            logger.warning(f"{self.name} {self.version}: {warning}; results may differ slightly")
+        await super().load()
+        self.served = self._serve(folder, extra)
+        # What lives as long as the server need not be searched for garbage, time and again: that
+        # took a third of a request's time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
+        return True
+
+    def _serve(self, folder: Path, extra: dict[str, Any]) -> ServedModel:
+        names = np.array(extra["class_names"])
+        serving = extra.get("serving", {})
+        rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
+        delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
+        limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
+        classify = self.classifier(self._model, folder, rows_per_thread).classify
+
+        def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+            results = classify(images)
+            return results | {CLASS_LABELS: names[results[LABELS]], IMAGES: images}
+
+        batcher = Batcher(predict, extra["max_rows"], delay, limits.waiting)
+        return ServedModel(self.name, self.version or "", extra["max_rows"], limits, batcher)
+
+    async def unload(self) -> bool:
+        """Let go of the thread that computes."""
+        if hasattr(self, "served"):
+            self.served.batcher.close()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Raise MLServerError: MLServer's own road would pass pixels to a model of features."""
+        raise MLServerError(
+            f"{payload.id}: expected fashion.repository.Repository as MLServer's setting "
+            "model_repository_implementation, through which alone these models are served",
+            HTTPStatus.NOT_IMPLEMENTED,
+        )
+
+    async def metadata(self) -> MetadataModelResponse:
+        """What MLServer has of a model, and what was packaged: classes, training, checksums.
+
+        As text, in JSON where it has parts, which both protocols can carry.
+        """
+        metadata = await super().metadata()
+        metadata.parameters = Parameters(
+            **{
+                name: value if isinstance(value, str | int) else json.dumps(value)
+                for name, value in self._extra.items()
+            }
+        )
+        return metadata
+
+    @property
+    def _extra(self) -> dict[str, Any]:
+        assert self.settings.parameters is not None
+        return self.settings.parameters.extra or {}
+
+
+class SvmModel(FashionModel, SKLearnModel):
+    """Serves a scikit-learn SVC, or the pipeline that approximates one."""
+
+    classifier = SvmClassifier
+
+
+class TreesModel(FashionModel, XGBoostModel):
+    """Serves an XGBClassifier."""
+
+    classifier = TreesClassifier

@@ -1,0 +1,1 @@
+"""What a model makes of pixels: features, decisions, probabilities. Training uses it too."""

@@ -1,0 +1,77 @@
+"""gRPC messages: ModelInferRequest to requests, responses to ModelInferResponse.
+
+The messages are the caller's, who has their protocol buffers; here their fields are read and set.
+Their tensors are raw, or lists in a field for each datatype; a response's are as its request's.
+"""
+
+from typing import Any
+
+from ..contract import LABELS
+from .messages import (
+    DATATYPES,
+    InferRequest,
+    InferResponse,
+    Output,
+    RequestError,
+    Tensor,
+    raw_bytes,
+)
+
+# The field of InferTensorContents for each datatype, as the protocol has it; FP16 is raw alone.
+FIELDS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **{kind: f"{kind.lower()}_contents" for kind in ("UINT64", "INT64", "FP32", "FP64", "BYTES")},
+}
+
+
+def read_request(message: Any) -> InferRequest:
+    """The request that a ModelInferRequest holds. Raises RequestError."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise RequestError(
+            f"expected as many raw contents as inputs, {len(message.inputs)}, got {len(raw)}"
+        )
+    tensors = [
+        Tensor(
+            tensor.name,
+            tensor.shape,
+            tensor.datatype,
+            raw[place]
+            if raw
+            else list(getattr(tensor.contents, FIELDS.get(tensor.datatype, ""), [])),
+            _parameters(tensor.parameters),
+        )
+        for place, tensor in enumerate(message.inputs)
+    ]
+    outputs = [Output(output.name, bool(raw)) for output in message.outputs]
+    return InferRequest(
+        message.id, tensors, outputs or [Output(LABELS, bool(raw))], _parameters(message.parameters)
+    )
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    if not given:
+        return {}
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in given.items()}
+    return {name: getattr(given[name], kind) for name, kind in chosen.items() if kind}
+
+
+def write_response(response: InferResponse, message: Any) -> Any:
+    """Fill a ModelInferResponse, and return it."""
+    message.model_name, message.model_version = response.model, response.version
+    message.id = response.id
+    for output, values in response.outputs:
+        datatype = DATATYPES[output.name]
+        tensor = message.outputs.add(name=output.name, shape=values.shape, datatype=datatype)
+        is_text = values.dtype.kind == "U"
+        if is_text:
+            tensor.parameters["content_type"].string_param = "str"
+        if output.binary:
+            message.raw_output_contents.append(raw_bytes(values))
+        else:
+            flat = values.ravel().tolist()
+            contents = [text.encode() for text in flat] if is_text else flat
+            getattr(tensor.contents, FIELDS[datatype]).extend(contents)
+    return message

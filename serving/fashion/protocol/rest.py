@@ -1,0 +1,200 @@
+"""REST bodies: JSON, with the binary tensor extension, to requests and from responses.
+
+Source of the extension: Open Inference Protocol, "Binary data extension": the JSON comes first, its
+length in a header; the raw tensors follow, an input's length in its parameter `binary_data_size`.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import simdjson
+
+from ..contract import LABELS
+from .messages import (
+    DATATYPES,
+    PICTURES,
+    InferRequest,
+    InferResponse,
+    Output,
+    RequestError,
+    Tensor,
+    raw_bytes,
+    shown,
+)
+
+JSON, BINARY = "application/json", "application/octet-stream"
+JSON_LENGTH = "inference-header-content-length"
+SIZE, AS_BINARY, ALL_AS_BINARY = "binary_data_size", "binary_data", "binary_data_output"
+NESTED = re.compile(rb"\[")
+INFLATE_ANY = 47  # of zlib: gzip or zlib, whichever its header names
+
+
+def inflate(body: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
+    """A body without its Content-Encoding. Raises RequestError, 413 beyond max_bytes."""
+    if encoding not in ("gzip", "deflate"):
+        raise RequestError(
+            f"expected Content-Encoding gzip, deflate or none, got {shown(encoding)}",
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
+    stream = zlib.decompressobj(INFLATE_ANY)
+    try:
+        plain = stream.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise RequestError(f"expected a body in {encoding}, got an error: {error}") from None
+    if len(plain) > max_bytes:
+        raise RequestError(
+            f"expected a body of at most {max_bytes:,} bytes, got more within {encoding}",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
+    if not stream.eof:
+        raise RequestError(f"expected a body in {encoding}, got one that is cut off")
+    return plain
+
+
+NO_DATA, NONE = msgspec.Raw(), (msgspec.Raw(), msgspec.Raw(b"null"))
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Input(msgspec.Struct):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = NO_DATA
+    parameters: dict[str, Any] | None = None
+
+
+class _Request(msgspec.Struct):
+    inputs: list[_Input] = []
+    id: str | None = None
+    outputs: list[_Output] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+DECODER = msgspec.json.Decoder(_Request)
+
+
+def read_request(body: bytes | bytearray, json_length: str | None = None) -> InferRequest:
+    """The request that a body holds; json_length: the header of that name. Raises RequestError."""
+    text, raw = _split(body, json_length)
+    if not text:
+        raise RequestError("expected a body in JSON, got none")
+    content = _decode(DECODER.decode, text)
+    parameters = content.parameters or {}
+    binary = _flag(parameters, ALL_AS_BINARY, default=False)
+    inputs = []
+    for place, given in enumerate(content.inputs):
+        own = given.parameters or {}
+        if SIZE in own:
+            data, raw = _take(raw, own[SIZE], given.data, place)
+        elif given.data in NONE:
+            raise RequestError(f"expected inputs[{place}].data, got none")
+        else:
+            data = _values(given.data, of_numbers=given.datatype != PICTURES)
+        inputs.append(Tensor(given.name, given.shape, given.datatype, data, own))
+    if raw:
+        raise RequestError(
+            f"expected as many bytes after the JSON as {SIZE} adds up to, got {len(raw):,} more"
+        )
+    outputs = [
+        Output(output.name, _flag(output.parameters or {}, AS_BINARY, binary))
+        for output in content.outputs or ()
+    ]
+    return InferRequest(content.id, inputs, outputs or [Output(LABELS, binary)], parameters)
+
+
+def _decode(decode: Callable[[Any], Any], text: Any) -> Any:
+    try:
+        return decode(text)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"expected a request of the protocol, got another: {error}") from None
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise RequestError(f"expected a body in JSON, got an error: {error}") from None
+
+
+def _split(
+    body: bytes | bytearray, json_length: str | None
+) -> tuple[memoryview, memoryview | None]:
+    whole = memoryview(body)
+    if json_length is None:
+        return whole, None
+    length = int(json_length) if json_length.isascii() and json_length.isdecimal() else 0
+    if not 1 <= length <= len(body):
+        raise RequestError(
+            f"expected Inference-Header-Content-Length from 1 to {len(body):,}, the length of "
+            f"the body, got {shown(json_length)}"
+        )
+    return whole[:length], whole[length:]
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"expected parameter {name} as true or false, got {shown(value)}")
+    return value
+
+
+def _take(
+    raw: memoryview | None, size: Any, data: msgspec.Raw, place: int
+) -> tuple[memoryview, memoryview]:
+    """The first bytes of those after the JSON, and the rest."""
+    if type(size) is not int or size < 0:
+        raise RequestError(f"expected parameter {SIZE} as a number of bytes, got {shown(size)}")
+    if raw is None:
+        raise RequestError(
+            f"expected the header Inference-Header-Content-Length beside {SIZE}, got none"
+        )
+    if data not in NONE:
+        raise RequestError(f"expected inputs[{place}].data or its parameter {SIZE}, got both")
+    if size > len(raw):
+        raise RequestError(f"expected {size:,} bytes of {SIZE} after the JSON, got {len(raw):,}")
+    return raw[:size], raw[size:]
+
+
+def _values(data: msgspec.Raw, of_numbers: bool) -> Any:
+    """Numbers as float64 [k] where the JSON is one list of them, else what it is in Python."""
+    if of_numbers and not NESTED.search(data, 1):
+        try:
+            array: Any = simdjson.Parser().parse(memoryview(data))
+            return np.frombuffer(array.as_buffer(of_type="d"))
+        except (ValueError, TypeError, RuntimeError, AttributeError):  # other than numbers
+            pass
+    return _decode(msgspec.json.decode, data)
+
+
+def write_response(response: InferResponse) -> tuple[bytes, int | None]:
+    """The body of a response, and the length of its JSON where raw tensors follow it."""
+    raw = [raw_bytes(values) if output.binary else None for output, values in response.outputs]
+    pairs = zip(response.outputs, raw, strict=True)
+    content = {
+        "model_name": response.model,
+        "model_version": response.version,
+        "id": response.id,
+        "parameters": {},
+        "outputs": [dict(_written(*output, data)) for output, data in pairs],
+    }
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    binary = [data for data in raw if data is not None]
+    return (b"".join([text, *binary]), len(text)) if binary else (text, None)
+
+
+def _written(output: Output, values: np.ndarray, raw: bytes | None) -> Iterator[tuple[str, Any]]:
+    yield "name", output.name
+    yield "shape", values.shape
+    yield "datatype", DATATYPES[output.name]
+    if raw is not None:
+        yield "parameters", {SIZE: len(raw)}
+    elif values.dtype.kind == "U":
+        yield "parameters", {"content_type": "str"}  # for MLServer's clients
+        yield "data", values.tolist()
+    else:
+        yield "data", values.ravel()
