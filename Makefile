@@ -72,7 +72,7 @@ report: $(INSTALLED) ## one page on the last evaluation, report.html, that opens
 	@python -m report
 
 serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
-	@python -m serving.preflight && exec mlserver start serving
+	@exec mlserver start serving
 
 check: $(INSTALLED) ## lint, format and types
 	ruff check .

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from serving.fashion.adapter.preflight import refusal
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in
 from stages.errors import StageError, run
 from stages.params import Params, load_params
@@ -80,10 +81,12 @@ def serve(tool: str, image: str) -> int:
 
     MLSERVER_HTTP_PORT and the like choose other ports. Nothing but /tmp can be written to.
     """
-    check = [sys.executable, "-m", "serving.preflight"]  # which says itself what is wrong
-    if subprocess.call(check, env=os.environ | {"MLSERVER_HOST": HOST}):
-        return 1
-    ports = {name: int(os.environ.get(name, default)) for name, default in PORTS.items()}
+    ports = {name: os.environ.get(name, str(default)) for name, default in PORTS.items()}
+    for name, port in ports.items():
+        if not port.isdecimal():
+            raise StageError(f"{name} is {port!r}; expected a number of a port")
+        if why := refusal(HOST, int(port), name):
+            raise StageError(why)
     if tool != "buildah":
         published = [f"--publish={HOST}:{ports[name]}:{inner}" for name, inner in PORTS.items()]
         hardened = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--init"]

@@ -1,9 +1,10 @@
-"""The client takes right answers and names what is wrong.  Run: pytest tests/test_client.py"""
+"""The client returns right responses and names what is wrong.  Run: pytest tests/test_client.py"""
 
 import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
+from tritonclient.utils import np_to_triton_dtype
 
-from serving import command
 from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
+from serving.client.__main__ import main
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server, free_ports, running
 from stages.dataset import Images, write_npz
@@ -24,35 +26,40 @@ BOTH = OUTPUTS[:2]
 
 
 @pytest.fixture
-def liar() -> Iterator[Callable[[Callable[[dict[str, Any]], Any]], str]]:
-    """Start a server that answers rightly but for what a function changes; gives its URL."""
+def fake() -> Iterator[Callable[..., str]]:
+    """Start a server whose responses are right but for what a function changes; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         change: Callable[[dict[str, Any]], Any]
+        binary: bool
 
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers["Inference-Header-Content-Length"])
+            request = json.loads(body[:length])
             (tensor,) = request["inputs"]
             rows = tensor["shape"][0]
-            labels = {
-                "name": "predict",
-                "datatype": "INT64",
-                "shape": [rows],
-                "data": [7] * rows,
-            }
-            sure = {
-                "name": "predict_proba",
-                "datatype": "FP64",
-                "shape": [rows, 2],
-                "data": [0.25, 0.75] * rows,
-            }
-            answer = {"model_name": "m", "model_version": "v1", "id": request["id"]}
-            changed = type(self).change(answer | {"outputs": [labels, sure]})
-            body = json.dumps(changed).encode() if isinstance(changed, dict) else changed
+            assert len(body) - length == tensor["parameters"]["binary_data_size"] == rows * 784
+            arrays = {"predict": np.full(rows, 7), "predict_proba": np.array([[0.25, 0.75]] * rows)}
+            outputs = [
+                {"name": name, "datatype": np_to_triton_dtype(array.dtype), "shape": array.shape}
+                | (
+                    {"parameters": {"binary_data_size": array.nbytes}}
+                    if self.binary
+                    else {"data": array.ravel().tolist()}
+                )
+                for name, array in arrays.items()
+            ]
+            response = {"model_name": "m", "model_version": "v1", "id": request["id"]}
+            changed = type(self).change(response | {"outputs": outputs})
+            content = json.dumps(changed).encode() if isinstance(changed, dict) else changed
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            if self.binary:
+                self.send_header("Inference-Header-Content-Length", str(len(content)))
+                content += b"".join(array.tobytes() for array in arrays.values())
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -60,57 +67,89 @@ def liar() -> Iterator[Callable[[Callable[[dict[str, Any]], Any]], str]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
-        def url(change: Callable[[dict[str, Any]], Any]) -> str:
-            Handler.change = staticmethod(change)
+        def url(
+            change: Callable[[dict[str, Any]], Any] = lambda response: response,
+            binary: bool = False,
+        ) -> str:
+            Handler.change, Handler.binary = staticmethod(change), binary
             return f"http://127.0.0.1:{server.server_port}"
 
         yield url
         server.shutdown()
 
 
-def output(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    return lambda answer: (
-        answer | {"outputs": [answer["outputs"][0] | changes, answer["outputs"][1]]}
+def first(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Change the first output of a response."""
+    return lambda response: (
+        response | {"outputs": [response["outputs"][0] | changes, response["outputs"][1]]}
     )
 
 
-def test_a_right_answer_is_taken(liar: Callable[..., str], small: Images):
-    answers = RestClient(liar(lambda answer: answer)).infer("m", small.images[:3], BOTH, "v1")
-    assert answers[LABELS].tolist() == [7, 7, 7]
-    assert answers[LABELS].dtype == np.int64
-    assert answers[PROBABILITIES].tolist() == [[0.25, 0.75]] * 3
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_right_response_is_returned(fake: Callable[..., str], small: Images, binary: bool):
+    with RestClient(fake(binary=binary)) as client:
+        outputs = client.infer("m", small.images[:3], BOTH, "v1")
+    assert outputs[LABELS].tolist() == [7, 7, 7]
+    assert outputs[LABELS].dtype == np.int64
+    assert outputs[PROBABILITIES].tolist() == [[0.25, 0.75]] * 3
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda answer: answer | {"model_name": "n"}, "answered model 'n', expected 'm'"),
-        (lambda answer: answer | {"model_version": "v2"}, "answered version 'v2', expected 'v1'"),
-        (lambda answer: answer | {"id": "1"}, "answered id '1', expected '"),
-        (lambda answer: answer | {"outputs": []}, "answered nothing, expected predict, predict_p"),
-        (output(name="a"), "answered a, predict_proba, expected predict, predict_proba"),
-        (output(shape=[2]), "not an answer of the protocol: ValueError"),
-        (output(shape=[2], data=[7, 7]), "answered 2 rows of predict, expected 3"),
-        (output(data=None), "not an answer of the protocol: TypeError"),
-        (output(data=["x"] * 3), "not an answer of the protocol: ValueError"),
+        (lambda response: response | {"model_name": "n"}, "answered model 'n', expected 'm'"),
+        (
+            lambda response: response | {"model_version": "v2"},
+            "answered version 'v2', expected 'v1'",
+        ),
+        (lambda response: response | {"id": "1"}, "answered id '1', expected '"),
+        (
+            lambda response: response | {"outputs": []},
+            "answered nothing, expected predict, predict_p",
+        ),
+        (first(name="a"), "answered a, predict_proba, expected predict, predict_proba"),
+        (first(shape=[2]), "not an answer of the protocol: ValueError"),
+        (first(shape=[2], data=[7, 7]), "answered 2 rows of predict, expected 3"),
+        (first(data=None), "not an answer of the protocol: TypeError"),
+        (first(data=["x"] * 3), "not an answer of the protocol: ValueError"),
         (lambda _: {}, "not an answer of the protocol: KeyError"),
         (lambda _: b"[]", "not an answer of the protocol: TypeError"),
         (lambda _: b"<html>", "expected JSON, got '<html>'"),
     ],
 )
-def test_a_wrong_answer_is_an_error_that_names_what_came(
-    liar: Callable[..., str], small: Images, change: Callable[..., Any], message: str
+def test_a_wrong_response_is_an_error_that_names_what_is_wrong(
+    fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
 ):
     with pytest.raises(AnswerError, match=message):
-        RestClient(liar(change)).infer("m", small.images[:3], BOTH, "v1")
+        RestClient(fake(change)).infer("m", small.images[:3], BOTH, "v1")
 
 
-def test_a_proxy_of_the_environment_is_not_asked(
-    liar: Callable[..., str], small: Images, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (first(parameters={"binary_data_size": 16}), "not an answer of the protocol: ValueError"),
+        (first(parameters={"binary_data_size": 99}), "not an answer of the protocol: ValueError"),
+        (first(parameters={"binary_data_size": "x"}), "not an answer of the protocol: TypeError"),
+        (first(datatype="BYTES"), "answered 6 rows of predict, expected 3|not an answer of"),
+        (first(shape=[2]), "not an answer of the protocol: ValueError"),
+        (lambda _: {}, "not an answer of the protocol: KeyError"),
+        (lambda _: b"<html>", "expected JSON, got '<html>"),
+    ],
+)
+def test_a_wrong_binary_response_is_an_error_in_one_line(
+    fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
+):
+    with pytest.raises(AnswerError, match=message) as error:
+        RestClient(fake(change, binary=True)).infer("m", small.images[:3], BOTH, "v1")
+    assert "\n" not in str(error.value)
+
+
+def test_a_proxy_of_the_environment_is_not_used(
+    fake: Callable[..., str], small: Images, monkeypatch: pytest.MonkeyPatch
 ):
     for name in ("http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    client = RestClient(liar(lambda answer: answer))
+    client = RestClient(fake())
     assert len(client.infer("m", small.images[:3], BOTH)[LABELS]) == 3
 
 
@@ -126,11 +165,11 @@ def test_a_closed_port_is_an_error_in_one_line(small: Images, protocol: str, sch
 def test_a_server_that_starts_late_is_reached():
     (port,) = free_ports(1)
     client = RestClient(f"http://127.0.0.1:{port}")
-    asked: list[str] = []
+    paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            paths.append(self.path)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -146,12 +185,13 @@ def test_a_server_that_starts_late_is_reached():
     late.start()
     assert client.ready()
     late.join()
-    assert asked == ["/v2/health/ready"]
+    assert paths == ["/v2/health/ready"]
 
 
 @pytest.fixture(params=["rest", "grpc"])
-def client(request: pytest.FixtureRequest, server: Server) -> Client:
-    return RestClient(server.rest) if request.param == "rest" else GrpcClient(server.grpc)
+def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
+    with connect(request.param, server.rest if request.param == "rest" else server.grpc) as client:
+        yield client
 
 
 def test_health_models_and_metadata_are_the_same_over_both_protocols(server: Server):
@@ -160,12 +200,28 @@ def test_health_models_and_metadata_are_the_same_over_both_protocols(server: Ser
     for name in rest.models():
         assert rest.ready(name)
         assert grpc.ready(name, "v1")
-        told = rest.metadata(name)
-        assert told.pop("parameters")["class_names"] == json.dumps(list("0123456789"))
-        assert told == grpc.metadata(name)
+        metadata = rest.metadata(name)
+        assert metadata.pop("parameters")["class_names"] == json.dumps(list("0123456789"))
+        assert metadata == grpc.metadata(name)
 
 
-def test_a_refusal_is_one_line_with_the_words_of_the_server(client: Client, small: Images):
+@pytest.mark.parametrize(("name", "version"), [("fashion-torch", ""), ("fashion-sklearn", "v9")])
+def test_a_model_that_the_server_lacks_is_an_error(client: Client, name: str, version: str):
+    for method in (client.ready, client.metadata):
+        with pytest.raises(AnswerError, match=rf"(HTTP 404|NOT_FOUND): Model {name}.* not found$"):
+            method(name, version)
+
+
+def test_threads_share_a_client(client: Client, small: Images):
+    def infer(row: int) -> np.ndarray:
+        return client.infer("fashion-sklearn", small.images[row : row + 1])[LABELS]
+
+    with ThreadPoolExecutor(4) as pool:
+        labels = np.concatenate(list(pool.map(infer, range(40))))
+    assert np.array_equal(labels, client.infer("fashion-sklearn", small.images)[LABELS])
+
+
+def test_a_rejection_is_one_line_with_the_message_of_the_server(client: Client, small: Images):
     message = r"expected outputs out of predict, predict_proba, label, image, got colour"
     with pytest.raises(AnswerError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
         client.infer("fashion-sklearn", small.images[:1], ["colour"])
@@ -176,7 +232,7 @@ def test_a_refusal_is_one_line_with_the_words_of_the_server(client: Client, smal
 def program(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
     """Run the program; its exit code, or message, and what it printed."""
     with pytest.raises(SystemExit) as ended:
-        command.main(arguments)
+        main(arguments)
     return ended.value.code, capsys.readouterr().out
 
 
@@ -197,42 +253,42 @@ def evaluation(
 
 
 def test_health_says_who_is_ready(options: list[str], capsys: pytest.CaptureFixture[str]):
-    code, said = program("health", *options, capsys=capsys)
+    code, text = program("health", *options, capsys=capsys)
     assert code == 0
-    lines = [re.sub(" +", " ", line) for line in said.splitlines()]
+    lines = [re.sub(" +", " ", line) for line in text.splitlines()]
     assert lines == ["server ready", "fashion-sklearn ready", "fashion-xgboost ready"]
 
 
 def test_metadata_shows_tensors_and_training(
     options: list[str], capsys: pytest.CaptureFixture[str]
 ):
-    code, said = program("metadata", "--model", "fashion-sklearn", *options, capsys=capsys)
+    code, text = program("metadata", "--model", "fashion-sklearn", *options, capsys=capsys)
     assert code == 0
     for part in ("predict UINT8 [n, 784]", "predict_proba FP64 [n, 10]", "v1"):
-        assert part in said
+        assert part in text
 
 
 def test_predict_shows_a_line_an_image(
     options: list[str], evaluation: Images, capsys: pytest.CaptureFixture[str]
 ):
-    code, said = program("predict", "--index", "0..2,5", *options, capsys=capsys)
+    code, text = program("predict", "--index", "0..2,5", *options, capsys=capsys)
     assert code == 0
-    heading, *lines = said.splitlines()
+    heading, *lines = text.splitlines()
     assert heading.split() == ["image", "actual", "fashion-sklearn", "fashion-xgboost"]
     assert [line.split()[0] for line in lines] == ["0", "1", "2", "5"]
     assert [line.split()[1] for line in lines] == [str(evaluation.labels[i]) for i in (0, 1, 2, 5)]
 
 
-def test_predict_gives_json_with_what_the_library_gives(
+def test_predict_prints_json_with_what_the_library_returns(
     options: list[str], evaluation: Images, server: Server, capsys: pytest.CaptureFixture[str]
 ):
-    code, said = program("predict", "--index", "3", "--json", *options, capsys=capsys)
+    code, text = program("predict", "--index", "3", "--json", *options, capsys=capsys)
     assert code == 0
-    answers = json.loads(said)["models"]["fashion-xgboost"]
-    own = RestClient(server.rest).infer("fashion-xgboost", evaluation.images[3:4], OUTPUTS)
-    assert answers[LABELS] == own[LABELS].tolist()
-    assert np.allclose(answers[PROBABILITIES], own[PROBABILITIES])
-    assert answers[CLASS_LABELS] == [str(own[LABELS][0])]
+    printed = json.loads(text)["models"]["fashion-xgboost"]
+    outputs = RestClient(server.rest).infer("fashion-xgboost", evaluation.images[3:4], OUTPUTS)
+    assert printed[LABELS] == outputs[LABELS].tolist()
+    assert np.allclose(printed[PROBABILITIES], outputs[PROBABILITIES])
+    assert printed[CLASS_LABELS] == [str(outputs[LABELS][0])]
 
 
 def test_predict_reads_pictures_and_shows_every_probability(
@@ -241,12 +297,12 @@ def test_predict_reads_pictures_and_shows_every_probability(
     pixels = evaluation.images[7].reshape(28, 28)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(255 - pixels).save(tmp_path / "b.png")
-    said = [
-        program("predict", *given, "--proba", *options, capsys=capsys)[1]
-        for given in (["a.png"], ["b.png", "--invert"])
+    texts = [
+        program("predict", *arguments, "--proba", *options, capsys=capsys)[1]
+        for arguments in (["a.png"], ["b.png", "--invert"])
     ]
-    assert said[0] == said[1].replace("b.png", "a.png")
-    assert said[0].splitlines()[3].split() == ["fashion-sklearn", *"0123456789"]
+    assert texts[0] == texts[1].replace("b.png", "a.png")
+    assert texts[0].splitlines()[3].split() == ["fashion-sklearn", *"0123456789"]
 
 
 @pytest.mark.parametrize(
@@ -271,16 +327,16 @@ def test_mistakes_are_one_line(
     arguments: list[str],
     message: str,
 ):
-    code, said = program(*arguments, *options, capsys=capsys)
-    assert not said
+    code, text = program(*arguments, *options, capsys=capsys)
+    assert not text
     assert re.match(rf"error: .*{message}", str(code))
     assert "\n" not in str(code)
 
 
-def test_another_server_of_the_protocol_is_asked_as_well(
+def test_another_server_of_the_protocol_works_as_well(
     tmp_path: Path, digits: tuple[Images, Images]
 ):
-    """MLServer as it comes, with a scikit-learn model as it comes, which knows no names."""
+    """MLServer alone, which reads no binary tensors, with a model that has no names."""
     model = KNeighborsClassifier(1).fit(digits[1].images[:100], digits[1].labels[:100])
     folder = tmp_path / "models/plain"
     folder.mkdir(parents=True)

@@ -111,10 +111,9 @@ def test_the_client_of_triton_gets_the_offline_answers(
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready(model)
-        text = {"binary_data": False} if over_http else {}  # an extension that few servers have
         given = kind.InferInput("images", [7, 784], "UINT8")
-        given.set_data_from_numpy(images, **text)
-        wanted = [kind.InferRequestedOutput(name, **text) for name in OUTPUTS]
+        given.set_data_from_numpy(images)
+        wanted = [kind.InferRequestedOutput(name) for name in OUTPUTS]
         answer = client.infer(model, [given], outputs=wanted)
         assert answer.as_numpy("predict").tolist() == own
         assert answer.as_numpy("predict_proba").shape == (7, 10)

@@ -14,7 +14,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, is_ready, started, wait_until
@@ -85,28 +84,6 @@ class Load:
         """Wait for this many more right answers."""
         before = self.counts["right"]
         wait_until(lambda: self.counts["right"] >= before + count, f"{count} right answers")
-
-
-def test_a_worker_killed_under_load_loses_its_own_requests_and_is_replaced(
-    own_repository: Path,
-    tmp_path: Path,
-    digits: tuple[Images, Images],
-    expected: dict[str, np.ndarray],
-):
-    edit_json(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
-    with started(own_repository, tmp_path) as (process, server):
-        wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
-        workers = [
-            c for c in psutil.Process(process.pid).children() if "spawn_main" in str(c.cmdline())
-        ]
-        workers = workers or psutil.Process(process.pid).children()
-        with Load(server.rest, digits[1].images, expected) as load:
-            load.reaches(50)
-            workers[-1].kill()
-            wait_until(lambda: "is now ready" in server.log.read_text("utf-8"), "a new worker")
-            load.reaches(100)
-    assert set(load.counts) <= {"right", "refused with 500"}
-    assert load.counts["refused with 500"] <= 8 + 1  # at most what was under way
 
 
 def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_ports(

@@ -82,7 +82,11 @@ def test_the_committed_file_is_valid():
         ),
         ("package.serving.xgboost", 2, "package.serving.xgboost is 2; expected a section of keys"),
         ("package.serving.sklearn.max_batch", 2, "but no parameter; expected max_batch_delay_ms"),
-        ("package.limits.waiting", 0, "package.limits.waiting is 0; expected a whole number from 1"),
+        (
+            "package.limits.waiting",
+            0,
+            "limits.waiting is 0; expected a whole number from 1",
+        ),
         ("evaluate.min_accuracy", 80, "evaluate.min_accuracy is 80; expected a number from 0 to 1"),
     ],
 )

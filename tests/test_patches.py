@@ -5,8 +5,7 @@ What each replacement is for has its test elsewhere: see WHY.
 
 import re
 import sys
-from importlib import import_module
-from pathlib import Path
+from importlib.metadata import version
 
 import pytest
 from scratch import ROOT, run
@@ -75,9 +74,4 @@ def test_the_tested_versions_are_those_of_the_lock_and_of_the_workflow():
 
 
 def test_the_suite_runs_on_one_of_the_tested_versions():
-    assert import_module("mlserver").__version__ in {"1.7.1", "1.7.2rc1", "1.7.2.rc1"}
-
-
-def test_a_module_of_the_adapter_is_below_250_lines():
-    for module in Path(ROOT / "serving").rglob("*.py"):
-        assert len(module.read_text("utf-8").splitlines()) <= 250, module
+    assert version("mlserver") in {"1.7.1", "1.7.2rc1"}

@@ -11,8 +11,16 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
-from scratch import ROOT, environment, run
+from processes import (
+    DEADLINE_SECONDS,
+    is_ready,
+    listening_addresses,
+    processes_in,
+    servers_of,
+    started,
+    wait_until,
+)
+from scratch import ROOT, edit_json, environment, run
 
 from serving import launch as server_module
 from serving.launch import Server, ServerError, running
@@ -126,7 +134,7 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = preflight(own_repository, MLSERVER_HTTP_PORT=str(port), MLSERVER_HOST="127.0.0.1")
+        said = start(own_repository, MLSERVER_HTTP_PORT=str(port), MLSERVER_HOST="127.0.0.1")
     assert said == (
         f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
         "or choose another: MLSERVER_HTTP_PORT=…\n"
@@ -144,18 +152,38 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
     ],
 )
 def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str, message: str):
-    said = preflight(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
+    said = start(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
     assert said.startswith(message)
     assert said.count("\n") == 1
 
 
 def test_nothing_packaged_is_told_in_one_line(own_repository: Path):
     shutil.rmtree(own_repository / "models")
-    said = preflight(own_repository)
+    said = start(own_repository)
     assert said.endswith("no model packaged; package them with: dvc repro\n")
     assert said.count("\n") == 1
 
 
-def preflight(repository: Path, **variables: str) -> str:
-    command = ["python", "-m", "serving.preflight"]
-    return run(repository.parent, *command, expect=1, **variables)
+def start(repository: Path, **variables: str) -> str:
+    return run(repository.parent, "mlserver", "start", repository.name, expect=1, **variables)
+
+
+def test_worker_processes_are_refused_in_one_line(own_repository: Path):
+    edit_json(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
+    said = start(own_repository)
+    assert said.startswith("error: MLServer's setting parallel_workers is 2; expected 0: start ")
+    assert said.count("\n") == 1
+
+
+def test_a_good_start_ends_in_one_line_of_what_is_served_and_where(
+    repository: Path, tmp_path: Path
+):
+    with started(repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server), "both models")
+        wait_until(lambda: "Serving" in server.log.read_text("utf-8"), "the line")
+        (line,) = [x for x in server.log.read_text("utf-8").splitlines() if "Serving" in x]
+    port = server.rest.rpartition(":")[2]
+    assert line.endswith(
+        f"Serving fashion-sklearn v1, fashion-xgboost v1: REST {server.rest}, gRPC {server.grpc}; "
+        f"try them at http://localhost:{port}/demo"
+    )

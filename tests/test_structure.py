@@ -33,7 +33,8 @@ def imports(module: Path) -> set[Path]:
         found.add(path)
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
-                package = path.parent.relative_to(ROOT).parts if node.level else ()
+                beside = path.parents[max(node.level, 1) - 1].relative_to(ROOT).parts
+                package = beside if node.level else ()
                 source = ".".join([*package, node.module])
                 names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
@@ -41,8 +42,8 @@ def imports(module: Path) -> set[Path]:
             else:
                 continue
             for name in names:
-                path = ROOT / name.replace(".", "/")
-                todo += [p for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()]
+                place = ROOT / name.replace(".", "/")
+                todo += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
     return {path for path in found if path.stem != "__init__" or len(path.read_text("utf-8")) > 200}
 
 

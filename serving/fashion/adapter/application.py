@@ -18,12 +18,11 @@ from ..limits import SMALL_BODY, Limits
 from ..protocol.messages import RETRY_SECONDS, RequestError, one_line
 from ..protocol.rest import BINARY, JSON, JSON_LENGTH, read_request, write_response
 from .body import Body, ClientGoneError
-from .models import ID_HEADERS, Models
+from .models import Models, id_headers
 
 logger = logging.getLogger("mlserver.fashion")
 VERBS = "infer|generate|infer_stream|generate_stream"
 INFER = re.compile(rf"/v2/models/([^/]+)(?:/versions/([^/]+))?/({VERBS})")
-ID_FIELDS = [name.encode() for name in ID_HEADERS]
 STREAM = "text/event-stream; charset=utf-8"
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # a few names, if any
 
@@ -94,7 +93,7 @@ class RestApplication:
                 del body  # which the images of a large request replace
                 response = await self._models.infer(request, model, version)
                 written = write_response(response)
-            headers = self._headers(name) + [(key, response.id.encode()) for key in ID_FIELDS]
+            headers = self._headers(name) + _encoded(id_headers(response.id))
             await _send(send, *written, headers, "stream" in verb)
         except RequestError as error:
             status = HTTPStatus(error.status)
@@ -108,7 +107,7 @@ class RestApplication:
 
     @cache  # noqa: B019 (there is one, as long as the server)
     def _headers(self, name: str) -> list[tuple[bytes, bytes]]:
-        return [(k.encode(), v.encode()) for k, v in self._models.headers(name).items()]
+        return _encoded(self._models.headers(name))
 
     @cache  # noqa: B019
     def _counters(self, has_version: bool, verb: str, status: int) -> tuple[Counter, Histogram]:
@@ -117,6 +116,10 @@ class RestApplication:
         return self._metrics.request_count.labels(*labels), self._metrics.request_time.labels(
             *labels
         )
+
+
+def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 async def _send(

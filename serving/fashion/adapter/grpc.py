@@ -24,7 +24,7 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from ..limits import IN_HAND
 from ..protocol.grpc import read_request, write_response
 from ..protocol.messages import RequestError, one_line
-from .models import ID_HEADERS, Models
+from .models import Models, id_headers
 from .repository import Handlers
 
 logger = logging.getLogger("mlserver.fashion")
@@ -91,7 +91,7 @@ class Servicer(InferenceServicer):
             response = await self._models.infer(read_request(message), model, version)
         finally:
             IN_HAND.release(counted)
-        fields = self._models.headers(name) | dict.fromkeys(ID_HEADERS, response.id)
+        fields = self._models.headers(name) | id_headers(response.id)
         context.set_trailing_metadata(tuple(fields.items()))
         return write_response(response, pb.ModelInferResponse())
 

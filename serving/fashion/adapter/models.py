@@ -5,6 +5,7 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 from mlserver.errors import MLServerError, ModelNotReady
 from mlserver.handlers import DataPlane
@@ -14,8 +15,6 @@ from prometheus_client import Counter, Summary
 from ..infer import ServedModel, infer
 from ..packaged import MODEL_SETTINGS
 from ..protocol.messages import InferRequest, InferResponse, RequestError
-
-ID_HEADERS = "ce-id", "ce-requestid"
 
 
 class Models:
@@ -91,11 +90,14 @@ class Models:
 
     @cache  # noqa: B019
     def headers(self, name: str) -> dict[str, str]:
-        """The headers of a model's responses, in lower case: CloudEvents', as MLServer sends them.
-
-        Two more have a response's id: ID_HEADERS.
-        """
+        """The headers of a model's responses, in lower case: MLServer's, of CloudEvents."""
         response = SimpleNamespace(id=None, parameters=None)
         middleware = self._data_plane._inference_middleware
         middleware.response_middleware(response, SimpleNamespace(name=name))
         return {key.lower(): value for key, value in (extract_headers(response) or {}).items()}
+
+
+def id_headers(identifier: str) -> dict[str, str]:
+    """The headers that have a response's id; what is no plain text of one line as %XX."""
+    plain = identifier.isascii() and identifier.isprintable()
+    return dict.fromkeys(("ce-id", "ce-requestid"), identifier if plain else quote(identifier))

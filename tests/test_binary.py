@@ -1,0 +1,265 @@
+"""Tensors travel as raw bytes over REST, in both directions.  Run: pytest tests/test_binary.py"""
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import tritonclient.http as triton
+from wire import MODELS, OK, REFUSED, UNKNOWN, body, each_model, png, post, tensor
+
+from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.launch import Server
+from stages.dataset import Images
+
+LENGTH = "Inference-Header-Content-Length"
+
+
+def send(
+    server: Server, model: str, text: Any, raw: bytes = b"", **headers: str | None
+) -> requests.Response:
+    """Send JSON, and bytes behind it, with a header of its length unless one is given."""
+    content = json.dumps(text).encode()
+    given = {LENGTH: str(len(content))} | {k.replace("_", "-"): v for k, v in headers.items()}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    address = f"{server.rest}/v2/models/{model}/infer"
+    return requests.post(address, content + raw, headers=chosen, timeout=60)
+
+
+def binary(size: int, shape: list[int], datatype: str = "UINT8", **more: Any) -> dict[str, Any]:
+    """An input whose data follow as so many bytes."""
+    parameters = {"binary_data_size": size} | more
+    return {"name": "x", "shape": shape, "datatype": datatype, "parameters": parameters}
+
+
+def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
+    """The JSON of a response, and what follows it."""
+    assert response.headers["content-type"] == "application/octet-stream"
+    length = int(response.headers[LENGTH])
+    return json.loads(response.content[:length]), response.content[length:]
+
+
+@each_model
+@pytest.mark.parametrize(
+    "datatype",
+    [*(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)),
+     "FP16", "FP32", "FP64"],
+)  # fmt: skip
+def test_every_type_of_number_is_read_from_raw_bytes(
+    server: Server, digits: tuple[Images, Images], model: str, datatype: str
+):
+    images = np.minimum(digits[1].images[:3], 127)  # which INT8 ends at
+    kind = "f" if datatype.startswith("FP") else datatype[0].lower()
+    raw = images.astype(f"<{kind}{int(datatype.lstrip('UINTFP')) // 8}").tobytes()
+    expected = post(server, model, body(tensor(images))).outputs[LABELS]
+    response = send(server, model, body(binary(len(raw), [3, 784], datatype)), raw)
+    assert response.json()["outputs"][0]["data"] == expected
+
+
+@each_model
+def test_pictures_are_read_from_raw_bytes(
+    server: Server, digits: tuple[Images, Images], model: str
+):
+    images = digits[1].images[:3]
+    files = [base64.b64decode(png(255 - image.reshape(28, 28))) for image in images]
+    raw = b"".join(len(file).to_bytes(4, "little") + file for file in files)
+    expected = post(server, model, body(tensor(images))).outputs[LABELS]
+    response = send(server, model, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
+    assert response.json()["outputs"][0]["data"] == expected
+
+
+@each_model
+def test_each_output_is_sent_as_it_is_asked_for(
+    server: Server, digits: tuple[Images, Images], model: str
+):
+    images = digits[1].images[:3]
+    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS]
+    wanted[1]["parameters"]["binary_data"] = False
+    content, raw = parts(send(server, model, body(tensor(images)) | {"outputs": wanted}))
+    label, probabilities, name, image = content["outputs"]
+    assert probabilities["data"] == np.ravel(expected[PROBABILITIES]).tolist()
+    assert "data" not in label
+    assert "data" not in image
+    sizes = [output["parameters"]["binary_data_size"] for output in (label, name, image)]
+    assert sizes[0::2] == [3 * 8, 3 * 784]
+    assert len(raw) == sum(sizes)
+    assert np.frombuffer(raw[:24], "<i8").tolist() == expected[LABELS]
+    assert np.array_equal(np.frombuffer(raw[-3 * 784 :], "u1"), np.ravel(images))
+    texts = b"".join(len(t).to_bytes(4, "little") + t.encode() for t in expected["label"])
+    assert raw[24 : 24 + sizes[1]] == texts
+
+
+def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
+    server: Server, digits: tuple[Images, Images]
+):
+    request = body(tensor(digits[1].images[:2]), parameters={"binary_data_output": True})
+    content, raw = parts(send(server, MODELS[0], request))
+    assert content["outputs"][0]["parameters"] == {"binary_data_size": len(raw) == 16 and 16}
+    wanted = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
+    content, raw = parts(send(server, MODELS[0], request | {"outputs": wanted}))
+    assert ["data" in output for output in content["outputs"]] == [False, True]
+
+
+def test_json_behind_its_length_and_nothing_else_is_a_request(
+    server: Server, digits: tuple[Images, Images]
+):
+    request = body(tensor(digits[1].images[:2]))
+    response = send(server, MODELS[0], request)
+    assert response.headers["content-type"] == "application/json"
+    assert LENGTH not in response.headers
+    assert (
+        response.json()["outputs"]
+        == send(server, MODELS[0], request, **{LENGTH: None}).json()["outputs"]
+    )
+
+
+ONE = np.zeros((1, 784), np.uint8).tobytes()
+WRONG: list[tuple[str, Any, bytes, dict[str, str | None], str]] = [
+    ("bytes missing", body(binary(784, [1, 784])), ONE[:-1], {},
+     "expected 784 bytes of binary_data_size after the JSON, got 783"),
+    ("bytes left over", body(binary(784, [1, 784])), ONE + b"x", {},
+     "expected as many bytes after the JSON as binary_data_size adds up to, got 1 more"),
+    ("another size than the shape's", body(binary(783, [1, 784])), ONE[:-1], {},
+     "expected 784 bytes of UINT8 for shape [1, 784], got 783"),
+    ("a size below none", body(binary(-1, [1, 784])), ONE, {},
+     "expected parameter binary_data_size as a number of bytes, got -1"),
+    ("a size in words", body(binary("784", [1, 784])), ONE, {},  # type: ignore[arg-type]
+     "expected parameter binary_data_size as a number of bytes, got 784"),
+    ("data twice", body(binary(784, [1, 784]) | {"data": [0]}), ONE, {},
+     "expected inputs[0].data or its parameter binary_data_size, got both"),
+    ("no header", body(binary(784, [1, 784])), b"", {LENGTH: None},
+     "expected the header Inference-Header-Content-Length beside binary_data_size, got none"),
+    ("bytes that nobody announced", body(tensor([0] * 784, [1, 784])), ONE, {},
+     "expected as many bytes after the JSON as binary_data_size adds up to, got 784 more"),
+    ("a header in words", body(binary(784, [1, 784])), ONE, {LENGTH: "all"},
+     "expected Inference-Header-Content-Length from 1 to "),
+    ("a header of nothing", body(binary(784, [1, 784])), ONE, {LENGTH: "0"},
+     "expected Inference-Header-Content-Length from 1 to "),
+    ("a header beyond the body", body(binary(784, [1, 784])), ONE, {LENGTH: "99999"},
+     "expected Inference-Header-Content-Length from 1 to "),
+    ("a header that cuts the JSON", body(binary(784, [1, 784])), ONE, {LENGTH: "20"},
+     "expected a body in JSON, got an error: "),
+    ("an output's flag in words",
+     body(tensor([0] * 784, [1, 784])) | {
+         "outputs": [{"name": LABELS, "parameters": {"binary_data": "yes"}}]}, b"", {},
+     "expected parameter binary_data as true or false, got yes"),
+    ("another output's flag", body(tensor([0] * 784, [1, 784]), parameters={
+        "binary_data_output": 1}), b"", {},
+     "expected parameter binary_data_output as true or false, got 1"),
+    ("memory of another machine", body({"name": "x", "shape": [1, 784], "datatype": "UINT8",
+        "parameters": {"shared_memory_region": "a"}}), b"", {},
+     "expected inputs[0].data, got none"),
+    ("two tensors", body(binary(784, [1, 784]), binary(784, [1, 784])), ONE + ONE, {},
+     "expected one input tensor, got 2"),
+    ("a picture cut off", body(binary(7, [1], "BYTES")), b"\x09\0\0\0abc", {},
+     "expected elements of BYTES, each after its length in four bytes, got 7 bytes that end"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "raw", "headers", "words"), [c[1:] for c in WRONG], ids=[c[0] for c in WRONG]
+)
+def test_what_contradicts_itself_is_refused_in_words(
+    server: Server, text: Any, raw: bytes, headers: dict[str, str | None], words: str
+):
+    response = send(server, MODELS[0], text, raw, **headers)
+    assert response.status_code == REFUSED
+    assert response.json()["error"].startswith(words)
+
+
+@pytest.fixture
+def client(server: Server) -> Any:
+    """An unmodified client of Triton's, in its default way."""
+    client = triton.InferenceServerClient(server.rest.removeprefix("http://"))
+    yield client
+    client.close()
+
+
+def input_of(images: np.ndarray) -> Any:
+    given = triton.InferInput("predict", list(images.shape), "UINT8")
+    given.set_data_from_numpy(images)
+    return given
+
+
+@each_model
+@pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
+def test_tritons_client_gets_the_right_labels_by_its_defaults(
+    server: Server, client: Any, digits: tuple[Images, Images], model: str, encoding: str | None
+):
+    images = digits[1].images[:5]
+    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    more = {"request_compression_algorithm": encoding, "response_compression_algorithm": encoding}
+    plain = client.infer(model, [input_of(images)], **more)
+    assert plain.as_numpy(LABELS).tolist() == expected[LABELS]
+    wanted = [triton.InferRequestedOutput(name) for name in OUTPUTS]
+    late = client.async_infer(model, [input_of(images)], outputs=wanted, request_id="7", **more)
+    result = late.get_result()
+    assert result.get_response()["id"] == "7"
+    assert result.as_numpy(LABELS).tolist() == expected[LABELS]
+    assert np.array_equal(result.as_numpy("image"), images)
+    assert [text.decode() for text in result.as_numpy("label")] == expected["label"]
+
+
+def test_tritons_client_may_ask_all_else_too(client: Any):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert sorted(model["name"] for model in client.get_model_repository_index()) == list(MODELS)
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    for model in MODELS:
+        assert client.is_model_ready(model, "v1")
+        assert client.get_model_metadata(model)["versions"] == ["v1"]
+        with pytest.raises(triton.InferenceServerException) as error:
+            client.get_model_config(model)
+        assert error.value.message() == (
+            f"expected a path of /v2/docs/dataplane.json, got GET /v2/models/{model}/config"
+        )
+        assert error.value.status() == str(UNKNOWN)
+
+
+def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(server: Server):
+    address = f"{server.rest}/v2/repository/index"
+    whole = requests.post(address, timeout=60)
+    assert {model["name"] for model in whole.json()} == set(MODELS)
+    assert requests.post(address, json={}, timeout=60).json() == whole.json()
+    ready = requests.post(address, json={"ready": True}, timeout=60)
+    assert [model["state"] for model in ready.json()] == ["READY", "READY"]
+    wrong = requests.post(address, data="[", timeout=60)
+    assert (wrong.status_code, wrong.json()["error"]) == (
+        REFUSED, 'expected a body like {"ready": true}, or none',
+    )  # fmt: skip
+
+
+def test_the_routes_of_health_say_in_json_what_their_status_does(server: Server):
+    for path, expected in [
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        (f"/v2/models/{MODELS[0]}/ready", {"name": MODELS[0], "ready": True}),
+        (f"/v2/models/{MODELS[0]}/versions/v1/ready", {"name": MODELS[0], "ready": True}),
+    ]:
+        response = requests.get(server.rest + path, timeout=60)
+        assert (response.status_code, response.json()) == (OK, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "status", "words"),
+    [
+        (gzip.compress(b"{}"), "gzip", 400, "expected one input tensor, got none"),
+        (gzip.compress(b"{}")[:-4], "gzip", 400, "expected a body in gzip, got one that is cut"),
+        (b"{}", "gzip", 400, "expected a body in gzip, got an error: "),
+        (b"{}", "br", 415, "expected Content-Encoding gzip, deflate or none, got br"),
+        (gzip.compress(bytes(80 * 2**20)), "gzip", 413, "expected a body of at most "),
+    ],
+    ids=["whole", "cut off", "not at all", "another", "a bomb"],
+)
+def test_a_compressed_body_is_read_or_refused(
+    server: Server, content: bytes, encoding: str, status: int, words: str
+):
+    address = f"{server.rest}/v2/models/{MODELS[0]}/infer"
+    headers = {"Content-Encoding": encoding}
+    response = requests.post(address, content, headers=headers, timeout=60)
+    assert response.status_code == status
+    assert response.json()["error"].startswith(words)

@@ -1,0 +1,352 @@
+"""Nobody takes the server down by sending.  Run: pytest tests/test_limits.py
+
+Each test but the first ends with good requests, answered right.
+"""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+import requests
+from processes import wait_until
+from scratch import ROOT, edit_json
+from wire import MODELS, OK, body, message, post, send, tensor
+
+from serving.fashion.contract import LABELS
+from serving.fashion.packaged import MODEL_SETTINGS
+from serving.launch import Server, running
+from stages.dataset import Images
+from stages.params import load_params
+
+MODEL = MODELS[1]
+PEAK_MB = 1200
+BUSY, LARGE, LATE, LONG = 503, 413, 408, 431
+LIMITS = {"body_mb": 2, "bodies_mb": 4, "request_seconds": 2.0, "waiting": 20}
+
+
+@pytest.fixture(scope="module")
+def limited(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of small limits."""
+    copy = Path(shutil.copytree(repository, tmp_path_factory.mktemp("limited") / "serving"))
+    for path in copy.rglob(MODEL_SETTINGS):
+        edit_json(path, lambda s: s["parameters"]["extra"].update(limits=LIMITS))
+    with running(copy) as server:
+        yield server
+
+
+@pytest.fixture
+def answers_right(limited: Server, digits: tuple[Images, Images]) -> Iterator[Callable[[], None]]:
+    """Holds a response against the first one; at the end of the test, too."""
+    request = body(tensor(digits[1].images[:3]))
+    expected = [post(limited, model, request) for model in MODELS]
+    assert {said.status for said in expected} == {OK}
+
+    def check() -> None:
+        assert [post(limited, model, request) for model in MODELS] == expected
+
+    yield check
+    check()
+
+
+def connect(server: Server) -> Any:
+    host, port = server.rest.removeprefix("http://").split(":")
+    return closing(socket.create_connection((host, int(port)), timeout=60))
+
+
+def head(length: int | None, more: str = "") -> bytes:
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\nHost: h\r\n{size}\r\n{more}\r\n".encode()
+
+
+def read(connection: socket.socket) -> tuple[int, str]:
+    """Status and sentence of a response."""
+    with connection.makefile("rb") as file:
+        status = int(file.readline().split()[1])
+        fields = dict(iter(lambda: tuple(file.readline().decode().strip().split(": ", 1)), ("",)))
+        content = json.loads(file.read(int(fields["content-length"])))
+    return status, content["error"]
+
+
+def raw_images(count: int) -> dict[str, Any]:
+    text = json.dumps(
+        body(
+            {
+                "name": "x",
+                "shape": [count, 784],
+                "datatype": "UINT8",
+                "parameters": {"binary_data_size": count * 784},
+            }
+        )
+    ).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    return {"data": text + bytes(count * 784), "headers": headers}
+
+
+def test_the_limits_are_those_of_the_params(repository: Path):
+    limits = load_params(ROOT / "params.yaml").package.limits.model_dump()
+    for path in repository.rglob(MODEL_SETTINGS):
+        settings = json.loads(path.read_text("utf-8"))
+        assert settings["parameters"]["extra"]["limits"] == limits
+    server = json.loads((ROOT / "serving/settings.json").read_text("utf-8"))
+    assert server["grpc_max_message_length"] == limits["body_mb"] * 2**20
+
+
+def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(
+    limited: Server, answers_right: Callable[[], None]
+):
+    with connect(limited) as connection:
+        connection.sendall(head(2 * 2**30))
+        assert read(connection) == (
+            LARGE,
+            "expected a body of at most 2 MiB, got 2,048.0; send fewer images a request",
+        )
+    answers_right()
+
+
+def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_length(
+    limited: Server, answers_right: Callable[[], None]
+):
+    with connect(limited) as connection:
+        connection.sendall(head(None))
+        chunk = b"40000\r\n" + bytes(0x40000) + b"\r\n"
+        for _ in range(9):
+            connection.sendall(chunk)
+        status, sentence = read(connection)
+    assert status == LARGE
+    assert sentence.startswith("expected a body of at most 2 MiB, got 2.")
+    answers_right()
+
+
+def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(
+    limited: Server, answers_right: Callable[[], None]
+):
+    address = f"{limited.rest}/v2/models/{MODEL}/infer"
+    with requests.Session() as session:
+        assert session.post(address, bytes(80 * 2**20), timeout=60).status_code == LARGE
+        assert session.post(address, b"{}", timeout=60).status_code == 400
+    answers_right()
+
+
+@pytest.mark.usefixtures("answers_right")
+@pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/health/ready", "/v2", "/nothing"])
+def test_other_requests_take_no_large_body(limited: Server, path: str):
+    response = requests.post(limited.rest + path, bytes(2 * 2**20), timeout=60)
+    assert response.status_code == LARGE
+    assert response.json()["error"].startswith("expected a body of at most 1 MiB, got 2.0")
+
+
+@pytest.mark.usefixtures("answers_right")
+def test_more_bodies_than_may_be_in_hand_are_refused_and_small_ones_are_not(
+    limited: Server, answers_right: Callable[[], None]
+):
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connect(limited)) for _ in range(3)]
+        for connection in slow[:2]:
+            connection.sendall(head(2 * 2**20))
+        address = f"{limited.rest}/v2/models/{MODEL}/infer"
+        wait_until(
+            lambda: requests.post(address, timeout=60, **raw_images(200)).status_code == BUSY,
+            "both bodies in hand",
+        )
+        response = requests.post(address, timeout=60, **raw_images(200))
+        assert response.headers["retry-after"] == "1"
+        words = "expected at most 4 MiB of requests at once; send it again later"
+        assert response.json()["error"] == words
+        said = send(limited, message(body(tensor(np.zeros((200, 784)), datatype="UINT8")), MODEL,
+                                     raw=True))  # fmt: skip
+        assert (said.status, said.error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        answers_right()
+    wait_until(
+        lambda: requests.post(address, timeout=60, **raw_images(200)).status_code == OK,
+        "the bodies of clients that have gone to be let go of",
+    )
+
+
+@pytest.mark.usefixtures("answers_right")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"POST /v2/mod",
+        b"GET /v2 HTTP/1.1\r\nHost: h\r\nX",
+        head(1000),
+        head(1000) + b'{"in',
+        head(None) + b"5\r\nab",
+    ],
+)
+def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(
+    limited: Server, begun: bytes
+):
+    with connect(limited) as connection:
+        connection.sendall(begun)
+        assert read(connection) == (
+            LATE,
+            "expected a whole request within 2 seconds, got a part of one",
+        )
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.usefixtures("answers_right")
+def test_a_connection_that_sends_nothing_is_closed(limited: Server):
+    with connect(limited) as connection:
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.usefixtures("answers_right")
+@pytest.mark.parametrize(
+    "begun", [b"GET /" + b"a" * 70_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000]
+)
+def test_a_head_without_end_is_refused(limited: Server, begun: bytes):
+    with connect(limited) as connection:
+        connection.sendall(begun)
+        assert read(connection) == (LONG, "expected at most 65,536 bytes of headers, got more")
+
+
+def test_more_requests_than_may_wait_for_a_model_are_refused(
+    limited: Server, digits: tuple[Images, Images], answers_right: Callable[[], None]
+):
+    """While the model computes, which many images keep it at."""
+    single = body(tensor(digits[1].images[:1]))
+    expected = post(limited, MODELS[0], single).outputs[LABELS]
+    outcomes: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def once(place: int) -> None:
+        said = (
+            post(limited, MODELS[0], single)
+            if place % 2
+            else send(limited, message(single, MODELS[0]))
+        )
+        busy = said.status in (BUSY, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        words = "expected at most 20 requests that wait for the model; send it again later"
+        right = said.status == OK and said.outputs[LABELS] == expected
+        outcome = "right" if right else "refused" if busy and said.error == words else str(said)
+        with lock:
+            outcomes[outcome] += 1
+
+    large = raw_images(2500)
+    address = f"{limited.rest}/v2/models/{MODELS[0]}/infer"
+    with ThreadPoolExecutor(100) as pool:
+        kept_busy = [pool.submit(requests.post, address, timeout=60, **large) for _ in range(2)]
+        list(pool.map(once, range(300)))
+        assert {done.result().status_code for done in kept_busy} == {OK}
+    print(dict(outcomes))
+    assert set(outcomes) == {"right", "refused"}
+    answers_right()
+
+
+def test_a_header_of_many_ranges_costs_nothing(limited: Server):
+    ranges = ",".join(f"{start}-" for start in range(6000))
+    process = psutil.Process(limited.guard.pid).children()[0]
+    before = process.cpu_times().user
+    for _ in range(8):
+        headers = {"Range": f"bytes={ranges}"}
+        response = requests.get(f"{limited.rest}/demo/demo.js", headers=headers, timeout=60)
+        assert response.status_code in {OK, 206, 400, 416}
+    assert (
+        process.cpu_times().user - before < 2.0
+    )  # where each took a second, before Starlette 0.50
+
+
+def large_json() -> bytes:
+    """10,000 images as JSON floats: 46 MB."""
+    random = np.random.default_rng(1).integers(0, 256, 784).astype(float).tolist()
+    return json.dumps(body(tensor(random * 10_000, [10_000, 784]))).encode()
+
+
+def send_all(connection: socket.socket, content: bytes) -> tuple[int, str]:
+    connection.settimeout(300)
+    connection.sendall(content)
+    return read(connection)
+
+
+def many_large(server: Server, _: bytes) -> Counter[str]:
+    content = large_json()
+    address = f"{server.rest}/v2/models/{MODEL}/infer"
+    with ThreadPoolExecutor(24) as pool:
+        done = pool.map(lambda _: requests.post(address, content, timeout=300), range(24))
+        return Counter(f"{one.status_code} {one.json().get('error', '')}" for one in done)
+
+
+def half_requests(server: Server, single: bytes) -> Counter[str]:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(500)]
+        for connection in connections:
+            connection.sendall(head(len(single)) + single[: len(single) // 2])
+        for connection in connections:
+            connection.settimeout(120)
+        return Counter("{} {}".format(*read(connection)) for connection in connections)
+
+
+def one_of_2_gb(server: Server, _: bytes) -> Counter[str]:
+    with connect(server) as connection:
+        connection.sendall(head(2 * 2**30))
+        first = read(connection)
+        for _ in range(2048):
+            connection.sendall(bytes(2**20))
+        return Counter(["{} {}".format(*first)])
+
+
+def many_singles(server: Server, single: bytes) -> Counter[str]:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(2000)]
+        for connection in connections:
+            connection.sendall(head(len(single)) + single)
+        counts: Counter[str] = Counter()
+        for connection in connections:
+            connection.settimeout(120)
+            with connection.makefile("rb") as file:
+                counts[file.readline().decode().split()[1]] += 1
+        return counts
+
+
+@pytest.mark.skipif(not os.environ.get("DEEP"), reason="minutes long: make test-deep")
+@pytest.mark.parametrize("attack", [many_large, half_requests, one_of_2_gb, many_singles])
+def test_under_attack_memory_stays_bounded_and_good_requests_are_answered_right(
+    repository: Path,
+    digits: tuple[Images, Images],
+    attack: Callable[[Server, bytes], Counter[str]],
+):
+    """With the limits of params.yaml."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 8192), hard), hard))
+    request = body(tensor(digits[1].images[:1]))
+    single = json.dumps(request).encode()
+    ended, good, peak = threading.Event(), Counter(), [0.0]
+    with running(repository) as server, ThreadPoolExecutor(2) as pool:
+        expected = post(server, MODEL, request)
+        process = psutil.Process(server.guard.pid).children()[0]
+
+        def ask() -> None:
+            while not ended.is_set():
+                good[str(post(server, MODEL, request) == expected)] += 1
+
+        def watch() -> None:
+            while not ended.wait(0.01):
+                peak[0] = max(peak[0], process.memory_info().rss / 1e6)
+
+        helpers = [pool.submit(ask), pool.submit(watch)]
+        try:
+            outcomes = attack(server, single)
+        finally:
+            ended.set()
+        for helper in helpers:
+            helper.result()
+        assert post(server, MODEL, request) == expected
+    print(f"{attack.__name__}: {dict(outcomes)}, good {dict(good)}, peak {peak[0]:.0f} MB")
+    assert set(good) == {"True"}
+    assert peak[0] < PEAK_MB
+    assert {outcome.split()[0] for outcome in outcomes} <= {"200", "408", "413", "503"}
+    assert all(outcome == "200" or "expected" in outcome for outcome in map(str.strip, outcomes))
