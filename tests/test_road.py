@@ -54,7 +54,8 @@ def test_a_response_over_rest_has_the_bytes_and_headers_that_mlserver_has(
     own = {"ce-modelid": model, "ce-endpoint": model, "ce-id": "42", "ce-requestid": "42"}
     expected = CLOUD_EVENTS | own | {"content-type": "application/json"}
     assert expected.items() <= dict(response.headers.lower_items()).items()
-    for change in ({"parameters": {}}, {"parameters": None}, {"more": 1}):
+    changes: list[dict[str, Any]] = [{"parameters": {}}, {"parameters": None}, {"more": 1}]
+    for change in changes:
         request = question(digits[1], **asked) | change
         assert requests.post(address, json=request, timeout=60).content == response.content
 
@@ -145,7 +146,8 @@ def test_no_inference_reaches_the_application_of_mlserver(
         for verb in ("infer", "generate", "infer_stream", "generate_stream"):
             for model in (*MODELS, "nobody"):
                 address = f"{server.rest}/v2/models/{model}/{verb}"
-                for request in (question(digits[1], 1, OUTPUTS), {"parameters": []}, 3):
+                bodies: list[Any] = [question(digits[1], 1, OUTPUTS), {"parameters": []}, 3]
+                for request in bodies:
                     requests.post(address, json=request, timeout=60)
         assert not any(
             name == "rest_server_requests_in_progress" and ("method", "POST") in labels
