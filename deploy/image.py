@@ -87,6 +87,8 @@ def serve(tool: str, image: str) -> int:
             raise StageError(f"{name} is {port!r}; expected a number of a port")
         if why := refusal(HOST, int(port), name):
             raise StageError(why)
+    page = f"http://localhost:{ports['MLSERVER_HTTP_PORT']}/demo"
+    print(f"Try it, once both models are ready: {page}", flush=True)
     if tool != "buildah":
         published = [f"--publish={HOST}:{ports[name]}:{inner}" for name, inner in PORTS.items()]
         hardened = ["--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--init"]

@@ -77,8 +77,9 @@ def test_each_output_is_sent_as_it_is_asked_for(
 ):
     images = digits[1].images[:3]
     expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
-    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in OUTPUTS]
-    wanted[1]["parameters"]["binary_data"] = False
+    wanted = [
+        {"name": name, "parameters": {"binary_data": name != PROBABILITIES}} for name in OUTPUTS
+    ]
     content, raw = parts(send(server, model, body(tensor(images)) | {"outputs": wanted}))
     label, probabilities, name, image = content["outputs"]
     assert probabilities["data"] == np.ravel(expected[PROBABILITIES]).tolist()
@@ -111,10 +112,8 @@ def test_json_behind_its_length_and_nothing_else_is_a_request(
     response = send(server, MODELS[0], request)
     assert response.headers["content-type"] == "application/json"
     assert LENGTH not in response.headers
-    assert (
-        response.json()["outputs"]
-        == send(server, MODELS[0], request, **{LENGTH: None}).json()["outputs"]
-    )
+    labels = post(server, MODELS[0], request).outputs[LABELS]
+    assert response.json()["outputs"][0]["data"] == labels
 
 
 ONE = np.zeros((1, 784), np.uint8).tobytes()

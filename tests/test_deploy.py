@@ -120,8 +120,7 @@ def test_a_port_that_cannot_be_had_is_told_in_one_line(packaged: Path, tmp_path:
         said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT=port)
     assert said.startswith(f"error: port {port} of 127.0.0.1: Address already in use; stop what")
     said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT="eighty")
-    assert said.startswith("error: MLServer's setting http_port is 'eighty': Input should be a")
-    assert said.count("\n") == 1
+    assert said == "error: MLSERVER_HTTP_PORT is 'eighty'; expected a number of a port\n"
 
 
 def test_the_image_is_built_from_what_serves_alone():

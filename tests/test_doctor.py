@@ -99,7 +99,7 @@ def test_another_python_is_told_with_what_to_do(checkout: Path, source: Path, tm
     assert found["git"][0] == "ok"
 
 
-@pytest.mark.parametrize("module", ["doctor.py", "serving/ports.py"])
+@pytest.mark.parametrize("module", ["doctor.py", "serving/fashion/adapter/preflight.py"])
 def test_an_old_python_can_read_it(module: str):
     ast.parse((ROOT / module).read_text("utf-8"), feature_version=(3, 8))
 
