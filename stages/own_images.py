@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.fashion.model.features import PixelError
-from serving.fashion.protocol.pictures import read_picture
+from serving.fashion.protocol.pictures import PixelError, read_picture
 from stages.dataset import TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.download_params import MAX_CLASSES, MIN_CLASSES
 from stages.errors import StageError, run

@@ -16,13 +16,13 @@ from serving.fashion.model.features import (
     FEATURE_PLACES,
     ROWS_PER_THREAD,
     FeatureMap,
-    PixelError,
     describe,
     project,
     read_features,
-    validate_pixels,
 )
 from serving.fashion.model.kernel import Rbf
+from serving.fashion.protocol.pictures import PixelError
+from serving.fashion.protocol.validation import validate_pixels
 from stages.dataset import Images
 from stages.errors import StageError
 from stages.params import Params

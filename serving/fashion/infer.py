@@ -12,13 +12,12 @@ from .batching import Batcher
 from .contract import PIXELS
 from .limits import Limits
 from .protocol.messages import PICTURES, InferRequest, InferResponse
-from .protocol.validation import read_images, validate_outputs
+from .protocol.validation import read_images
 
 Result = TypeVar("Result")
 SMALL = 16 * PIXELS  # values, read in less time than another thread takes to begin
-LARGE = ThreadPoolExecutor(
-    1
-)  # reads one large request at a time, each takes several times its size
+# Reads one large request at a time, since each takes several times its own size.
+LARGE = ThreadPoolExecutor(1)
 PICTURE_READER = ThreadPoolExecutor(2)  # a picture of 16 megapixels may take a second
 
 
@@ -34,8 +33,10 @@ class ServedModel(NamedTuple):
 
 async def infer(request: InferRequest, model: ServedModel) -> InferResponse:
     """What a model makes of the images of a request. Raises RequestError."""
-    validate_outputs(request)
-    images = await in_thread(_reader(request), read_images, request, model.max_rows)
+    if pool := _pool_for(request):
+        images = await in_thread(pool, read_images, request, model.max_rows)
+    else:
+        images = read_images(request, model.max_rows)
     results = await model.batcher(images)
     outputs = [(output, results[output.name]) for output in request.outputs]
     identifier = str(uuid4()) if request.id is None else request.id
@@ -43,23 +44,20 @@ async def infer(request: InferRequest, model: ServedModel) -> InferResponse:
 
 
 async def in_thread(
-    pool: ThreadPoolExecutor | None, read: Callable[..., Result], *given: Any
+    pool: ThreadPoolExecutor, read: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """The result of a function, which a thread of a pool runs, or this one at once if None."""
-    if pool is None:
-        return read(*given)
-    return await asyncio.get_running_loop().run_in_executor(pool, read, *given)
+    """The result of a function that a thread of a pool runs."""
+    return await asyncio.get_running_loop().run_in_executor(pool, read, *arguments)
 
 
-def _reader(request: InferRequest) -> ThreadPoolExecutor | None:
+def _pool_for(request: InferRequest) -> ThreadPoolExecutor | None:
     if any(tensor.datatype == PICTURES for tensor in request.inputs):
         return PICTURE_READER
     return LARGE if any(_values(tensor.data) > SMALL for tensor in request.inputs) else None
 
 
-def _values(data: Any) -> int:
-    if isinstance(data, list) and data and isinstance(data[0], list):
-        return SMALL + 1  # lists in lists: not counted here
-    return (
-        data.size if isinstance(data, np.ndarray) else len(data) if hasattr(data, "__len__") else 1
-    )
+def _values(data: Any) -> float:
+    if isinstance(data, np.ndarray):
+        return data.size
+    is_nested = isinstance(data, list) and data and isinstance(data[0], list)
+    return np.inf if is_nested or not hasattr(data, "__len__") else len(data)

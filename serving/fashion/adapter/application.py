@@ -14,10 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
 from ..infer import LARGE, in_thread
-from ..limits import SMALL_BODY, Limits
+from ..limits import IN_HAND, MB, SMALL_BODY, Limits
 from ..protocol.messages import RETRY_SECONDS, RequestError, one_line
-from ..protocol.rest import BINARY, JSON, JSON_LENGTH, read_request, write_response
-from .body import Body, ClientGoneError
+from ..protocol.rest import (
+    BINARY,
+    JSON,
+    JSON_LENGTH,
+    inflate,
+    read_request,
+    write_response,
+)
 from .models import Models, id_headers
 
 logger = logging.getLogger("mlserver.fashion")
@@ -88,8 +94,11 @@ class RestApplication:
             model = await self._models.find(name, version)
             with Body(scope, model.limits) as incoming:
                 body = await incoming.read(receive)
-                pool = LARGE if len(body) > SMALL_BODY else None
-                request = await in_thread(pool, read_request, body, incoming.header(JSON_LENGTH))
+                length = incoming.header(JSON_LENGTH)
+                if len(body) > SMALL_BODY:
+                    request = await in_thread(LARGE, read_request, body, length)
+                else:
+                    request = read_request(body, length)
                 del body  # which the images of a large request replace
                 response = await self._models.infer(request, model, version)
                 written = write_response(response)
@@ -137,3 +146,55 @@ async def _send(
         headers.append((JSON_LENGTH.encode(), b"%d" % json_length))
     await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class ClientGoneError(Exception):
+    """The client has hung up before its request had arrived."""
+
+
+class Body:
+    """A body, counted among those in hand until the end of a `with` block."""
+
+    def __init__(self, scope: Scope, limits: Limits) -> None:
+        self._limits, self._counted = limits, 0
+        self._headers = dict(scope["headers"])
+
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        IN_HAND.release(self._counted)
+
+    def header(self, name: str) -> str | None:
+        """A header's value. name: in lower case."""
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin1")
+
+    async def read(self, receive: Receive) -> bytes | bytearray:
+        """All of it, without Content-Encoding. Raises RequestError, ClientGoneError."""
+        self._count(int(self.header("content-length") or 0))
+        content = await self._receive(receive)
+        encoding = self.header("content-encoding")
+        if encoding in (None, "identity"):
+            return content
+        content = await in_thread(LARGE, inflate, content, encoding, self._limits.body_mb * MB)
+        self._count(len(content))
+        return content
+
+    async def _receive(self, receive: Receive) -> bytes | bytearray:
+        content: bytes | bytearray = b""
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ClientGoneError
+            if not content and not message.get("more_body"):
+                return message["body"]
+            content = bytearray(content) if isinstance(content, bytes) else content
+            content += message["body"]
+            if len(content) > self._counted:  # of a body that did not give its length
+                self._count(len(content))
+            if not message.get("more_body"):
+                return content
+
+    def _count(self, size: int) -> None:
+        self._counted = IN_HAND.count(self._counted, size, self._limits)

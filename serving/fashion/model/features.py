@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..contract import PIXEL_MAX, PIXELS, SIDE
+from ..contract import PIXEL_MAX, SIDE
 from .kernel import Rbf
 
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
@@ -34,10 +34,6 @@ PATCH = 2  # pixels a side, of which the mean goes beside the histograms
 # distances have 6 + 2 · 9 = 24 bits. A float32 holds 24: such sums have no rounding errors, and are
 # the same in whatever order they are added, for a batch of any size and by any library.
 DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 11, 9
-
-
-class PixelError(ValueError):
-    """Pixels that no image has; the message says what was expected and what came."""
 
 
 class Features(NamedTuple):
@@ -83,7 +79,7 @@ class FeatureMap:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of images: scores, then components; float32 [n, classes + k], finite.
 
-        images: uint8 [n, 784], see validate_pixels.
+        images: uint8 [n, 784].
         """
         components = standardize(project(describe(images, self.fitted), self.fitted), self.fitted)
         if not self._weights.size:
@@ -108,32 +104,6 @@ def quantize(values: np.ndarray, places: int) -> np.ndarray:
     np.rint(values, out=values)
     values *= np.float32(2**-places)
     return values
-
-
-def validate_pixels(images: np.ndarray) -> np.ndarray:
-    """Images, any numbers [n, 784], 0 to 255, rounded (halves to even) to uint8 [n, 784].
-
-    Raises PixelError for another shape, for what is no number, NaN, infinity, or out of range.
-    """
-    images = np.asarray(images)
-    if images.shape[1:] != (PIXELS,):
-        shape = ", ".join(map(str, images.shape))
-        raise PixelError(f"expected images of shape [n, {PIXELS}], got [{shape}]")
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    if images.dtype.kind not in "iuf":
-        raise PixelError(f"expected pixel values as numbers, got {images.dtype}")
-    with np.errstate(invalid="ignore"):
-        whole = images.astype(np.uint8)
-    if (whole == images).all():  # as nearly always: NaN, and numbers beyond a byte, are unequal
-        return whole
-    if not (images.min() >= 0 and images.max() <= PIXEL_MAX):  # which NaN is neither
-        row, pixel = np.argwhere(~((images >= 0) & (images <= PIXEL_MAX)))[0]
-        raise PixelError(
-            f"expected pixel values from 0 to {PIXEL_MAX}, "
-            f"got {images[row, pixel]:.6g} at image {row}, pixel {pixel}"
-        )
-    return np.rint(images).astype(np.uint8)
 
 
 def describe(images: np.ndarray, features: Features) -> np.ndarray:

@@ -11,10 +11,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..contract import PIXELS, SIDE
-from ..model.features import PixelError
 
 FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 4096 * 4096  # of a decoded picture: 64 MB with its four channels
+
+
+class PixelError(ValueError):
+    """Pixels that no image has; the message says what was expected and what came."""
 
 
 def read_picture(content: bytes, invert: bool) -> np.ndarray:

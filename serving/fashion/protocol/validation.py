@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..contract import OUTPUTS, PIXEL_MAX, PIXELS, SIDE
-from ..model.features import PixelError, validate_pixels
 from .messages import LENGTH_BYTES, PICTURES, InferRequest, RequestError, Tensor, shown
-from .pictures import read_picture
+from .pictures import PixelError, read_picture
 
 NUMBERS = {
     **{f"{kind}{bits}": np.dtype(f"<{kind[0].lower()}{bits // 8}")
@@ -25,16 +24,15 @@ SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 
 
-def validate_outputs(request: InferRequest) -> None:
-    """Raise RequestError for an output that no model has."""
+def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
+    """The images of a request for outputs that a model has, uint8 [n, 784], 1 ≤ n ≤ max_rows.
+
+    Raises RequestError.
+    """
     for output in request.outputs:
         if output.name not in OUTPUTS:
             among = ", ".join(OUTPUTS)
             raise RequestError(f"expected outputs out of {among}, got {shown(output.name)}")
-
-
-def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
-    """The images of a request, uint8 [n, 784], 1 ≤ n ≤ max_rows. Raises RequestError."""
     if len(request.inputs) != 1:
         raise RequestError(f"expected one input tensor, got {len(request.inputs) or 'none'}")
     (tensor,) = request.inputs
@@ -51,6 +49,32 @@ def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
     except PixelError as error:
         raise RequestError(str(error)) from None
     return PIXEL_MAX - images if invert else images
+
+
+def validate_pixels(images: np.ndarray) -> np.ndarray:
+    """Images, any numbers [n, 784], 0 to 255, rounded (halves to even) to uint8 [n, 784].
+
+    Raises PixelError for another shape, for what is no number, NaN, infinity, or out of range.
+    """
+    images = np.asarray(images)
+    if images.shape[1:] != (PIXELS,):
+        shape = ", ".join(map(str, images.shape))
+        raise PixelError(f"expected images of shape [n, {PIXELS}], got [{shape}]")
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    if images.dtype.kind not in "iuf":
+        raise PixelError(f"expected pixel values as numbers, got {images.dtype}")
+    with np.errstate(invalid="ignore"):
+        whole = images.astype(np.uint8)
+    if (whole == images).all():  # as nearly always: NaN, and numbers beyond a byte, are unequal
+        return whole
+    if not (images.min() >= 0 and images.max() <= PIXEL_MAX):  # which NaN is neither
+        row, pixel = np.argwhere(~((images >= 0) & (images <= PIXEL_MAX)))[0]
+        raise PixelError(
+            f"expected pixel values from 0 to {PIXEL_MAX}, "
+            f"got {images[row, pixel]:.6g} at image {row}, pixel {pixel}"
+        )
+    return np.rint(images).astype(np.uint8)
 
 
 def _inverted(*parameters: dict[str, Any]) -> bool:
