@@ -99,7 +99,8 @@ def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
 ):
     request = body(tensor(digits[1].images[:2]), parameters={"binary_data_output": True})
     content, raw = parts(send(server, MODELS[0], request))
-    assert content["outputs"][0]["parameters"] == {"binary_data_size": len(raw) == 16 and 16}
+    assert content["outputs"][0]["parameters"] == {"binary_data_size": 16}
+    assert len(raw) == 16
     wanted = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
     content, raw = parts(send(server, MODELS[0], request | {"outputs": wanted}))
     assert ["data" in output for output in content["outputs"]] == [False, True]
