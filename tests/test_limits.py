@@ -248,6 +248,16 @@ def test_more_requests_than_may_wait_for_a_model_are_refused(
     answers_right()
 
 
+@pytest.mark.usefixtures("answers_right")
+def test_grpc_messages_that_are_refused_are_not_kept_in_memory(limited: Server):
+    large = message(body(tensor(np.zeros((3000, 784), int), datatype="UINT8")), MODEL, raw=True)
+    process = psutil.Process(limited.guard.pid).children()[0]
+    before = process.memory_info().rss
+    for _ in range(100):
+        assert "expected a body of at most 2 MiB" in send(limited, large).error
+    assert process.memory_info().rss - before < 100e6  # of 235e6 bytes sent
+
+
 def test_a_header_of_many_ranges_costs_nothing(limited: Server):
     ranges = ",".join(f"{start}-" for start in range(6000))
     process = psutil.Process(limited.guard.pid).children()[0]

@@ -50,15 +50,17 @@ def in_words(method: Method) -> Method:
         try:
             return await method(servicer, request, context)
         except (RequestError, MLServerError) as error:
-            await _abort(error, context)
+            return _reject(error, context)
 
     return rejecting
 
 
-async def _abort(error: RequestError | MLServerError, context: Any) -> None:
+def _reject(error: RequestError | MLServerError, context: Any) -> None:
+    # context.abort would raise an error that refers to itself, and so keep the request in memory
     status = error.status if isinstance(error, RequestError) else error.status_code
     logger.warning("refused with %d: %s", status, one_line(error))
-    await context.abort(CODES.get(HTTPStatus(status), grpc.StatusCode.UNKNOWN), str(error))
+    context.set_code(CODES.get(HTTPStatus(status), grpc.StatusCode.UNKNOWN))
+    context.set_details(str(error))
 
 
 class Servicer(InferenceServicer):
@@ -69,9 +71,9 @@ class Servicer(InferenceServicer):
         self._models = models
 
     @in_words
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: Any) -> Any:  # noqa: N802
-        """The response to a request."""
-        return await self._infer(request, context)
+    async def ModelInfer(self, request: bytes, context: Any) -> Any:  # noqa: N802
+        """The response to a request, which `add_to` has handed on as it came."""
+        return await self._infer(pb.ModelInferRequest.FromString(request), context)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests_stream: AsyncIterator[pb.ModelInferRequest], context: Any
@@ -81,7 +83,7 @@ class Servicer(InferenceServicer):
             async for request in requests_stream:
                 yield await self._infer(request, context)
         except (RequestError, MLServerError) as error:
-            await _abort(error, context)
+            _reject(error, context)
 
     async def _infer(self, message: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
         name, version = message.model_name, message.model_version
@@ -94,6 +96,19 @@ class Servicer(InferenceServicer):
         fields = self._models.headers(name) | id_headers(response.id)
         context.set_trailing_metadata(tuple(fields.items()))
         return write_response(response, pb.ModelInferResponse())
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Take the server's calls, of ModelInfer the bytes.
+
+        gRPC would read messages before it asks us, and keep both until the response is sent: 24 of
+        31 MB at once took 2.9 GB, 2.4 this way.
+        """
+        infer = grpc.unary_unary_rpc_method_handler(
+            self.ModelInfer, response_serializer=pb.ModelInferResponse.SerializeToString
+        )
+        service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+        add_GRPCInferenceServiceServicer_to_server(self, server)
+        server.add_registered_method_handlers(service, {"ModelInfer": infer})
 
     async def ServerReady(self, *_: Any) -> pb.ServerReadyResponse:  # noqa: N802
         """Whether every packaged model is ready."""
@@ -206,7 +221,7 @@ class GrpcServer(GRPCServer):
         servers = []
         for _ in range(SERVERS):
             server = grpc.aio.server(pool, interceptors=interceptors, options=self._get_options())
-            add_GRPCInferenceServiceServicer_to_server(self._servicer, server)
+            self._servicer.add_to(server)
             server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
             servers.append(server)
         self._server = ServersOnOnePort(servers)
