@@ -20,12 +20,12 @@ from PIL import Image
 from report import comparison, provenance
 from report.comparison import Answers
 from report.drawings import drawings
+from report.metrics_table import flatten
 from serving.fashion.contract import SIDE
-from stages.atomic import replacing
-from stages.dataset import PROCESSED, Images, read_npz
-from stages.errors import StageError, run
-from stages.metrics_table import flatten
-from stages.plots import METRICS, PREDICTIONS, surest_mistakes
+from stages.console import StageError, run
+from stages.data.arrays import atomic_write
+from stages.data.idx import PROCESSED, Images, read_npz
+from stages.evaluation.plots import METRICS, PREDICTIONS, surest_mistakes
 
 REPORT = Path("report.html")
 MISTAKES, DISAGREEMENTS, PAIRS, COMMON = 12, 12, 10, 3  # shown, at most
@@ -133,7 +133,7 @@ def render(found: dict[str, Any]) -> str:
 
 def main() -> None:
     page = render(content())
-    with replacing(REPORT) as part:
+    with atomic_write(REPORT) as part:
         part.write_text(page, encoding="utf-8")
     print(f"Read the report:    {REPORT}")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.errors import StageError
+from stages.console import StageError
 
 
 class Answers(NamedTuple):
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
 
 
 def read_answers(path: Path) -> Answers:
-    """Read what stages.plots.write_predictions wrote. Raises StageError when it is not there."""
+    """Read what write_predictions wrote. Raises StageError when it is not there."""
     if not path.exists():
         raise StageError(f"{path}: not found; make it with: dvc repro")
     with path.open(newline="", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import vl_convert
 
-from stages.errors import StageError
+from stages.console import StageError
 
 INK, FAINT, COLOUR = "currentColor", "#8884", "#945dd6"  # the last one is DVC's first
 LABELS = {"labelColor": INK, "labelFontSize": 13, "titleColor": INK, "titleFontSize": 13}

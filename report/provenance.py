@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from serving.fashion.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
-from stages.closed_yaml import Loader
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.strict_yaml import read_yaml
 
 LOCK, SERVING = Path("dvc.lock"), Path("serving")
 
@@ -37,7 +35,7 @@ def locked() -> dict[str, Any]:
     """The stages as they last ran, by name, from dvc.lock. Raises StageError without it."""
     if not LOCK.exists():
         raise StageError(f"{LOCK}: not found; make it with: dvc repro")
-    return yaml.load(LOCK.read_text(encoding="utf-8"), Loader=Loader)["stages"]
+    return read_yaml(LOCK)["stages"]
 
 
 def parameters(stages: dict[str, Any]) -> dict[str, Any]:

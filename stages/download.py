@@ -14,17 +14,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import requests
 import urllib3
 
-from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
-from stages.atomic import replacing
-from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, write_idx
-from stages.download_params import MIN_CLASSES, Download
-from stages.errors import StageError, run
-from stages.params import load_params
-from stages.progress import progress
+from stages.console import StageError, progress, run
+from stages.data.arrays import atomic_write
+from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, write_idx
+from stages.params import MIN_CLASSES, Download, load_params
 
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
@@ -35,6 +31,7 @@ REMEDY = (
     f"Set {SOURCE_VARIABLE} to a folder or base URL that holds the four files, or try the pipeline "
     "without: make demo"
 )
+OWN_REMEDY = "Name one that does in download.sources"
 
 # Source: the data set's README, section "Get the Data".
 MD5 = {
@@ -53,22 +50,12 @@ class File(NamedTuple):
     md5: str | None
 
 
-class NoSourceError(StageError):
-    """No source could be reached. Exits with EX_UNAVAILABLE of sysexits.h, for `make run`."""
-
-    exit_code = 69
-
-
 class UnavailableError(Exception):
     """A source did not give a file; the message is the reason."""
 
 
 class ServerBusyError(UnavailableError):
     """A server answered with an error of its own (5xx), which may pass."""
-
-
-class WrongChecksumError(UnavailableError):
-    """A source gave other bytes than those published."""
 
 
 def wanted(params: Download) -> list[File]:
@@ -93,35 +80,31 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
     """Bring a file into the folder from the first source that gives the right bytes.
 
     sources: folders or base URLs. A good file already there is kept, another one replaced.
-    Returns where it came from. Raises StageError when a source gave wrong bytes and none the
-    right ones, NoSourceError when none could be read.
+    Returns where it came from. Raises StageError when none does.
     """
     target = folder / file.name
     if target.exists():
         with target.open("rb") as content:
             if hashlib.file_digest(content, "md5").hexdigest() == file.md5:
                 return "already there"
-    failures: list[UnavailableError] = []
+    failures: list[str] = []
     for source in sources:
         try:
-            with replacing(target) as part:
+            with atomic_write(target) as part:
                 found = _fetch_from(source, file, part)
             came = f"from {source}" + ("" if file.md5 else f", MD5 {found}")
             return " ".join([came, *(f"(not from {why})" for why in failures)])
         except UnavailableError as why:
-            failures.append(type(why)(f"{source}: {why}"))
-    bytes_came = any(isinstance(why, WrongChecksumError) for why in failures)
+            failures.append(f"{source}: {why}")
     named = "it" if file.published == file.name else file.published
-    raise (StageError if bytes_came else NoSourceError)(
-        f"{target}: no source gave {named}: {'; '.join(map(str, failures))}"
-    )
+    raise StageError(f"{target}: no source gave {named}: {'; '.join(failures)}")
 
 
 def _fetch_from(source: str, file: File, part: Path) -> str:
     given = source, file.published, part
     found = _retried(*given) if _is_url(source) else _streamed(*given)
     if file.md5 and found != file.md5:
-        raise WrongChecksumError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
+        raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
     return found
 
 
@@ -195,30 +178,13 @@ def _opened(source: str, name: str) -> Iterator[tuple[Iterator[bytes], int | Non
         yield iter(lambda: file.read(CHUNK), b""), path.stat().st_size or None
 
 
-def make_digits() -> tuple[Images, Images]:
-    """The 1,797 UCI digits that scikit-learn bundles, as 28×28 images: 1,497 to train, 300 to test.
-
-    Each of their 8×8 pixels, 0 to 16, becomes 3×3 pixels, 0 to 255, inside a border of 2.
-    """
-    # Here, since the import takes two seconds, which the files of Fashion-MNIST need not wait for.
-    from sklearn.datasets import load_digits  # noqa: PLC0415
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
-
-    digits = load_digits()
-    enlarged = np.kron(digits.images, np.ones((1, 3, 3)))
-    framed = np.pad(enlarged, ((0, 0), (2, 2), (2, 2)))
-    images = np.rint(framed / digits.images.max() * PIXEL_MAX).astype(np.uint8).reshape(-1, PIXELS)
-    parts = train_test_split(
-        images, digits.target, test_size=300, stratify=digits.target, random_state=0
-    )
-    names = CLASS_NAMES["digits"]
-    return Images(parts[0], parts[2], names), Images(parts[1], parts[3], names)
-
-
 def main() -> None:
     params = load_params().download
     check_named(params)
     if params.dataset == "digits":
+        # Here, since scikit-learn takes two seconds to load, for which other data need not wait.
+        from stages.data.digits import make_digits  # noqa: PLC0415
+
         for files, content in zip((TRAIN_FILES, TEST_FILES), make_digits(), strict=True):
             write_idx(RAW / files[0], RAW / files[1], content)
         print("digits: made from the copy that scikit-learn bundles")
@@ -229,9 +195,8 @@ def main() -> None:
         try:
             print(f"{file.name}: {fetch(file, sources, RAW)}")
         except StageError as error:
-            if params.dataset == "own":  # no NoSourceError, at which `make run` shows the demo
-                raise StageError(f"{error}. Name one that does in download.sources") from None
-            raise type(error)(f"{error}. {REMEDY}") from None
+            remedy = OWN_REMEDY if params.dataset == "own" else REMEDY
+            raise StageError(f"{error}. {remedy}") from None
 
 
 if __name__ == "__main__":

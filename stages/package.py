@@ -32,8 +32,8 @@ from serving.fashion.contract import (
 from serving.fashion.integrity import sha256
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
-from stages.dataset import FEATURES, PROCESSED, Images, read_npz
-from stages.errors import StageError, run
+from stages.console import StageError, run
+from stages.data.idx import FEATURES, PROCESSED, Images, read_npz
 from stages.params import load_params
 
 TARGET = Path("serving/models")

@@ -1,8 +1,7 @@
-"""The typed, closed form of params.yaml: every value, its type and its range.
+"""The typed params.yaml: every value, its type and its range.
 
-Those of `download` stand in stages/download_params.py.
-
-There are no defaults: params.yaml holds each value, and a key it lacks is an error.
+There are no defaults: params.yaml holds each value, a key that it lacks is an error, and so is a
+key that is not known here.
 """
 
 from pathlib import Path
@@ -10,18 +9,70 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.closed_yaml import Section, read_closed
-from stages.download_params import Download
+from serving.fashion.contract import CLASS_NAMES
+from stages.data.strict_yaml import Section, read_strict
 
 PARAMS = Path("params.yaml")
+MIN_CLASSES, MAX_CLASSES = 2, 255  # the latter of labels in a byte
 
-Fraction = Field(gt=0, le=1, description="a number above 0, at most 1")
-VERSION = r"^v[1-9][0-9]*$"
-IMAGE = r"^([a-z0-9.-]+(:[0-9]+)?/)?[a-z0-9][a-z0-9._/-]*[a-z0-9]$"
-STORAGE = r"^(s3|gs|pvc|https?)://\S*[^/\s]$"
-SCHEDULER = r"^(tcp|tls)://.+:[0-9]+$"
-MEMORY = r"^[1-9][0-9]*[MG]i$"
-Seed = Field(ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Version = Annotated[str, Field(pattern=r"^v[1-9][0-9]*$")]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Landmarks = Annotated[int, Field(ge=10, le=20_000)]
+
+
+class OwnData(Section):
+    """Any data set in IDX files of 28 × 28 grey images; of no effect unless dataset is own.
+
+    class_names: by label, first_label first; files: as the sources name them, images and labels
+    that train, images and labels that test, gzipped; md5: of each, in that order, or null to accept
+    any; first_label: of the labels in the files; transposed: their images are stored column by
+    column, as those of EMNIST.
+    """
+
+    class_names: list[Annotated[str, Field(min_length=1)]] = Field(max_length=MAX_CLASSES)
+    files: list[str] = Field(min_length=4, max_length=4)
+    md5: Annotated[list[Md5], Field(min_length=4, max_length=4)] | None
+    first_label: int = Field(ge=0, le=MAX_CLASSES)
+    transposed: bool
+
+    @field_validator("class_names")
+    @classmethod
+    def _are_distinct(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("each name once")
+        return names
+
+
+class Download(Section):
+    """What data/raw holds.
+
+    dataset: digits is bundled with scikit-learn, own is what the section of that name describes;
+    sources: base URLs or folders, tried in this order.
+    """
+
+    dataset: Literal["fashion-mnist", "digits", "own"]
+    sources: list[str] = Field(min_length=1)
+    own: OwnData
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by label, from 0."""
+        return CLASS_NAMES.get(self.dataset) or tuple(self.own.class_names)
+
+    @property
+    def first_label(self) -> int:
+        """What the files call the first class."""
+        return self.own.first_label if self.dataset == "own" else 0
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the files have images column by column."""
+        return self.own.transposed if self.dataset == "own" else False
 
 
 class Preprocess(Section):
@@ -31,15 +82,13 @@ class Preprocess(Section):
     the test files, or how many images to hold out of the training files and evaluate on instead.
     """
 
-    train_limit: int | None = Field(ge=100, description="null or a whole number from 100")
-    validation: int = Field(
-        ge=0, le=50_000, description="0 (test files) or a whole number to 50000"
-    )
-    seed: int = Seed
+    train_limit: Annotated[int, Field(ge=100)] | None
+    validation: int = Field(ge=0, le=50_000)
+    seed: Seed
 
 
-class Features(Section):
-    """What the models see of an image; see serving/fashion/features.py.
+class FeatureConfig(Section):
+    """What the models see of an image; see serving/fashion/model/features.py.
 
     kind: hog, histograms of gradients and means of pixels, or pixels alone, to which nothing below
     applies; cells: sides of the histograms' cells, in pixels, a set of histograms each; bins:
@@ -48,11 +97,11 @@ class Features(Section):
     for all descriptors as they are.
     """
 
-    kind: Literal["hog", "pixels"] = Field(description="one of hog, pixels")
-    cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1, description="a list out of 2, 4, 8, 16")
-    bins: int = Field(ge=2, le=72, description="a whole number from 2 to 72")
-    pixel_weight: float = Field(ge=0, description="a number from 0")
-    components: int | None = Field(ge=1, description="null or a whole number from 1")
+    kind: Literal["hog", "pixels"]
+    cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1)
+    bins: int = Field(ge=2, le=72)
+    pixel_weight: NotNegative
+    components: Count | None
 
 
 class ClassScores(Section):
@@ -64,91 +113,81 @@ class ClassScores(Section):
     of the scores, beside other features whose variances add up to 1.
     """
 
-    landmarks: int | None = Field(
-        ge=10, le=20_000, description="null or a whole number from 10 to 20000"
-    )
-    gamma: float = Field(gt=0, description="a number above 0")
-    ridge: float = Field(ge=1e-9, description="a number from 1e-9")
-    folds: int = Field(ge=2, le=20, description="a whole number from 2 to 20")
-    weight: float = Field(gt=0, description="a number above 0")
-    seed: int = Seed
+    landmarks: Landmarks | None
+    gamma: Positive
+    ridge: float = Field(ge=1e-9)
+    folds: int = Field(ge=2, le=20)
+    weight: Positive
+    seed: Seed
 
 
 class Svm(Section):
     """Support vector classifier on the features; the names are scikit-learn's (SVC).
 
-    device: cuda fits it by cuML on a GPU; approximation: null to fit it exactly, in time that grows
-    with the square of the images, or how many landmarks, at most as many as there are images, to
-    approximate it with, in time linear in the images and square in the landmarks (nystroem.py); C:
-    inverse of the regularisation; gamma: kernel width, for rbf, poly and sigmoid, where two images
-    are a squared distance of about 2 apart on average; degree: of poly; coef0: for poly and
-    sigmoid; tol: of the stopping criterion, of no effect on the approximation.
+    approximation: null to fit it exactly, in time that grows with the square of the images, or how
+    many landmarks, at most as many as there are images, to approximate it with, in time linear in
+    the images and square in the landmarks; C: inverse of the regularisation; gamma: kernel width,
+    for rbf, poly and sigmoid, where two images are a squared distance of about 2 apart on average;
+    degree: of poly; coef0: for poly and sigmoid; tol: of the stopping criterion, of no effect on
+    the approximation.
     """
 
-    device: Literal["cpu", "cuda"] = Field(description="one of cpu, cuda")
-    approximation: int | None = Field(
-        ge=10, le=20_000, description="null or a whole number from 10 to 20000"
-    )
-    kernel: Literal["linear", "poly", "rbf", "sigmoid"] = Field(
-        description="one of linear, poly, rbf, sigmoid"
-    )
-    C: float = Field(gt=0, description="a number above 0")
-    gamma: Literal["scale", "auto"] | Annotated[float, Field(gt=0)] = Field(
-        description="scale, auto or a number above 0"
-    )
-    degree: int = Field(ge=1, le=20, description="a whole number from 1 to 20")
-    coef0: float = Field(description="a number")
-    tol: float = Field(gt=0, lt=1, description="a number above 0, below 1")
+    approximation: Landmarks | None
+    kernel: Literal["linear", "poly", "rbf", "sigmoid"]
+    C: Positive
+    gamma: Literal["scale", "auto"] | Positive
+    degree: int = Field(ge=1, le=20)
+    coef0: float
+    tol: float = Field(gt=0, lt=1)
 
 
 class Xgboost(Section):
     """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
 
-    engine: local boosts in memory, external on batches from disk, dask on workers elsewhere;
-    scheduler: of Dask, or null to start a cluster of two workers on this machine; columns: how many
-    features the trees see, the class scores first; n_estimators: boosting
-    rounds, one tree a class each, at most; early_stopping_rounds: without a lower log loss on
-    held-out images, after which boosting stops, or null to boost n_estimators rounds; max_bin:
-    histogram bins a feature; colsample_bytree, colsample_bynode, subsample: shares of features and
-    images drawn.
+    engine: local boosts in memory, dask on workers elsewhere; scheduler: of Dask, or null to start
+    a cluster of two workers on this machine; columns: how many features the trees see, the class
+    scores first; n_estimators: boosting rounds, one tree a class each, at most;
+    early_stopping_rounds: without a lower log loss on held-out images, after which boosting stops,
+    or null to boost n_estimators rounds; max_bin: histogram bins a feature; colsample_bytree,
+    colsample_bynode, subsample: shares of features and images drawn.
     """
 
-    engine: Literal["local", "external", "dask"] = Field(description="one of local, external, dask")
-    scheduler: str | None = Field(pattern=SCHEDULER, description="null or tcp://host:port")
-    device: Literal["cpu", "cuda"] = Field(description="one of cpu, cuda")
-    columns: int = Field(ge=1, description="a whole number from 1")
-    n_estimators: int = Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
-    early_stopping_rounds: int | None = Field(ge=1, description="null or a whole number from 1")
-    learning_rate: float = Fraction
-    max_depth: int = Field(ge=1, le=30, description="a whole number from 1 to 30")
-    max_bin: int = Field(ge=2, le=1024, description="a whole number from 2 to 1024")
-    min_child_weight: float = Field(ge=0, description="a number from 0")
-    reg_lambda: float = Field(ge=0, description="a number from 0")
-    subsample: float = Fraction
-    colsample_bytree: float = Fraction
-    colsample_bynode: float = Fraction
-    seed: int = Seed
+    engine: Literal["local", "dask"]
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://.+:[0-9]+$")] | None
+    device: Literal["cpu", "cuda"]
+    columns: Count
+    n_estimators: int = Field(ge=1, le=100_000)
+    early_stopping_rounds: Count | None
+    learning_rate: Share
+    max_depth: int = Field(ge=1, le=30)
+    max_bin: int = Field(ge=2, le=1024)
+    min_child_weight: NotNegative
+    reg_lambda: NotNegative
+    subsample: Share
+    colsample_bytree: Share
+    colsample_bynode: Share
+    seed: Seed
 
 
 class Calibration(Section):
-    """Training images on which a trial model tells how sure the final one may be.
+    """Training images on which the probabilities of a trial model are calibrated.
 
     held_out: how many, at most a fifth of all; the final model is trained on all of them.
     """
 
-    held_out: int = Field(ge=20, description="a whole number from 20")
-    seed: int = Seed
+    held_out: int = Field(ge=20)
+    seed: Seed
 
 
 class Serving(Section):
-    """How a model's server computes, which changes no answer.
+    """How a model's server computes, which changes no response.
 
     max_batch_delay_ms: to wait for more requests where some wait already; rows_per_thread: images
     that a thread takes.
     """
 
-    max_batch_delay_ms: float = Field(ge=0, le=1000, description="a number from 0 to 1000")
-    rows_per_thread: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
+    max_batch_delay_ms: float = Field(ge=0, le=1000)
+    rows_per_thread: int = Field(ge=1, le=10_000)
 
 
 class ServingOfModels(Section):
@@ -165,10 +204,10 @@ class Limits(Section):
     request to arrive whole; waiting: requests that wait for a model.
     """
 
-    body_mb: int = Field(ge=1, le=1024, description="a whole number from 1 to 1024")
-    bodies_mb: int = Field(ge=1, le=65_536, description="a whole number from 1 to 65536")
-    request_seconds: float = Field(ge=1, le=3600, description="a number from 1 to 3600")
-    waiting: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+    body_mb: int = Field(ge=1, le=1024)
+    bodies_mb: int = Field(ge=1, le=65_536)
+    request_seconds: float = Field(ge=1, le=3600)
+    waiting: int = Field(ge=1, le=1_000_000)
 
 
 class Package(Section):
@@ -179,11 +218,9 @@ class Package(Section):
     what the server takes on; serving: how both models compute.
     """
 
-    version: str = Field(pattern=VERSION, description="v1, v2, v3 …")
-    previous: dict[Annotated[str, Field(pattern=VERSION)], str] = Field(
-        description="earlier versions and git revisions, as {v1: 3f2c1ab}"
-    )
-    max_rows: int = Field(ge=1, le=1_000_000, description="a whole number from 1 to 1000000")
+    version: Version
+    previous: dict[Version, str]
+    max_rows: int = Field(ge=1, le=1_000_000)
     limits: Limits
     serving: ServingOfModels
 
@@ -191,49 +228,15 @@ class Package(Section):
     @classmethod
     def _are_earlier(cls, previous: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         if info.data.get("version") in previous:
-            raise ValueError("the version of now")
-        return dict(sorted(previous.items(), key=lambda item: int(item[0][1:])))
+            raise ValueError("earlier versions than package.version")
+        return previous
 
 
 class Evaluate(Section):
     """batch_size: images a request; min_accuracy: below it, the stage fails."""
 
-    batch_size: int = Field(ge=1, le=10_000, description="a whole number from 1 to 10000")
-    min_accuracy: float = Field(ge=0, le=1, description="a number from 0 to 1")
-
-
-class Deploy(Section):
-    """The manifests of deploy/, which no stage reads.
-
-    image: without its tag, which is package.version; storage: the URL of a copy of serving/;
-    canary_percent: of requests, to package.version beside the newest of package.previous;
-    replicas: fewest and most; requests_per_second: of a replica, above which another is started;
-    cpu: cores of a replica; memory: requested and at most, as Kubernetes writes it.
-    """
-
-    image: str = Field(pattern=IMAGE, description="an image's name without a tag")
-    storage: str = Field(pattern=STORAGE, description="a URL that KServe and rclone can read")
-    canary_percent: int = Field(ge=0, le=100, description="a whole number from 0 to 100")
-    replicas: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] = Field(
-        description="the fewest and the most, as [1, 4]"
-    )
-    requests_per_second: int = Field(ge=1, description="a whole number from 1")
-    cpu: float = Field(gt=0, description="a number above 0")
-    memory: tuple[Annotated[str, Field(pattern=MEMORY)], Annotated[str, Field(pattern=MEMORY)]] = (
-        Field(description="requested and at most, as [768Mi, 1536Mi]")
-    )
-
-    @field_validator("replicas", "memory", mode="before")
-    @classmethod
-    def _is_pair(cls, pair: object) -> object:
-        return tuple(pair) if isinstance(pair, list) else pair
-
-    @field_validator("replicas")
-    @classmethod
-    def _is_range(cls, replicas: tuple[int, int]) -> tuple[int, int]:
-        if replicas[0] > replicas[1]:
-            raise ValueError("fewer at most than at least")
-        return replicas
+    batch_size: int = Field(ge=1, le=10_000)
+    min_accuracy: float = Field(ge=0, le=1)
 
 
 class Params(Section):
@@ -241,16 +244,15 @@ class Params(Section):
 
     download: Download
     preprocess: Preprocess
-    features: Features
+    features: FeatureConfig
     scores: ClassScores
     svm: Svm
     xgboost: Xgboost
     calibration: Calibration
     package: Package
     evaluate: Evaluate
-    deploy: Deploy
 
 
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises StageError, a line for each wrong key."""
-    return read_closed(path, Params)
+    return read_strict(path, Params)

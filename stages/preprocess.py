@@ -4,7 +4,7 @@ Reads   data/raw/*.gz                      four gzipped IDX files
 Writes  data/processed/train_images.npy    uint8 [n, 784], the images that train
         data/processed/train_labels.npy    uint8 [n]
         data/processed/train_features.npy  float32 [n, k]
-        data/processed/features.npz        the map from pixels to features (Features)
+        data/processed/features.npz        the map from pixels to features (FeatureArrays)
         data/processed/test.npz            images uint8 [n, 784], labels uint8 [n], class_names
 Params  preprocess, features, scores, download.dataset, download.own
 
@@ -17,8 +17,9 @@ from functools import partial
 
 import numpy as np
 
-from stages.atomic import replacing
-from stages.dataset import (
+from stages.console import StageError, run
+from stages.data.arrays import atomic_write, map_rows, write_rows
+from stages.data.idx import (
     FEATURES,
     RAW,
     TEST,
@@ -33,12 +34,9 @@ from stages.dataset import (
     read_labels,
     write_npz,
 )
-from stages.download_params import Download
-from stages.errors import StageError, run
-from stages.features import fit_features
-from stages.params import Preprocess, load_params
-from stages.rows import RowsFile, write_rows
-from stages.split import split, stratified
+from stages.data.splits import split, stratified
+from stages.params import Download, Preprocess, load_params
+from stages.training.features import fit_features
 
 FEWEST = 2  # images of a class that train: a trial model has to go without some
 
@@ -123,10 +121,10 @@ def main() -> None:
     source = "held out of the training files" if len(held_out) else "of the test files"
     print(f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on")
     start = time.monotonic()
-    fitted = fit_features(RowsFile(TRAIN_IMAGES), labels[chosen], params, TRAIN_FEATURES)
-    with replacing(FEATURES) as part:
+    fitted = fit_features(map_rows(TRAIN_IMAGES), labels[chosen], params, TRAIN_FEATURES)
+    with atomic_write(FEATURES) as part:
         np.savez(part, **fitted._asdict())
-    count = RowsFile(TRAIN_FEATURES).shape[1]
+    count = map_rows(TRAIN_FEATURES).shape[1]
     print(f"{count} features an image, made in {time.monotonic() - start:.0f} s")
 
 

@@ -17,15 +17,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.fashion.model.svm import decisions, pairwise_log_proba
-from stages import gpu_svm, nystroem
-from stages.atomic import replacing
-from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import BLOCK, read_features, read_train_labels
-from stages.errors import run
+from stages.console import run
+from stages.data.arrays import atomic_write, blocks, map_rows
+from stages.data.idx import BLOCK, TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.splits import split, stratified
 from stages.params import Calibration, Svm, load_params
-from stages.rows import Rows, blocks
-from stages.split import split, stratified
-from stages.stock_svm import as_stock
+from stages.training import nystroem
+from stages.training.calibration import fit_temperature, held_out_size, write_training
+from stages.training.stock_svm import as_stock
 
 # CACHE_MB, of kernel rows kept while fitting, changes the time, not the result; to
 # scikit-learn-intelex a row is about as quick to compute as to fetch.
@@ -47,20 +46,16 @@ BATCH = 100  # images to check a saved model with
 TRIAL, TRIAL_APPROXIMATION = 5_000, 60_000
 
 
-def train(features: Rows, labels: np.ndarray, params: Svm) -> SVC | Pipeline:
+def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC | Pipeline:
     """Fit on float32 [n, k] features with labels [n]; an approximation reads blocks of them."""
     if params.approximation:
-        return nystroem.train(features, labels, params, width(features, params.gamma))
-    parameters = params.model_dump(exclude={"approximation", "device"})
-    features = features[:]
-    if params.device == "cuda":
-        parameters["gamma"] = width(features, params.gamma)
-        return gpu_svm.train(features, labels, parameters)
+        return nystroem.train(features, labels, params, resolve_gamma(features, params.gamma))
+    parameters = params.model_dump(exclude={"approximation"})
     classifier = engine.SVC(**parameters, cache_size=CACHE_MB)
-    return as_stock(classifier.fit(features, labels.astype(np.int64)))
+    return as_stock(classifier.fit(features[:], labels.astype(np.int64)))
 
 
-def width(features: Rows, gamma: str | float) -> float:
+def resolve_gamma(features: np.ndarray, gamma: str | float) -> float:
     """The kernel's width as a number, "scale" and "auto" being what they are to an SVC of all.
 
     features: float32 [n, k], of which blocks are read.
@@ -77,12 +72,12 @@ def width(features: Rows, gamma: str | float) -> float:
 
 def engine_of(params: Svm) -> str:
     """The name and version of what fits."""
-    if params.approximation:
-        return f"scikit-learn {version('scikit-learn')}"
-    return gpu_svm.engine() if params.device == "cuda" else ENGINE
+    return f"scikit-learn {version('scikit-learn')}" if params.approximation else ENGINE
 
 
-def calibrate(features: Rows, labels: np.ndarray, params: Svm, calibration: Calibration) -> float:
+def calibrate(
+    features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
+) -> float:
     """The temperature of a trial model, fitted on images that it has not seen.
 
     features: float32 [n, k]; labels: [n]. The trial trains on a sample.
@@ -103,7 +98,7 @@ def save(
 
     Raises RuntimeError when the reloaded model decides differently.
     """
-    with replacing(folder / MODEL) as part:
+    with atomic_write(folder / MODEL) as part:
         joblib.dump(model, part)
         reloaded = decisions(joblib.load(part))
         if not np.array_equal(reloaded(batch), decisions(model)(batch)):
@@ -113,8 +108,7 @@ def save(
 
 def main() -> None:
     params = load_params()
-    gpu_svm.check_device(params.svm)
-    labels, features = read_train_labels(), read_features()
+    labels, features = map_rows(TRAIN_LABELS), map_rows(TRAIN_FEATURES)
     print(f"fitting an SVM with {engine_of(params.svm)} on {len(labels):,} images", flush=True)
     start = time.monotonic()
     temperature = calibrate(features, labels, params.svm, params.calibration)

@@ -24,21 +24,19 @@ import xgboost
 from scipy.special import log_softmax
 from xgboost import XGBClassifier
 
-from stages.atomic import replacing
-from stages.boosting import (
+from stages.console import StageError, run
+from stages.data.arrays import atomic_write, map_rows
+from stages.data.idx import TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.splits import split
+from stages.params import Params, Xgboost, load_params
+from stages.training.boosting import (
     HELD_OUT,
     TRAINING,
     Boosted,
-    Part,
-    boost_from_disk,
+    Subset,
     boost_in_memory,
 )
-from stages.calibration import fit_temperature, held_out_size, write_training
-from stages.dataset import read_features, read_train_labels
-from stages.errors import StageError, run
-from stages.params import Params, Xgboost, load_params
-from stages.rows import Rows
-from stages.split import split
+from stages.training.calibration import fit_temperature, held_out_size, write_training
 
 FOLDER, MODEL = Path("models/xgboost"), "model.json"
 LIBRARIES = ("numpy", "opencv-python-headless", "xgboost")  # that serving needs
@@ -75,18 +73,17 @@ def check_engine(params: Xgboost) -> None:
         if missing:
             raise StageError(
                 f"params.yaml: xgboost.engine is dask, but {', '.join(missing)} is not installed; "
-                "install it with: pip install -r requirements-dask.txt, or use local or external"
+                "install it with: pip install -r requirements-dask.txt, or use local"
             )
 
 
-def boost(part: Part, params: Xgboost, rounds: int, held_out: Part | None = None) -> Boosted:
-    """Boost at most so many rounds by the engine of the params; see stages/boosting.py."""
+def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
+    """Boost at most so many rounds by the engine of the params; see stages/training/boosting.py."""
     if params.engine == "dask":
-        from stages.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
+        from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
 
         return boost_on_dask(part, params, rounds, held_out)
-    boost_here = {"local": boost_in_memory, "external": boost_from_disk}[params.engine]
-    return boost_here(part, params, rounds, held_out)
+    return boost_in_memory(part, params, rounds, held_out)
 
 
 def best_rounds(trial: Boosted, params: Xgboost) -> int:
@@ -95,7 +92,7 @@ def best_rounds(trial: Boosted, params: Xgboost) -> int:
     return trial.booster.best_iteration + 1 if params.early_stopping_rounds else every
 
 
-def calibrate(trial: Boosted, rounds: int, held_out: Part) -> float:
+def calibrate(trial: Boosted, rounds: int, held_out: Subset) -> float:
     """The temperature of a trial model of so many rounds, fitted on images it has not seen."""
     inputs, labels = held_out.whole()
     margins = trial.booster.predict(
@@ -112,7 +109,7 @@ def as_classifier(booster: xgboost.Booster) -> XGBClassifier:
     return model
 
 
-def fit(features: Rows, labels: np.ndarray, params: Params) -> Trained:
+def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
     """Fit on the leading ones of float32 [n, k] features, with labels [n].
 
     A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
@@ -121,7 +118,7 @@ def fit(features: Rows, labels: np.ndarray, params: Params) -> Trained:
     section = params.xgboost
     size = held_out_size(len(labels), params.calibration.held_out)
     positions = np.arange(len(labels)), *split(labels, size, params.calibration.seed)
-    every, rest, held_out = (Part(features, labels, p, section.columns) for p in positions)
+    every, rest, held_out = (Subset(features, labels, p, section.columns) for p in positions)
     trial = boost(rest, section, section.n_estimators, held_out)
     rounds = best_rounds(trial, section)
     temperature = calibrate(trial, rounds, held_out)
@@ -133,7 +130,7 @@ def fit(features: Rows, labels: np.ndarray, params: Params) -> Trained:
 def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) -> None:
     """Write what serving needs, reload the model, check that it labels float32 [n, k] alike."""
     batch = features[:, : trained.model.n_features_in_]
-    with replacing(folder / MODEL) as part:
+    with atomic_write(folder / MODEL) as part:
         trained.model.save_model(part)
         reloaded = XGBClassifier()
         reloaded.load_model(part)
@@ -146,7 +143,7 @@ def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) 
 
 def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
     """Write round, from 1, and log loss, of training and held-out images, as CSV."""
-    with replacing(path) as part, part.open("w", newline="") as file:
+    with atomic_write(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["round", TRAINING, HELD_OUT])
         pairs = zip(losses[TRAINING], losses[HELD_OUT], strict=True)
@@ -155,11 +152,11 @@ def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
 
 
 def main() -> None:
-    params, labels = load_params(), read_train_labels()
+    params, labels = load_params(), map_rows(TRAIN_LABELS)
     check_device(params.xgboost.device)
     check_engine(params.xgboost)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
-    features = read_features()
+    features = map_rows(TRAIN_FEATURES)
     trained = fit(features, labels, params)
     save(FOLDER, trained, params.xgboost, features[:BATCH])
     write_curve(CURVE, trained.losses)

@@ -12,11 +12,11 @@ from filelock import FileLock
 from scratch import ROOT, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
-from serving.fashion.model.features import Features
+from serving.fashion.model.features import FeatureArrays
 from serving.launch import Server, running
 from stages import package, train_sklearn, train_xgboost
-from stages.dataset import Images
-from stages.download import make_digits
+from stages.data.digits import make_digits
+from stages.data.idx import Images
 from stages.params import Params, load_params
 
 # A shell runs what it starts in the background with Ctrl-C ignored, which programs inherit.
@@ -63,7 +63,7 @@ def digits() -> tuple[Images, Images]:
 
 
 @pytest.fixture(scope="session")
-def fitted(digits: tuple[Images, Images], params: Params) -> tuple[Features, np.ndarray]:
+def fitted(digits: tuple[Images, Images], params: Params) -> tuple[FeatureArrays, np.ndarray]:
     """The map from pixels to features, and the features of the training digits."""
     return fit_features(digits[0].images, digits[0].labels, params)
 
@@ -105,7 +105,7 @@ def repository(
 def make_repository(
     folder: Path,
     digits: tuple[Images, Images],
-    fitted: tuple[Features, np.ndarray],
+    fitted: tuple[FeatureArrays, np.ndarray],
     params: Params,
 ) -> None:
     folder.mkdir()

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.fashion.model.features import Features
-from stages import features
+from serving.fashion.model.features import FeatureArrays
 from stages.params import Params
+from stages.training import features
 
 # What would lead a make or a stage that a test runs astray.
 NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
@@ -59,7 +59,7 @@ def install(checkout: Path) -> Path:
 
 def fit_features(
     images: np.ndarray, labels: np.ndarray, params: Params
-) -> tuple[Features, np.ndarray]:
+) -> tuple[FeatureArrays, np.ndarray]:
     """The map from pixels to features, fitted, and the features of the images it was fitted on."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "features.npy")

@@ -18,15 +18,17 @@ from sklearn.svm import SVC
 from serving.client import RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.features import FEATURE_PLACES, FeatureMap, Features, quantize
+from serving.fashion.model.features import FEATURE_PLACES, FeatureArrays, FeatureMap, quantize
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from serving.launch import running
-from stages import nystroem, train_sklearn
-from stages.dataset import Images
-from stages.evaluate import check_library, library_decisions
+from stages import train_sklearn
+from stages.data.idx import Images
+from stages.evaluation.checks import _library_decisions as library_decisions
+from stages.evaluation.checks import check_library
 from stages.params import Params, Svm
+from stages.training import nystroem
 
-Fitted = tuple[Features, np.ndarray]
+Fitted = tuple[FeatureArrays, np.ndarray]
 Digits = tuple[Images, Images]
 LANDMARKS = 200
 
@@ -90,7 +92,7 @@ def test_the_width_of_the_kernel_is_that_of_an_svc(
     gamma: str | float, fitted: Fitted, digits: Digits
 ):
     svc = SVC(gamma=gamma).fit(fitted[1], digits[0].labels)
-    assert train_sklearn.width(fitted[1], gamma) == pytest.approx(svc._gamma, rel=1e-5)
+    assert train_sklearn.resolve_gamma(fitted[1], gamma) == pytest.approx(svc._gamma, rel=1e-5)
 
 
 def test_it_is_of_stock_objects_and_the_same_to_the_byte(

@@ -13,7 +13,7 @@ from wire import MODELS, OK, REFUSED, UNKNOWN, body, each_model, png, post, tens
 
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
 LENGTH = "Inference-Header-Content-Length"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from stages.calibration import fit_temperature, held_out_size
-from stages.reliability import Bin, calibration_error, reliability
+from stages.evaluation.metrics import Bin, calibration_error, reliability
+from stages.training.calibration import fit_temperature, held_out_size
 
 
 def drawn(temperature: float, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

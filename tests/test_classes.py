@@ -14,9 +14,8 @@ from scratch import ROOT, fit_features
 
 from serving.fashion.contract import PIXELS
 from stages import evaluate
-from stages.dataset import PROCESSED, Images, write_npz
-from stages.download_params import MAX_CLASSES, MIN_CLASSES
-from stages.params import Params
+from stages.data.idx import PROCESSED, Images, write_npz
+from stages.params import MAX_CLASSES, MIN_CLASSES, Params
 
 
 def images(classes: int, of_each: int, seed: int) -> Images:

@@ -20,7 +20,7 @@ from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
 from serving.client.__main__ import main
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server, free_ports, running
-from stages.dataset import Images, write_npz
+from stages.data.idx import Images, write_npz
 
 BOTH = OUTPUTS[:2]
 

@@ -28,8 +28,9 @@ from serving.client import Answers, infer_request
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.dataset import Images
-from stages.evaluate import TOLERANCE, offline_answer
+from stages.data.idx import Images
+from stages.evaluate import offline_answers
+from stages.evaluation.checks import TOLERANCE
 
 TEST_ROWS = 10_000  # of the published test set
 NUMBERS = [*(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64))]
@@ -38,7 +39,7 @@ FLOATS = ["FP16", "FP32", "FP64"]
 
 def offline(repository: Path, model: str, images: np.ndarray) -> Answers:
     (path,) = (found.path for found in models_in(repository) if found.name == model)
-    return offline_answer(path, [images])
+    return offline_answers(path, [images])
 
 
 @each_model

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.dataset import Images, read_idx, read_npz, write_idx, write_npz
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.idx import Images, read_idx, read_npz, write_idx, write_npz
 
 IMAGES, LABELS = "images.gz", "labels.gz"
 PER_FILE = settings(

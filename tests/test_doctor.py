@@ -17,7 +17,7 @@ import pytest
 from scratch import ROOT, install, make_project, run
 
 import doctor
-from stages.dataset import TEST_FILES, TRAIN_FILES
+from stages.data.idx import TEST_FILES, TRAIN_FILES
 from stages.download import SOURCE_VARIABLE
 
 FILES = [*TRAIN_FILES, *TEST_FILES]

@@ -12,8 +12,9 @@ import pytest
 from scratch import ROOT, run
 
 from stages import download
-from stages.download import REMEDY, File, NoSourceError, fetch, make_digits
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.digits import make_digits
+from stages.download import REMEDY, File, fetch
 
 NAME = "train-labels-idx1-ubyte.gz"
 CONTENT = gzip.compress(b"the right bytes" * 50_000, mtime=0) + bytes(300_000)
@@ -121,7 +122,6 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
 ):
     with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
         fetch(FILE, [source(behaviour)], tmp_path)
-    assert isinstance(error.value, NoSourceError) == (behaviour != "wrong")
     assert "\n" not in str(error.value)
     assert Handler.asked == [behaviour] * attempts
     assert not list(tmp_path.iterdir())
@@ -149,7 +149,7 @@ def test_a_closed_port_is_a_source_that_cannot_be_connected(
     tmp_path: Path, source: Callable[[str], str], server: ThreadingHTTPServer
 ):
     server.server_close()
-    with pytest.raises(NoSourceError, match="cannot connect"):
+    with pytest.raises(StageError, match="cannot connect"):
         fetch(FILE, [source("good")], tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Call
 def test_a_folder_is_a_source_too(tmp_path: Path):
     folder, target = tmp_path / "source", tmp_path / "target"
     folder.mkdir()
-    with pytest.raises(NoSourceError, match="source: No such file or directory"):
+    with pytest.raises(StageError, match="source: No such file or directory"):
         fetch(FILE, [str(folder)], target)
     (folder / NAME).write_bytes(CONTENT)
     fetch(FILE, [str(folder)], target)
@@ -175,7 +175,7 @@ def test_a_folder_is_a_source_too(tmp_path: Path):
 
 
 def test_endless_redirects_are_a_reason(tmp_path: Path, source: Callable[[str], str]):
-    with pytest.raises(NoSourceError, match="loop: too many redirects"):
+    with pytest.raises(StageError, match="loop: too many redirects"):
         fetch(FILE, [source("loop")], tmp_path)
 
 
@@ -183,28 +183,28 @@ def test_a_proxy_that_does_not_answer_is_the_reason(
     tmp_path: Path, source: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    with pytest.raises(NoSourceError, match="cannot connect to the proxy"):
+    with pytest.raises(StageError, match="cannot connect to the proxy"):
         fetch(FILE, [source("good")], tmp_path)
 
 
 def test_a_server_without_tls_is_no_secure_source(tmp_path: Path, source: Callable[[str], str]):
-    with pytest.raises(NoSourceError, match="no secure connection"):
+    with pytest.raises(StageError, match="no secure connection"):
         fetch(FILE, [source("good").replace("http:", "https:")], tmp_path)
 
 
 def test_a_source_that_is_no_usable_url_is_a_reason_not_a_traceback(tmp_path: Path):
-    with pytest.raises(NoSourceError, match="not a usable URL"):
+    with pytest.raises(StageError, match="not a usable URL"):
         fetch(FILE, ["http://"], tmp_path)
 
 
-def test_no_source_at_all_ends_the_stage_in_one_line_with_its_own_exit_code(tmp_path: Path):
+def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
     text = (ROOT / "params.yaml").read_text("utf-8")
     head, tail = text.split("  sources:")[0], text[text.index("\n  own:") + 1 :]
     (tmp_path / "params.yaml").write_text(f"{head}  sources: [{tmp_path}/nowhere]\n{tail}", "utf-8")
     said = run(
         tmp_path,
         *("python", "-m", "stages.download"),
-        expect=NoSourceError.exit_code,
+        expect=1,
         PYTHONPATH=str(ROOT),
         FASHION_MNIST_SOURCE=f"{tmp_path}/not-here",
     )

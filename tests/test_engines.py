@@ -1,4 +1,4 @@
-"""XGBoost's engines train alike, from disk and on Dask.  Run: pytest tests/test_engines.py"""
+"""XGBoost's engines train alike, in memory and on Dask.  Run: pytest tests/test_engines.py"""
 
 import asyncio
 import io
@@ -17,24 +17,27 @@ from scratch import REAL_DATA, ROOT, environment, fit_features
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.model.features import FeatureMap, Features
-from stages import boosting, train_xgboost
-from stages.boosting import Part
-from stages.dataset import TRAIN_FILES, Images, read_idx
-from stages.errors import StageError
+from serving.fashion.model.features import FeatureArrays, FeatureMap
+from stages import train_xgboost
+from stages.console import StageError
+from stages.data.idx import TRAIN_FILES, Images, read_idx
 from stages.params import Params
-from stages.rows import RowsFile
+from stages.training import boosting
+from stages.training.boosting import Subset
 
-Fitted = tuple[Features, np.ndarray]
+Fitted = tuple[FeatureArrays, np.ndarray]
 
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no requirements-dask.txt")
 
 
-class CountedRows(RowsFile):
+class CountedRows:
     """Rows that tell how many of them were asked for at once, at most."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape, self.most = values, values.shape, 0
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     def __getitem__(self, wanted: Any) -> np.ndarray:
         found: np.ndarray = self.values[wanted]
@@ -51,7 +54,7 @@ def with_engine(params: Params, engine: str, **changes: object) -> Params:
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boosting, "BATCH", 200)
     if find_spec("distributed"):
-        from stages import boosting_dask  # noqa: PLC0415
+        from stages.training import boosting_dask  # noqa: PLC0415
 
         monkeypatch.setattr(boosting_dask, "BATCH", 200)
 
@@ -61,7 +64,7 @@ def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
     return float((model.predict(features) == test.labels).mean())
 
 
-def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Part, params: Params):
+def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, params: Params):
     section = params.xgboost
     own = train_xgboost.boost(everything, section, 5).booster
     values = section.model_dump(exclude=boosting.OWN)
@@ -70,29 +73,11 @@ def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Part, pa
     assert own.save_raw() == stock.get_booster().save_raw()
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_from_disk_trains_the_same_trees_with_a_batch_in_memory(
-    fitted: Fitted,
-    digits: tuple[Images, Images],
-    params: Params,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.chdir(tmp_path)
-    rows, labels = CountedRows(fitted[1]), digits[0].labels
-    local = train_xgboost.fit(fitted[1], labels, params)
-    from_disk = train_xgboost.fit(rows, labels, with_engine(params, "external"))
-    raw = [trained.model.get_booster().save_raw() for trained in (local, from_disk)]
-    assert raw[0] == raw[1]
-    assert rows.most <= 300  # those held out, a fifth, are in memory whole
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.fixture
-def everything(fitted: Fitted, digits: tuple[Images, Images], params: Params) -> Part:
+def everything(fitted: Fitted, digits: tuple[Images, Images], params: Params) -> Subset:
     """All digits that train."""
     labels = digits[0].labels
-    return Part(fitted[1], labels, np.arange(len(labels)), params.xgboost.columns)
+    return Subset(fitted[1], labels, np.arange(len(labels)), params.xgboost.columns)
 
 
 def started(*command: str) -> subprocess.Popen[bytes]:
@@ -143,7 +128,8 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
     two_workers: str,
     capfd: pytest.CaptureFixture[str],
 ):
-    rows, labels = CountedRows(fitted[1]), digits[0].labels
+    rows: Any = CountedRows(fitted[1])
+    labels = digits[0].labels
     local = train_xgboost.fit(fitted[1], labels, params)
     on_dask = with_engine(params, "dask", scheduler=two_workers)
     first, second = (train_xgboost.fit(rows, labels, on_dask) for _ in range(2))
@@ -179,12 +165,12 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
 @pytest.mark.parametrize("phase", ["DaskQuantileDMatrix", "train"])
 def test_a_worker_killed_midway_is_survived(
     phase: str,
-    everything: Part,
+    everything: Subset,
     params: Params,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from stages import boosting_dask  # noqa: PLC0415
+    from stages.training import boosting_dask  # noqa: PLC0415
 
     real = getattr(boosting_dask.engine, phase)
 
@@ -215,9 +201,9 @@ def test_a_worker_killed_midway_is_survived(
 
 @needs_dask
 def test_no_workers_is_one_line(
-    everything: Part, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    everything: Subset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages import boosting_dask  # noqa: PLC0415
+    from stages.training import boosting_dask  # noqa: PLC0415
 
     monkeypatch.setattr(boosting_dask, "WORKERS_SECONDS", 0.5)
     with cluster(tmp_path, 0) as (address, _):
@@ -228,9 +214,9 @@ def test_no_workers_is_one_line(
 
 @needs_dask
 def test_a_worker_with_another_xgboost_is_one_line(
-    two_workers: str, everything: Part, params: Params, monkeypatch: pytest.MonkeyPatch
+    two_workers: str, everything: Subset, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages import boosting_dask  # noqa: PLC0415
+    from stages.training import boosting_dask  # noqa: PLC0415
 
     monkeypatch.setattr(boosting_dask.xgboost, "__version__", "9.8.7")
     section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": two_workers})
@@ -240,9 +226,9 @@ def test_a_worker_with_another_xgboost_is_one_line(
 
 @needs_dask
 def test_no_scheduler_is_one_line(
-    everything: Part, params: Params, monkeypatch: pytest.MonkeyPatch
+    everything: Subset, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages import boosting_dask  # noqa: PLC0415
+    from stages.training import boosting_dask  # noqa: PLC0415
 
     monkeypatch.setattr(boosting_dask, "ANSWER_SECONDS", 1)
     section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": "tcp://127.0.0.1:9"})
@@ -259,5 +245,5 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
         train_xgboost.check_engine(with_engine(params, "dask").xgboost)
     assert str(refused.value) == (
         "params.yaml: xgboost.engine is dask, but dask, distributed, pyarrow is not installed; "
-        "install it with: pip install -r requirements-dask.txt, or use local or external"
+        "install it with: pip install -r requirements-dask.txt, or use local"
     )

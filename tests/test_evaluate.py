@@ -9,15 +9,11 @@ from serving.client import Answers
 from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
 from serving.fashion.model.svm import PairwiseDecisions
 from serving.launch import Model
-from stages.dataset import Images
-from stages.errors import StageError
-from stages.evaluate import (
-    check_accuracy,
-    check_equal,
-    check_images,
-    check_library,
-    scores,
-)
+from stages.console import StageError
+from stages.data.idx import Images
+from stages.evaluate import check_accuracy
+from stages.evaluation.checks import check_equal, check_images, check_library
+from stages.evaluation.metrics import evaluation_metrics
 
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
 
@@ -31,7 +27,7 @@ def answer(*labels: int) -> Answers:
 
 def test_scores_are_those_computed_by_hand():
     data = Images(np.zeros((4, 784)), np.array([0, 0, 1, 1]), ("no", "yes", "unseen"))
-    result = scores(data, answer(0, 1, 1, 1))
+    result = evaluation_metrics(data, answer(0, 1, 1, 1))
     assert result == {
         "accuracy": 0.75,
         "macro_f1": round((2 / 3 + 4 / 5) / 2, 6),

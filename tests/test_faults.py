@@ -23,15 +23,15 @@ from wire import MODELS, OK, REFUSED, body, post, tensor
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server, running
-from stages.dataset import Images
-from stages.evaluate import offline_answer
+from stages.data.idx import Images
+from stages.evaluate import offline_answers
 
 
 @pytest.fixture(scope="module")
 def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
     """The right labels of the test digits, by model."""
     return {
-        model.name: offline_answer(model.path, [digits[1].images])[LABELS]
+        model.name: offline_answers(model.path, [digits[1].images])[LABELS]
         for model in models_in(repository)
     }
 
@@ -112,13 +112,13 @@ def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_port
 def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_path: Path):
     program = (
         "import pathlib, resource, sys\n"
-        "from stages import errors, package\n"
+        "from stages import console, package\n"
         "def main():\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "    source = package.Source(pathlib.Path('new/big.bin'), 'x', 'sklearn')\n"
         "    package.package(pathlib.Path('serving/models'), {'m': source},\n"
         "        pathlib.Path('new/big.bin'), package.load_params().package, None)\n"
-        "errors.run(main)\n"
+        "console.run(main)\n"
     )
     old = tmp_path / "serving/models/old"
     old.mkdir(parents=True)

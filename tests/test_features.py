@@ -1,4 +1,4 @@
-"""Features are functions of the pixels alone.  Run: pytest tests/test_features.py"""
+"""FeatureArrays are functions of the pixels alone.  Run: pytest tests/test_features.py"""
 
 import re
 from pathlib import Path
@@ -23,8 +23,8 @@ from serving.fashion.model.features import (
 from serving.fashion.model.kernel import Rbf
 from serving.fashion.protocol.pictures import PixelError
 from serving.fashion.protocol.validation import validate_pixels
-from stages.dataset import Images
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.idx import Images
 from stages.params import Params
 
 

@@ -15,7 +15,7 @@ from wire import FIELDS, MODELS, OK, REFUSED, Said, body, message, post, send, t
 
 from serving.client import infer_request
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
 CASES = 1000 if os.environ.get("DEEP") else 80  # of each of the three below
 GROWTH_MB = 150  # of the server's memory, over all of them

@@ -28,7 +28,7 @@ from wire import MODELS, OK, body, message, post, send, tensor
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, running
-from stages.dataset import Images
+from stages.data.idx import Images
 from stages.params import load_params
 
 MODEL = MODELS[1]

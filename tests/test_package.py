@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from serving.fashion.packaged import RepositoryError, models_in
-from stages.dataset import Images
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.idx import Images
 from stages.package import Source, package
 from stages.params import Limits, Package, Serving, ServingOfModels
 

@@ -12,8 +12,9 @@ from serving.client import Answers, Client, GrpcClient, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.dataset import Images
-from stages.evaluate import TOLERANCE, offline_answer
+from stages.data.idx import Images
+from stages.evaluate import offline_answers
+from stages.evaluation.checks import TOLERANCE
 
 SIZES = (1, 2, 63, 64, 65, 1000)
 
@@ -25,7 +26,7 @@ def images(digits: tuple[Images, Images]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def offline(repository: Path, images: np.ndarray) -> dict[str, Answers]:
-    return {m.name: offline_answer(m.path, [images]) for m in models_in(repository)}
+    return {m.name: offline_answers(m.path, [images]) for m in models_in(repository)}
 
 
 def client(server: Server, protocol: str) -> Client:

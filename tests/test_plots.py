@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from serving.fashion.contract import SIDE
-from stages.dataset import Images
-from stages.plots import (
+from stages.data.idx import Images
+from stages.evaluation.plots import (
     COLUMNS,
     GAP,
     LINE,

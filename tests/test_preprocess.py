@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scratch import ROOT, run
 
-from stages.dataset import RAW, TEST, TRAIN_FILES, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
-from stages.download import make_digits
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.digits import make_digits
+from stages.data.idx import RAW, TEST, TRAIN_FILES, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.splits import stratified
 from stages.params import Params, Preprocess
 from stages.preprocess import at, choose
-from stages.split import stratified
 
 
 @given(

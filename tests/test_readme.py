@@ -12,11 +12,9 @@ from dvc.utils.hydra import apply_overrides
 from scratch import ROOT
 
 from benchmarks import serving, soak
-from benchmarks.growth import exponent
-from benchmarks.training import table
-from deploy.audit import EXPLAINED
+from benchmarks.training import exponent, table
 from serving.fashion.contract import CLASS_NAMES
-from stages.own_images import COMPONENTS
+from stages.data.own_images import COMPONENTS
 from stages.params import Params, load_params
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -73,7 +71,7 @@ def test_the_results_are_of_the_defaults_on_all_test_images():
     assert PARAMS["download"]["dataset"] == "fashion-mnist"
     for model in METRICS.values():
         assert model["rows"] == 10_000
-        assert model["served_equals_offline"] is True
+        assert model["labels_different"] == 0
         assert set(model["recall"]) == set(CLASS_NAMES["fashion-mnist"])
 
 
@@ -157,12 +155,8 @@ def test_each_row_of_what_happens_is_a_test():
         assert f"def {name}(" in tests, name
 
 
-def test_each_file_and_parameter_of_deploying_exists():
-    for path in re.findall(r"`((?:kserve|seldon)/[a-z-]+\.yaml)`", DEPLOY):
+def test_each_file_of_deploying_exists():
+    named = re.findall(r"`((?:kserve|seldon)/[a-z-]+\.yaml)`", DEPLOY)
+    assert len(named) > 5
+    for path in named:
         assert (ROOT / "deploy" / path).exists(), path
-    named = set(re.findall(r"`(deploy\.[a-z_]+)`", DEPLOY))
-    assert named >= {"deploy.image", "deploy.storage", "deploy.canary_percent"}
-    for name in named:
-        assert name.removeprefix("deploy.") in PARAMS["deploy"], name
-    for finding in EXPLAINED:
-        assert finding in DEPLOY

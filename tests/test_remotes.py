@@ -15,7 +15,7 @@ from scratch import ROOT, environment, install, run
 from sftp import USER
 from wire import MODELS
 
-from stages.dataset import PROCESSED, read_npz
+from stages.data.idx import PROCESSED, read_npz
 
 PASSWORD = "correct horse"
 BYTES_PER_SECOND = 2e6

@@ -24,8 +24,8 @@ from report.comparison import (
     surest_disagreements,
     who_was_right,
 )
+from report.metrics_table import flatten
 from report.provenance import changed_stages, commit, parameters
-from stages.metrics_table import flatten
 
 MODELS = ["fashion-sklearn", "fashion-xgboost"]
 VOID = {"meta", "img", "br", "link", "input"}

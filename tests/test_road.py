@@ -16,7 +16,7 @@ from wire import MODELS, body, message, metrics, tensor
 from benchmarks.servers import processes
 from serving.fashion.contract import OUTPUTS
 from serving.launch import Server, running
-from stages.dataset import Images
+from stages.data.idx import Images
 
 COUNTS = ("rest_server", "model_infer")
 QUESTIONS = {

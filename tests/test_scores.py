@@ -6,10 +6,10 @@ from sklearn.datasets import make_classification
 from sklearn.kernel_ridge import KernelRidge
 
 from serving.fashion.model.kernel import Rbf
-from stages import scores as module
+from stages.data.arrays import blocks
 from stages.params import ClassScores
-from stages.rows import blocks
-from stages.scores import ROWS, Scores, fit_scores
+from stages.training import class_scores as module
+from stages.training.class_scores import ROWS, FittedScores, fit_class_scores
 
 CLASSES = 4
 
@@ -26,7 +26,7 @@ def problem(size: int) -> tuple[np.ndarray, np.ndarray]:
     return features.astype(np.float32), labels
 
 
-def scored(features: np.ndarray, scores: Scores) -> np.ndarray:
+def scored(features: np.ndarray, scores: FittedScores) -> np.ndarray:
     return Rbf(scores.landmarks, float(scores.gamma))(features) @ scores.weights
 
 
@@ -42,7 +42,7 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
     features, labels = problem(300)
     every = section.model_copy(update={"landmarks": 300, "ridge": 1e-2})
     unseen = features[:50] + 0.3
-    own = scored(unseen, fit_scores(features, labels, every))
+    own = scored(unseen, fit_class_scores(features, labels, every))
     targets = np.eye(CLASSES)[labels]
     ridge = KernelRidge(kernel="rbf", gamma=every.gamma, alpha=every.ridge * len(labels))
     expected = ridge.fit(features, targets - targets.mean(axis=0)).predict(unseen)
@@ -51,8 +51,8 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
 
 def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
     features, labels = problem(2000 + ROWS)
-    scores = fit_scores(features[500:], labels[500:], section)
-    own = scores.own(slice(0, 1500 + ROWS))
+    scores = fit_class_scores(features[500:], labels[500:], section)
+    own = scores.out_of_fold(slice(0, 1500 + ROWS))
     assert own.shape == (1500 + ROWS, CLASSES)
     assert own.dtype == scores.weights.dtype == np.float32
     unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
@@ -63,16 +63,16 @@ def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):
     features, _ = problem(600)
     random = np.random.default_rng(1).integers(0, CLASSES, 600)
-    scores = fit_scores(features, random, section)
+    scores = fit_class_scores(features, random, section)
     assert (scored(features, scores).argmax(axis=1) == random).mean() > 0.5
-    assert (scores.own(slice(0, 600)).argmax(axis=1) == random).mean() < 0.35
+    assert (scores.out_of_fold(slice(0, 600)).argmax(axis=1) == random).mean() < 0.35
 
 
 def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: ClassScores):
     features, labels = problem(100)
     least = section.model_copy(update={"ridge": 1e-9})
-    scores = fit_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
-    assert np.isfinite(scores.own(slice(0, 400))).all()
+    scores = fit_class_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
+    assert np.isfinite(scores.out_of_fold(slice(0, 400))).all()
     assert np.isfinite(scores.weights).all()
 
 
@@ -80,19 +80,19 @@ def test_kernel_values_that_are_not_kept_change_nothing(
     section: ClassScores, monkeypatch: pytest.MonkeyPatch
 ):
     features, labels = problem(3 * ROWS)
-    kept = fit_scores(features, labels, section)
+    kept = fit_class_scores(features, labels, section)
     monkeypatch.setattr(module, "CACHE_BYTES", (ROWS + 100) * 200 * 4)
-    anew = fit_scores(features, labels, section)
+    anew = fit_class_scores(features, labels, section)
     assert np.array_equal(kept.weights, anew.weights)
     for rows in blocks(len(features), ROWS):
-        assert np.array_equal(kept.own(rows), anew.own(rows))
+        assert np.array_equal(kept.out_of_fold(rows), anew.out_of_fold(rows))
 
 
 def test_the_weight_scales_all_scores(section: ClassScores):
     features, labels = problem(300)
     once, thrice = (
-        fit_scores(features, labels, section.model_copy(update={"weight": weight}))
+        fit_class_scores(features, labels, section.model_copy(update={"weight": weight}))
         for weight in (1.0, 3.0)
     )
-    assert np.allclose(3 * once.own(slice(0, 300)), thrice.own(slice(0, 300)))
+    assert np.allclose(3 * once.out_of_fold(slice(0, 300)), thrice.out_of_fold(slice(0, 300)))
     assert np.allclose(3 * once.weights, thrice.weights)

@@ -12,15 +12,15 @@ import sklearn.svm
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.model.features import FeatureMap, Features
+from serving.fashion.model.features import FeatureArrays, FeatureMap
 from serving.fashion.model.svm import PairwiseDecisions
 from stages import train_sklearn, train_xgboost
-from stages.dataset import Images
-from stages.errors import StageError
+from stages.console import StageError
+from stages.data.idx import Images
 from stages.params import Params
 from stages.train_xgboost import Trained, check_device
 
-Fitted = tuple[Features, np.ndarray]
+Fitted = tuple[FeatureArrays, np.ndarray]
 
 
 @pytest.fixture(scope="module")

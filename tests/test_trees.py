@@ -12,7 +12,7 @@ from xgboost import XGBClassifier
 from serving.fashion.model.classifiers import SMALL_BATCH, TreesClassifier, load_classifier
 from serving.fashion.model.trees import DEEPEST, SmallBatchTrees
 from serving.fashion.packaged import models_in
-from stages.dataset import Images
+from stages.data.idx import Images
 
 FEATURES = 7
 

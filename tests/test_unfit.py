@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from processes import is_ready, started, wait_until
 from scratch import edit_json
+from test_deploy import healthy
 from wire import OK, REFUSED, ask, body, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
 from serving.fashion.integrity import UnfitModelError, check_libraries
 from serving.fashion.packaged import MODEL_SETTINGS
-from stages.dataset import Images
+from stages.data.idx import Images
 
 
 def truncate(folder: Path) -> None:
@@ -107,3 +108,4 @@ def test_broken_settings_of_a_model_leave_the_other_one_served_and_the_server_no
         wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
         assert post(server, "fashion-xgboost", body(tensor(digits[1].images[:2]))).status == OK
         assert not RestClient(server.rest).ready()
+        assert not healthy(server.rest.rpartition(":")[2])

@@ -16,7 +16,7 @@ from serving.client import GrpcClient, RestClient
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
 from serving.launch import running
-from stages.dataset import Images
+from stages.data.idx import Images
 
 
 def copy_as(repository: Path, version: str) -> None:

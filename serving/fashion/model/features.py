@@ -36,7 +36,7 @@ PATCH = 2  # pixels a side, of which the mean goes beside the histograms
 DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 11, 9
 
 
-class Features(NamedTuple):
+class FeatureArrays(NamedTuple):
     """A fitted map from pixels to features, plain arrays only.
 
     cells: int [s], sides in pixels of the histograms' cells, none for pixels alone; bins: int,
@@ -57,10 +57,10 @@ class Features(NamedTuple):
     weights: np.ndarray
 
 
-def read_features(path: Path) -> Features:
-    """Read what np.savez wrote of a Features."""
+def read_features(path: Path) -> FeatureArrays:
+    """Read what np.savez wrote of a FeatureArrays."""
     with np.load(path, allow_pickle=False) as content:
-        return Features(**content)
+        return FeatureArrays(**content)
 
 
 class FeatureMap:
@@ -71,7 +71,7 @@ class FeatureMap:
     errs.
     """
 
-    def __init__(self, fitted: Features) -> None:
+    def __init__(self, fitted: FeatureArrays) -> None:
         self.fitted = fitted
         self._kernel = Rbf(fitted.landmarks, float(fitted.gamma))
         self._weights = fitted.weights.astype(np.float64)
@@ -88,12 +88,12 @@ class FeatureMap:
         return np.hstack([quantize(scores.astype(np.float32), FEATURE_PLACES), components])
 
 
-def project(descriptors: np.ndarray, features: Features) -> np.ndarray:
+def project(descriptors: np.ndarray, features: FeatureArrays) -> np.ndarray:
     """Float32 [n, k], of descriptors, float32 [n, d], along each direction of the projection."""
     return descriptors @ features.projection if features.projection.size else descriptors
 
 
-def standardize(values: np.ndarray, features: Features) -> np.ndarray:
+def standardize(values: np.ndarray, features: FeatureArrays) -> np.ndarray:
     """Components, float32 [n, k], of such values [n, k]."""
     return quantize((values - features.offset) * features.scale, FEATURE_PLACES)
 
@@ -106,7 +106,7 @@ def quantize(values: np.ndarray, places: int) -> np.ndarray:
     return values
 
 
-def describe(images: np.ndarray, features: Features) -> np.ndarray:
+def describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     """Histograms of gradients at each cell size, then 14 × 14 means of pixels; or pixels alone.
 
     images: uint8 [n, 784]; returns float32 [n, d], every value 0 to 1, in steps of 2^-8. Each cell
@@ -126,7 +126,7 @@ def describe(images: np.ndarray, features: Features) -> np.ndarray:
         return np.concatenate(list(pool.map(partial(_describe, features=features), chunks)))
 
 
-def _describe(images: np.ndarray, features: Features) -> np.ndarray:
+def _describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     weight = np.float32(features.pixel_weight / PIXEL_MAX)
     if not features.cells.size:
         return quantize(images * weight, DESCRIPTOR_PLACES)

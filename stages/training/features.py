@@ -8,19 +8,20 @@ import numpy as np
 from scipy.linalg import eigh
 
 from serving.fashion.model import features as maps
-from serving.fashion.model.features import DIRECTION_PLACES, FEATURE_PLACES, Features, quantize
+from serving.fashion.model.features import DIRECTION_PLACES, FEATURE_PLACES, FeatureArrays, quantize
 from stages import params as sections
-from stages.dataset import BLOCK
-from stages.errors import StageError
+from stages.console import StageError, progress
+from stages.data.arrays import blocks, map_rows, write_rows
+from stages.data.idx import BLOCK
 from stages.params import Params
-from stages.progress import progress
-from stages.rows import Rows, RowsFile, blocks, write_rows
-from stages.scores import ROWS, fit_scores
+from stages.training.class_scores import ROWS, fit_class_scores
 
 SAMPLE = 20_000  # images at most, evenly spread, to fit directions, offset and scale on
 
 
-def fit_features(images: Rows, labels: np.ndarray, params: Params, target: Path) -> Features:
+def fit_features(
+    images: np.ndarray, labels: np.ndarray, params: Params, target: Path
+) -> FeatureArrays:
     """Fit the map on uint8 [n, 784] images with labels [n].
 
     Writes the features of these images to target, a .npy file: scores, then components; float32
@@ -34,17 +35,17 @@ def fit_features(images: Rows, labels: np.ndarray, params: Params, target: Path)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as scratch:
         path = Path(scratch, "components.npy")
         write_rows(path, len(images), components(images, fitted))
-        without = RowsFile(path)
-        landmarks, gamma, weights, own = fit_scores(without, labels, params.scores)
+        without = map_rows(path)
+        landmarks, gamma, weights, out_of_fold = fit_class_scores(without, labels, params.scores)
         both = (
-            np.hstack([quantize(own(rows), FEATURE_PLACES), without[rows]])
+            np.hstack([quantize(out_of_fold(rows), FEATURE_PLACES), without[rows]])
             for rows in blocks(len(images), ROWS)
         )
         write_rows(target, len(images), both)
     return fitted._replace(landmarks=landmarks, gamma=gamma, weights=weights)
 
 
-def fit_components(images: Rows, params: sections.Features) -> Features:
+def fit_components(images: np.ndarray, params: sections.FeatureConfig) -> FeatureArrays:
     """Fit a map without scores on a sample of uint8 [n, 784] images.
 
     Components are principal ones of the descriptors, by falling variance, scaled such that their
@@ -52,7 +53,7 @@ def fit_components(images: Rows, params: sections.Features) -> Features:
     StageError when the images are all alike.
     """
     hog, nothing = params.kind == "hog", np.empty((0, 0), np.float32)
-    fitted = Features(
+    fitted = FeatureArrays(
         cells=np.array(params.cells if hog else [], np.int64),
         bins=np.array(params.bins),
         pixel_weight=np.array(params.pixel_weight if hog else 1.0),
@@ -74,7 +75,7 @@ def fit_components(images: Rows, params: sections.Features) -> Features:
     return fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(variance))
 
 
-def components(images: Rows, fitted: Features) -> Iterator[np.ndarray]:
+def components(images: np.ndarray, fitted: FeatureArrays) -> Iterator[np.ndarray]:
     """The components of uint8 [n, 784] images, float32 [up to BLOCK, k] at a time."""
     with progress("describing images", len(images), "images") as advance:
         for rows in blocks(len(images), BLOCK):

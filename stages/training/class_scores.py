@@ -8,10 +8,10 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import slauum
 
 from serving.fashion.model.kernel import Rbf
+from stages.console import progress
+from stages.data.arrays import blocks
+from stages.data.splits import stratified
 from stages.params import ClassScores
-from stages.progress import progress
-from stages.rows import Rows, blocks
-from stages.split import stratified
 
 ITERATIONS = 6  # the residual has fallen to some percent then; more change no accuracy
 JITTER = 1e-6  # keeps a kernel matrix positive definite in float32, even where landmarks repeat
@@ -20,16 +20,16 @@ CACHE_BYTES = 1_500_000_000  # of kernel values; those of more images are comput
 ROWS = 1000  # of images at once, which the processor's cache keeps from one product to the next
 
 
-class Scores(NamedTuple):
-    """Fields of Features, fitted; own: of a slice of the training images, float32 [m, classes]."""
+class FittedScores(NamedTuple):
+    """Fields of FeatureArrays; out_of_fold: scores of a slice of the training images, [m, classes]."""
 
     landmarks: np.ndarray
     gamma: np.ndarray
     weights: np.ndarray
-    own: Callable[[slice], np.ndarray]
+    out_of_fold: Callable[[slice], np.ndarray]
 
 
-def fit_scores(features: Rows, labels: np.ndarray, params: ClassScores) -> Scores:
+def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScores) -> FittedScores:
     """Fit on float32 [n, k] features with labels [n], 0 to classes - 1.
 
     The weights score images that are not among these; each of these is scored by a regression on
@@ -50,11 +50,11 @@ def fit_scores(features: Rows, labels: np.ndarray, params: ClassScores) -> Score
         weights = _regress(values, targets, preconditioner)
     scale = np.float32(params.weight)
 
-    def own(rows: slice) -> np.ndarray:
+    def out_of_fold(rows: slice) -> np.ndarray:
         return targets.unseen(rows, values(rows) @ weights) * scale
 
     gamma, of_all = np.array(params.gamma, np.float32), weights[:, -targets.classes :]
-    return Scores(landmarks, gamma, of_all * scale, own)
+    return FittedScores(landmarks, gamma, of_all * scale, out_of_fold)
 
 
 class _Targets:
@@ -91,7 +91,7 @@ class _KernelValues:
     """Of training images with the landmarks, [n, m]; kept as far as CACHE_BYTES go."""
 
     def __init__(
-        self, features: Rows, kernel: Rbf, count: int, advance: Callable[[int], None]
+        self, features: np.ndarray, kernel: Rbf, count: int, advance: Callable[[int], None]
     ) -> None:
         self._features, self._kernel, self._advance = features, kernel, advance
         self._kept = np.empty((min(len(features), CACHE_BYTES // 4 // count), count), np.float32)
@@ -149,9 +149,9 @@ def _regress(
 
     def moments(weights: np.ndarray | None) -> np.ndarray:
         total: np.ndarray | float = 0.0
-        for rows, of_rows in values:
-            outputs = targets.values(rows) if weights is None else of_rows @ weights
-            total = total + of_rows.T @ (targets.shares(rows) * outputs)
+        for rows, kernel_block in values:
+            outputs = targets.values(rows) if weights is None else kernel_block @ weights
+            total = total + kernel_block.T @ (targets.shares(rows) * outputs)
         return np.asarray(total, np.float32)
 
     residual = preconditioner.gradient(moments(None))

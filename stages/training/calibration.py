@@ -9,15 +9,15 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from serving.fashion.contract import TRAINING_FILE
-from stages.atomic import replacing
-from stages.closed_yaml import Section
+from stages.data.arrays import atomic_write
+from stages.data.strict_yaml import Section
 
 RANGE = 1e-3, 1e3  # of temperatures
 
 
-def held_out_size(images: int, wanted: int) -> int:
-    """How many of the training images to hold out: what is wanted, but at most a fifth, or one."""
-    return min(wanted, max(images // 5, 1))
+def held_out_size(images: int, requested: int) -> int:
+    """How many training images to hold out: as many as requested, but at most a fifth, or one."""
+    return min(requested, max(images // 5, 1))
 
 
 def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np.ndarray) -> float:
@@ -49,5 +49,5 @@ def write_training(
         "parameters": params.model_dump(),
         "libraries": {name: version(name) for name in sorted(libraries)},
     }
-    with replacing(folder / TRAINING_FILE) as part:
+    with atomic_write(folder / TRAINING_FILE) as part:
         part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

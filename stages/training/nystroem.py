@@ -17,10 +17,9 @@ from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import Pipeline
 
 from serving.fashion.model.svm import kernel
+from stages.console import progress
+from stages.data.splits import stratified
 from stages.params import Svm
-from stages.progress import progress
-from stages.rows import Rows
-from stages.split import stratified
 
 SEED = 7
 BLOCK = 10_000  # images at once; takes that × landmarks × 4 bytes of memory, a few times
@@ -29,7 +28,7 @@ PASSES = 2, 20  # over all images, at least and at most
 STEP = 1.0  # the first one, of features of length 1; falls to 0, linearly
 
 
-def train(features: Rows, labels: np.ndarray, params: Svm, gamma: float) -> Pipeline:
+def train(features: np.ndarray, labels: np.ndarray, params: Svm, gamma: float) -> Pipeline:
     """Fit on float32 [n, k] features with labels [n].
 
     gamma: of the kernel, as a number. C means what it does to an SVC: each pair of classes has a
@@ -67,7 +66,7 @@ def _set(linear: OneVsOneClassifier, counts: np.ndarray, C: float, step: float) 
         one.set_params(alpha=1 / (C * size), eta0=step)
 
 
-def _nystroem(features: Rows, labels: np.ndarray, params: Svm, gamma: float) -> Nystroem:
+def _nystroem(features: np.ndarray, labels: np.ndarray, params: Svm, gamma: float) -> Nystroem:
     """Fitted on landmarks, which are training images at random, each class by its share."""
     count = min(params.approximation or 0, len(labels))
     landmarks = features[stratified(labels, count, SEED)]

@@ -14,9 +14,17 @@ from distributed import CancelledError, Client, KilledWorker, LocalCluster
 from xgboost import dask as engine
 from xgboost.collective import Config
 
-from stages.boosting import BATCH, HELD_OUT, LOSS, TRAINING, Boosted, Part, booster_params
-from stages.errors import StageError
+from stages.console import StageError
 from stages.params import Xgboost
+from stages.training.boosting import (
+    BATCH,
+    HELD_OUT,
+    LOSS,
+    TRAINING,
+    Boosted,
+    Subset,
+    booster_params,
+)
 
 LOCAL_WORKERS = 2  # of a cluster started here; a fixed number, since the trees depend on it
 ANSWER_SECONDS = 10  # for a scheduler to answer
@@ -33,8 +41,8 @@ class Cluster(NamedTuple):
     workers: list[str]
 
 
-def boost_on_dask(part: Part, params: Xgboost, rounds: int, held_out: Part | None) -> Boosted:
-    """Boost at most so many rounds; follow the losses of both parts, as stages/boosting.py does.
+def boost_on_dask(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:
+    """Boost at most so many rounds; follow the losses of both parts, as boosting.py does.
 
     When a worker is lost, what it had is handed over anew and training begins again, on those that
     are there then. Raises StageError when none is, or workers are lost again and again.
@@ -128,7 +136,7 @@ async def _watched(cluster: Cluster, *given: Any) -> Boosted:
         boosting.cancel()
 
 
-async def hand_over(cluster: Cluster, part: Part) -> tuple[da.Array, da.Array]:
+async def hand_over(cluster: Cluster, part: Subset) -> tuple[da.Array, da.Array]:
     """Send a part to the workers in turn, batch by batch; inputs and labels as they lie there."""
     client, workers = cluster
     arrays: tuple[list[da.Array], list[da.Array]] = ([], [])
@@ -143,7 +151,7 @@ async def hand_over(cluster: Cluster, part: Part) -> tuple[da.Array, da.Array]:
 
 
 async def _boost(
-    cluster: Cluster, part: Part, params: Xgboost, rounds: int, held_out: Part | None
+    cluster: Cluster, part: Subset, params: Xgboost, rounds: int, held_out: Subset | None
 ) -> Boosted:
     client = cluster.client
     bins = {"max_bin": params.max_bin}

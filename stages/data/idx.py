@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS, SIDE
-from stages.atomic import replacing
-from stages.errors import StageError
-from stages.rows import RowsFile
+from stages.console import StageError
+from stages.data.arrays import atomic_write
 
 RAW, PROCESSED = Path("data/raw"), Path("data/processed")
 TRAIN_IMAGES, TRAIN_LABELS = PROCESSED / "train_images.npy", PROCESSED / "train_labels.npy"
@@ -130,34 +129,21 @@ def write_idx(images: Path, labels: Path, content: Images, level: int = 9) -> No
 
 def _write(path: Path, header: bytes, items: np.ndarray, level: int) -> None:
     content = header + items.astype(np.uint8).tobytes()
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(gzip.compress(content, level, mtime=0))
 
 
 def read_npz(path: Path) -> Images:
     """Read what write_npz wrote. Raises StageError when it is not there."""
-    with np.load(_made(path), allow_pickle=False) as content:
-        names = tuple(content["class_names"].tolist())
-        return Images(content["images"], content["labels"], names)
-
-
-def read_features() -> RowsFile:
-    """The features of the training images, float32 [n, k]. Raises StageError when not there."""
-    return RowsFile(_made(TRAIN_FEATURES))
-
-
-def read_train_labels() -> np.ndarray:
-    """The labels of the training images, uint8 [n]. Raises StageError when not there."""
-    return np.load(_made(TRAIN_LABELS), allow_pickle=False)
+    try:
+        with np.load(path) as content:
+            names = tuple(content["class_names"].tolist())
+            return Images(content["images"], content["labels"], names)
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; make it with: dvc repro preprocess") from None
 
 
 def write_npz(path: Path, content: Images) -> None:
     """Write images, labels and class_names as npz; the bytes depend on the content alone."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         np.savez(part, **content._asdict())
-
-
-def _made(path: Path) -> Path:
-    if not path.exists():
-        raise StageError(f"{path}: not found; make it with: dvc repro preprocess")
-    return path

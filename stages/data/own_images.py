@@ -1,6 +1,6 @@
 """Make the four files of a data set out of pictures, in a sub-folder for each class.
 
-    python -m stages.own_images FOLDER TARGET
+    python -m stages.data.own_images FOLDER TARGET
 
 The models train on the pixels that the server makes of such pictures. This is no stage: it prints
 the command that runs the pipeline on what it made.
@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from serving.fashion.protocol.pictures import PixelError, read_picture
-from stages.dataset import TEST_FILES, TRAIN_FILES, Images, write_idx
-from stages.download_params import MAX_CLASSES, MIN_CLASSES
-from stages.errors import StageError, run
-from stages.progress import progress
-from stages.split import split
+from stages.console import StageError, progress, run
+from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.data.splits import split
+from stages.params import MAX_CLASSES, MIN_CLASSES
 
 FILES = (*TRAIN_FILES, *TEST_FILES)
 FEWEST = 3  # pictures of a class: two train, of which a trial model may lack one, and one tests
@@ -30,7 +29,7 @@ COMPONENTS = 30  # that the trees see beside the score of each class, as params.
 def parser() -> argparse.ArgumentParser:
     """The program's options."""
     program = argparse.ArgumentParser(
-        prog="python -m stages.own_images",
+        prog="python -m stages.data.own_images",
         description="Make a data set out of PNG and JPEG files, in a sub-folder for each class.",
     )
     program.add_argument("folder", type=Path, help="holds a sub-folder of pictures for each class")

@@ -9,14 +9,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from serving.fashion.contract import SIDE
-from stages.atomic import replacing
-from stages.dataset import Images
-from stages.reliability import reliability
+from stages.data.arrays import atomic_write
+from stages.data.idx import Images
+from stages.evaluation.metrics import DECIMALS, reliability
 
 METRICS = Path("metrics/evaluation.json")
 PREDICTIONS, PLOTS = Path("metrics/predictions"), Path("metrics/plots")
 
-DECIMALS = 6  # of a number
 COLUMNS, ROWS = 6, 3  # of the gallery
 SCALE, GAP, LINE = 5, 18, 18  # pixels: a side of an image's pixel, between images, a line of text
 INK, QUIET = (29, 29, 31), (92, 92, 102)
@@ -24,7 +23,7 @@ INK, QUIET = (29, 29, 31), (92, 92, 102)
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file, numbers rounded to DECIMALS."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(header)
         for row in rows:
@@ -47,7 +46,7 @@ def write_recall(path: Path, recall: dict[str, dict[str, float]]) -> None:
 
 
 def write_reliability(path: Path, judged: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write the bins of stages/reliability.py. judged: right and confidence, [n] each, by model."""
+    """Write the bins of `reliability`. judged: right and confidence, [n] each, by model."""
     rows = [
         (model, *found)
         for model, (right, confidence) in judged.items()
@@ -98,5 +97,5 @@ def enlarged(image: np.ndarray) -> Image.Image:
 
 def write_gallery(path: Path, data: Images, predicted: np.ndarray, confidence: np.ndarray) -> None:
     """Write the gallery as PNG."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         gallery(data, predicted, confidence).save(part)

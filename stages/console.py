@@ -1,0 +1,61 @@
+"""What a stage writes to its user: progress of long work, and errors in one line."""
+
+import errno
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+LINE_SECONDS = 10.0  # between two plain lines
+
+
+class StageError(Exception):
+    """A mistake that the user can mend; the message says where, what came, what was expected."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
+
+    Ctrl-C exits 130 and SIGTERM 143, both after the clean-up that a stage does at its end.
+    Everything else propagates: it is a defect, and the traceback is wanted.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        main()
+    except StageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"error: {error.strerror}; free some space, then run again", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes how many units were done since it was last called.
+
+    total: units in all, > 0, None if unknown; unit: its symbol ("B" is shown with k, M, G).
+    """
+    if sys.stderr.isatty():
+        scale = unit == "B"
+        with tqdm(total=total, desc=what, unit=unit, unit_scale=scale, leave=False) as bar:
+            yield bar.update
+        return
+    done, last = 0, time.monotonic()
+
+    def advance(units: int) -> None:
+        nonlocal done, last
+        done += units
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            print(f"{what}: {done:,}{f' of {total:,}' if total else ''} {unit}", flush=True)
+
+    yield advance

@@ -1,0 +1,1 @@
+"""The data set's files, arrays on disk, and choices of images."""

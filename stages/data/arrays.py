@@ -1,0 +1,64 @@
+"""Arrays in .npy files, of which only some rows are in memory at once; files written whole."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from stages.console import StageError
+
+
+def map_rows(path: Path) -> np.ndarray:
+    """A memory map of a .npy file, whose rows are read when they are used.
+
+    Raises StageError when it is not there, or truncated.
+    """
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise StageError(f"{path}: not found; make it with: dvc repro preprocess") from None
+    except ValueError:
+        raise StageError(f"{path}: truncated; make it again with: dvc repro") from None
+
+
+def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> None:
+    """Write parts, one after the other, `count` rows in all, as a .npy file."""
+    rest = iter(parts)
+    first = next(rest)
+    written = 0
+    header = {
+        "descr": npy.dtype_to_descr(first.dtype),
+        "fortran_order": False,
+        "shape": (count, *first.shape[1:]),
+    }
+    with atomic_write(path) as part, part.open("wb") as file:
+        npy.write_array_header_1_0(file, header)
+        for rows in chain([first], rest):
+            file.write(np.ascontiguousarray(rows, first.dtype).data)
+            written += len(rows)
+        if written != count:
+            raise RuntimeError(f"{path}: {written:,} rows, expected {count:,}")
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """Slices of `size`, the last one of less, that are all of `count` rows."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` only at a clean end.
+
+    Makes the folder. The suffix stays the same, since some writers choose the format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f".part-{path.name}")
+    try:
+        yield tmp
+        os.replace(tmp, path)
+    finally:
+        tmp.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What the served models are checked and measured by, and the files that DVC plots."""

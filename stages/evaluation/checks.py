@@ -1,0 +1,111 @@
+"""Checks that the server answers as the models' files do, with the pixels that were sent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
+
+from serving.client import Answers
+from serving.fashion.contract import FEATURES_FILE, IMAGES, LABELS, PIXELS, PROBABILITIES
+from serving.fashion.integrity import sha256
+from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.model.svm import decisions
+from serving.fashion.packaged import MODEL_SETTINGS, Model
+from stages.console import StageError
+
+LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
+TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
+
+
+def check_equal(model: Model, served: Answers, offline: Answers) -> None:
+    """Raise StageError when a served label or probability differs from the offline one."""
+    labels, wanted = served[LABELS], offline[LABELS]
+    differing = np.flatnonzero(labels != wanted)
+    if len(differing):
+        first = differing[0]
+        raise StageError(
+            f"{model.name}: {len(differing):,} of {len(labels):,} served labels differ from "
+            f"the offline ones, first image {first:,}: served {labels[first]}, "
+            f"offline {wanted[first]}"
+        )
+    off = np.abs(served[PROBABILITIES] - offline[PROBABILITIES]).max()
+    if not off <= TOLERANCE:
+        raise StageError(
+            f"{model.name}: a served probability is {off:.2g} off the offline one, "
+            f"expected at most {TOLERANCE:g}"
+        )
+
+
+def check_images(model: Model, served: Answers, images: np.ndarray) -> None:
+    """Raise StageError when a model saw other pixels than were sent; uint8 [n, 784]."""
+    differing = np.flatnonzero((served[IMAGES] != images).any(axis=1))
+    if len(differing):
+        raise StageError(
+            f"{model.name}: saw other pixels than were sent in {len(differing):,} of "
+            f"{len(images):,} images, first image {differing[0]:,}"
+        )
+
+
+def check_metadata(
+    model: Model, metadata: dict[str, Any], served: Answers, class_names: tuple[str, ...]
+) -> None:
+    """Raise StageError, a line each, where a model's metadata is not what is served.
+
+    metadata: the response of the metadata route; served: all outputs.
+    """
+    kinds = {"INT64": "i", "FP64": "f", "BYTES": "O", "UINT8": "u"}
+    facts: dict[str, tuple[Any, Any]] = {
+        "name": (metadata["name"], model.name),
+        "versions": (model.version in metadata["versions"], True),
+        "inputs": (
+            [(i["datatype"], i["shape"]) for i in metadata["inputs"]],
+            [("UINT8", [-1, PIXELS])],
+        ),
+        "outputs": (
+            {o["name"]: (kinds[o["datatype"]], o["shape"]) for o in metadata["outputs"]},
+            {n: (v.dtype.kind, [-1, *v.shape[1:]]) for n, v in served.items()},
+        ),
+    }
+    if "parameters" in metadata:  # which Triton's protocol buffers have no field for
+        files = {p.name: sha256(p) for p in model.path.parent.iterdir() if p.name != MODEL_SETTINGS}
+        names = metadata["parameters"]["class_names"]
+        facts["class names"] = (json.loads(names), list(class_names))
+        facts["SHA-256"] = (json.loads(metadata["parameters"]["sha256"]), files)
+    wrong = [
+        f"{model.name}: its metadata has {what} {actual}, expected {expected}"
+        for what, (actual, expected) in facts.items()
+        if actual != expected
+    ]
+    if wrong:
+        raise StageError("\n".join(wrong))
+
+
+def check_library(path: Path, images: np.ndarray) -> None:
+    """Raise StageError when the SVM's decisions are not those of scikit-learn's own prediction.
+
+    That one is slow and computes in float64, so a sample is compared, spread over the images.
+    """
+    model = joblib.load(path)
+    sample = images[:: max(1, len(images) // LIBRARY_SAMPLE)]
+    features = FeatureMap(read_features(path.parent / FEATURES_FILE))(sample)
+    off = np.abs(_library_decisions(model, features) - decisions(model)(features)).max()
+    if off > LIBRARY_TOLERANCE:
+        raise StageError(
+            f"{path}: a decision is {off:.2g} off scikit-learn's own, "
+            f"expected at most {LIBRARY_TOLERANCE:g}"
+        )
+
+
+def _library_decisions(model: SVC | Pipeline, features: np.ndarray) -> np.ndarray:
+    """Those of scikit-learn itself, in float64, of all pairs: [n, pairs], above 0 for the first."""
+    exact = features.astype(np.float64)
+    if isinstance(model, Pipeline):
+        mapped = model[0].transform(exact)
+        return -np.stack([pair.decision_function(mapped) for pair in model[-1].estimators_], 1)
+    values = model.set_params(decision_function_shape="ovo").decision_function(exact)
+    # Of two classes, it has one column, above 0 for the second.
+    return -values[:, None] if values.ndim == 1 else values

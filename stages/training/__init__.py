@@ -1,0 +1,1 @@
+"""What the training stages fit: features, class scores, the SVM, trees, calibration."""
