@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ from wire import MODELS
 from serving.client import RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
 MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 NO_BROWSER = f"no {' and '.join(MISSING)}: apt-get install chromium chromium-driver"
 AXE = "axe-core@4"  # of npm
-PHONE, DESKTOP = (360, 740), (1280, 900)
+PHONES, DESKTOP = ((390, 844), (360, 740)), (1280, 900)
 DEADLINE_SECONDS = 30
+
+
+def text_of(element: WebElement) -> str:
+    """Its text, also where a narrow screen hides it."""
+    return element.get_attribute("textContent") or ""
 
 
 class Page:
@@ -41,8 +47,22 @@ class Page:
         self.load()
 
     def load(self) -> None:
+        self.shown: list[WebElement] = []
         self.driver.get(f"{self.server.rest}/demo")
         self.wait(lambda: self.all("#grid button"))
+
+    @contextmanager
+    def emulated(self, size: tuple[int, int], scheme: str = "light") -> Iterator[None]:
+        """The page on a screen of another size and colour scheme."""
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
     def wait(self, happened: Any) -> Any:
         return WebDriverWait(self.driver, DEADLINE_SECONDS).until(lambda _: happened())
@@ -56,18 +76,23 @@ class Page:
     def run(self, script: str, *given: Any) -> Any:
         return self.driver.execute_script(script, *given)
 
-    def answered(self) -> dict[str, dict[str, Any]]:
-        """By model, once all have answered: what it says, and the shares of the classes."""
-        self.wait(lambda: len(self.all(".model")) == len(MODELS))
+    def predictions(self) -> dict[str, dict[str, Any]]:
+        """By model, once all show a new result: its label, and the shares of the classes."""
+        before = self.shown
+        self.wait(lambda: len(self.all(".model")) == len(MODELS) and self.all(".model") != before)
+        self.shown = self.all(".model")
         return {
             card.find_element(By.TAG_NAME, "h3").text: {
-                "says": card.find_element(By.CLASS_NAME, "says").text,
+                "label": card.find_element(By.CLASS_NAME, "label").text,
                 "shares": dict(
-                    [span.text for span in bar.find_elements(By.TAG_NAME, "span") if span.text]
+                    [
+                        text_of(e)
+                        for e in bar.find_elements(By.CSS_SELECTOR, "span:not(.track, .bar)")
+                    ]
                     for bar in card.find_elements(By.TAG_NAME, "li")
                 ),
             }
-            for card in self.all(".model")
+            for card in self.shown
         }
 
     def seen(self) -> np.ndarray:
@@ -93,7 +118,9 @@ def driver() -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: Server) -> Page:
     driver.set_window_size(*DESKTOP)
-    return Page(driver, server)
+    page = Page(driver, server)
+    page.predictions()  # of the first image
+    return page
 
 
 def expected(
@@ -107,21 +134,60 @@ def expected(
         verdict = " right" if label == truth else " wrong"
         shares = zip(names, answer[PROBABILITIES][0], strict=True)
         found[model] = {
-            "says": names[label] + ("" if truth is None else verdict),
+            "label": names[label] + ("" if truth is None else verdict),
             "shares": {name: f"{100 * share:.1f} %" for name, share in shares},
         }
     return found
 
 
-def test_an_image_of_the_grid_is_answered_as_the_api_answers(
+def test_it_opens_with_what_both_models_predict_for_the_first_image(
+    driver: webdriver.Chrome, server: Server, digits: tuple[Images, Images]
+):
+    page, test = Page(driver, server), digits[1]
+    assert page.predictions() == expected(server, test.images[0], test.class_names, test.labels[0])
+    assert np.array_equal(page.seen(), test.images[0])
+    assert page.one("#grid button").get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("size", PHONES)
+def test_on_a_phone_image_and_predictions_stay_on_the_screen(page: Page, size: tuple[int, int]):
+    def are_on_the_screen() -> bool:
+        script = "return arguments[0].map((e) => e.getBoundingClientRect().toJSON())"
+        boxes = page.run(script, [page.one("#image"), *page.shown])
+        return all(box["top"] >= 0 and box["bottom"] <= size[1] for box in boxes)
+
+    with page.emulated(size):
+        page.load()
+        page.predictions()
+        assert are_on_the_screen()
+        assert page.run("return scrollY") == 0
+
+        page.run("document.querySelector('#canvas').scrollIntoView({block: 'center'})")
+        where = page.run("return scrollY")
+        assert where > 0
+        page.run("document.querySelector('#predict').click()")
+        page.predictions()
+        assert page.run("return scrollY") == where
+        assert are_on_the_screen()
+
+
+def test_on_a_low_screen_the_page_goes_back_to_the_predictions(page: Page):
+    with page.emulated((667, 375)):
+        page.run("document.querySelector('#canvas').scrollIntoView()")
+        page.run("document.querySelector('#predict').click()")
+        page.predictions()
+        assert page.run("return document.querySelector('#image').getBoundingClientRect().top") >= 0
+
+
+def test_an_image_of_the_grid_gets_the_predictions_of_the_api(
     page: Page, server: Server, digits: tuple[Images, Images]
 ):
     test = digits[1]
     page.all("#grid button")[7].click()
-    assert page.answered() == expected(server, test.images[7], test.class_names, test.labels[7])
+    assert page.predictions() == expected(server, test.images[7], test.class_names, test.labels[7])
     assert np.array_equal(page.seen(), test.images[7])
     truth = test.class_names[test.labels[7]]
-    assert page.one("#about").text == f"Image 7, in truth: {truth}"
+    assert page.one("#about").text == f"Image 7, true class: {truth}"
     assert not page.one("#error").is_displayed()
 
 
@@ -130,11 +196,11 @@ def test_the_keyboard_is_enough(page: Page, server: Server, digits: tuple[Images
     page.run("document.querySelector('#grid button').focus()")
     keys = ActionChains(page.driver)
     keys.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_LEFT, Keys.ENTER).perform()
-    assert page.answered() == expected(server, test.images[1], test.class_names, test.labels[1])
+    assert page.predictions() == expected(server, test.images[1], test.class_names, test.labels[1])
 
 
 @pytest.mark.parametrize("invert", [False, True])
-def test_a_picture_is_answered_and_shown_as_the_models_see_it(
+def test_a_picture_is_classified_and_shown_as_the_models_see_it(
     page: Page, server: Server, digits: tuple[Images, Images], tmp_path: Path, invert: bool
 ):
     image = digits[1].images[3]
@@ -143,7 +209,7 @@ def test_a_picture_is_answered_and_shown_as_the_models_see_it(
     if not invert:
         page.one("#invert").click()
     page.one("#file").send_keys(str(path))
-    assert page.answered() == expected(server, image, digits[1].class_names)
+    assert page.predictions() == expected(server, image, digits[1].class_names)
     assert np.array_equal(page.seen(), image)
 
 
@@ -157,16 +223,16 @@ def test_a_broken_picture_is_refused_in_the_servers_words(page: Page, tmp_path: 
     assert not page.all(".model")
 
 
-def test_a_drawing_is_answered(page: Page):
+def test_a_drawing_is_classified(page: Page):
     pen = ActionChains(page.driver).move_to_element_with_offset(page.one("#canvas"), 0, -80)
     pen.click_and_hold().move_by_offset(0, 160).release().perform()
-    page.one("#ask").click()
-    assert page.answered().keys() == set(MODELS)
+    page.one("#predict").click()
+    assert page.predictions().keys() == set(MODELS)
     drawn = page.seen().reshape(SIDE, SIDE)
     assert drawn[SIDE // 2, SIDE // 2 - 1 : SIDE // 2 + 1].min() > 200
     assert drawn[:, :8].max() == 0
     page.one("#clear").click()
-    page.one("#ask").click()
+    page.one("#predict").click()
     page.wait(lambda: page.seen().max() == 0)
 
 
@@ -175,8 +241,8 @@ def test_the_keyboard_draws_too(page: Page):
     keys = ActionChains(page.driver).send_keys(*10 * [Keys.ARROW_LEFT], Keys.SPACE)
     keys.send_keys(*20 * [Keys.ARROW_RIGHT], Keys.SPACE, *9 * [Keys.ARROW_UP]).perform()
     assert page.one("#brush").is_displayed()
-    page.one("#ask").send_keys(Keys.ENTER)
-    page.answered()
+    page.one("#predict").send_keys(Keys.ENTER)
+    page.predictions()
     drawn = page.seen().reshape(SIDE, SIDE)
     assert drawn[SIDE // 2, 4:24].min() > 200
     assert drawn[: SIDE // 2 - 4].max() < 10
@@ -192,11 +258,11 @@ def test_the_command_asks_what_the_page_asked(
         path = tmp_path / "it's.png"
         Image.fromarray(255 - digits[1].images[5].reshape(SIDE, SIDE)).save(path)
         page.one("#file").send_keys(str(path))
-    says = page.answered()[MODELS[0]]["says"]
+    label = page.predictions()[MODELS[0]]["label"]
     command = page.one("#curl").text
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=True)
     outputs = {o["name"]: o["data"] for o in json.loads(done.stdout)["outputs"]}
-    assert says.startswith(digits[1].class_names[outputs[LABELS][0]])
+    assert label.startswith(digits[1].class_names[outputs[LABELS][0]])
 
 
 def test_a_server_that_has_gone_is_told_in_words(
@@ -205,6 +271,7 @@ def test_a_server_that_has_gone_is_told_in_words(
     with started(own_repository, tmp_path) as (process, server):
         wait_until(lambda: is_ready(server), "both models")
         page = Page(driver, server)
+        page.predictions()
         process.kill()
         process.wait()
         page.all("#grid button")[0].click()
@@ -232,8 +299,7 @@ def test_no_request_leaves_the_machine_and_nothing_is_complained_of(page: Page, 
     for log in ("performance", "browser"):
         page.driver.get_log(log)
     page.load()
-    page.all("#grid button")[0].click()
-    page.answered()
+    page.predictions()
     events = [json.loads(e["message"])["message"] for e in page.driver.get_log("performance")]
     asked = [
         e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
@@ -252,25 +318,17 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         return file.read().decode()
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONES[1], "dark"), (DESKTOP, "light")])
 def test_it_can_be_used_by_all_on_any_width_in_light_and_dark(
     page: Page, axe: str, size: tuple[int, int], scheme: str
 ):
-    media = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
+    with page.emulated(size, scheme):
         page.load()
-        page.all("#grid button")[0].click()
-        page.answered()
-        assert page.run("return document.documentElement.scrollWidth") <= width
-        ground = page.run("return getComputedStyle(document.body).backgroundColor")
-        bright = max(map(int, re.findall(r"\d+", ground))) > 128
+        page.predictions()
+        assert page.run("return document.documentElement.scrollWidth") <= size[0]
+        background = page.run("return getComputedStyle(document.body).backgroundColor")
+        bright = max(map(int, re.findall(r"\d+", background))) > 128
         assert bright == (scheme == "light")
         page.run(axe)
         found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
         assert [(f["id"], f["impact"], f["nodes"][0]["html"]) for f in found] == []
-    finally:
-        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -8,7 +8,7 @@ import requests
 from processes import is_ready, started, wait_until
 
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
 
 def test_the_samples_are_the_first_evaluation_images(server: Server, digits: tuple[Images, Images]):

@@ -8,24 +8,21 @@ const LIKELIEST = 10; // classes shown, of at most 255
 const STEP = 10; // of the drawing's 280 pixels a side, one of the models' own
 
 const at = (id) => document.getElementById(id);
-let asked = 0; // questions so far: answers to an earlier one are not shown
+let requests = 0; // so far: the response to an earlier one is not shown
 
-// A JSON answer of the server, or an Error in its own words.
+// The JSON of a response, or an Error with the server's message.
 async function call(path, body) {
   const options = body && {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   };
-  let answer;
-  try {
-    answer = await fetch(new URL(path, SERVER), options);
-  } catch {
+  const response = await fetch(new URL(path, SERVER), options).catch(() => {
     throw new Error("the server does not answer; is it still running?");
-  }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.error ?? `the server answers ${answer.status}`);
-  return said;
+  });
+  const json = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(json.error ?? `the server returned status ${response.status}`);
+  return json;
 }
 
 // Each model's name, and the names of its classes.
@@ -39,50 +36,52 @@ async function findModels() {
   }));
 }
 
-// The tensor of pixels that are there.
-const ofPixels = (pixels) => ({
+// The tensor of the pixels of one image.
+const tensorOfPixels = (pixels) => ({
   name: "predict", shape: [1, PIXELS], datatype: "UINT8", data: Array.from(pixels),
 });
 
 // The tensor of a picture file, which the server makes an image of.
-const ofFile = (base64, invert) => ({
+const tensorOfFile = (base64, invert) => ({
   name: "predict", shape: [1], datatype: "BYTES", data: [base64],
   ...(invert && { parameters: { invert } }),
 });
 
-// Ask all models about a tensor. told: what is known of it; curl: how to ask so elsewhere; truth: the
+// What a model predicts, or the error.
+async function infer(model, body) {
+  const start = performance.now();
+  try {
+    const { outputs, model_version: version } = await call(`v2/models/${model.name}/infer`, body);
+    const milliseconds = performance.now() - start;
+    const data = Object.fromEntries(outputs.map((output) => [output.name, output.data]));
+    return { model, version, data, milliseconds };
+  } catch (error) {
+    return { model, error };
+  }
+}
+
+// Send a tensor to all models and show what they predict. curl: makes the command of it; truth: the
 // number of its class, where known.
-async function ask(tensor, told, curl, truth) {
-  const mine = ++asked;
-  const asking = await models.catch(() => []); // it has been told why there is none
-  if (!asking.length) return;
+async function predict(tensor, description, curl, truth) {
+  const number = ++requests;
+  const found = await models.catch(() => []); // the error is shown already
+  if (!found.length) return;
   const body = { inputs: [tensor], outputs: OUTPUTS.map((name) => ({ name })) };
-  at("answer").setAttribute("aria-busy", "true");
-  const answers = await Promise.all(asking.map(async (model) => {
-    const start = performance.now();
-    try {
-      const said = await call(`v2/models/${model.name}/infer`, body);
-      const milliseconds = performance.now() - start;
-      const data = Object.fromEntries(said.outputs.map((output) => [output.name, output.data]));
-      return { model, version: said.model_version, data, milliseconds };
-    } catch (error) {
-      return { model, error };
-    }
-  }));
-  if (mine !== asked) return;
-  at("answer").setAttribute("aria-busy", "false");
-  const good = answers.filter((answer) => answer.data);
-  const wrong = [...new Set(answers.filter((a) => a.error).map((a) => a.error.message))];
-  show(wrong.join("\n"));
-  at("models").replaceChildren(...good.map((answer) => card(answer, truth)));
+  at("predictions").setAttribute("aria-busy", "true");
+  const results = await Promise.all(found.map((model) => infer(model, body)));
+  if (number !== requests) return;
+  at("predictions").setAttribute("aria-busy", "false");
+  const good = results.filter((result) => result.data);
+  show([...new Set(results.flatMap(({ error }) => error?.message ?? []))].join("\n"));
+  at("models").replaceChildren(...good.map((result) => card(result, truth)));
   if (good.length) paint(at("image"), good[0].data.image);
   else clear(at("image"));
-  at("image").setAttribute("aria-label", good.length ? `The image asked about: ${told}` : "No image");
-  at("about").textContent = good.length ? told : "";
-  at("curl").textContent = curl(body, new URL(`v2/models/${answers[0].model.name}/infer`, SERVER));
+  at("image").setAttribute("aria-label", good.length ? `The models' image: ${description}` : "No image");
+  at("about").textContent = good.length ? description : "";
+  at("curl").textContent = curl(body, new URL(`v2/models/${found[0].name}/infer`, SERVER));
   at("copy").disabled = false;
-  const below = at("answer").getBoundingClientRect().top > innerHeight - 100; // as on a phone
-  if (below) at("answer").scrollIntoView();
+  const above = at("predictions").getBoundingClientRect().bottom < 0; // on a low screen
+  if (above) at("predictions").scrollIntoView();
 }
 
 const show = (error) => {
@@ -90,7 +89,7 @@ const show = (error) => {
   at("error").textContent = error;
 };
 
-// A model's answer: its label, and a bar for each of the likeliest classes, the likeliest first.
+// What a model predicts: its label, and a bar for each of the likeliest classes, the likeliest first.
 function card({ model, version, data, milliseconds }, truth) {
   const shares = data.predict_proba.map((share, label) => ({ share, label }));
   shares.sort((one, other) => other.share - one.share);
@@ -105,12 +104,12 @@ function card({ model, version, data, milliseconds }, truth) {
   const head = element("header", {},
     element("h3", { textContent: model.name }),
     element("span", { className: "took", textContent: `${version}, ${milliseconds.toFixed(0)} ms` }));
-  const says = element("p", { className: "says" }, model.classes[data.predict[0]]);
+  const label = element("p", { className: "label" }, model.classes[data.predict[0]]);
   if (truth !== undefined) {
     const verdict = data.predict[0] === truth ? "right" : "wrong";
-    says.append(" ", element("small", { className: verdict, textContent: verdict }));
+    label.append(" ", element("small", { className: verdict, textContent: verdict }));
   }
-  return element("article", { className: "model" }, head, says, element("ol", {}, ...bars));
+  return element("article", { className: "model" }, head, label, element("ol", {}, ...bars));
 }
 
 function element(name, properties, ...children) {
@@ -127,7 +126,7 @@ function paint(canvas, pixels) {
 
 const clear = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
 
-// The command that asks as the page did, for a shell.
+// The shell command that sends the page's request.
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 const KIND = "-H 'Content-Type: application/json'";
 const curlOfBody = (body, url) => `curl -s ${url} ${KIND} -d ${quoted(JSON.stringify(body))}`;
@@ -142,7 +141,7 @@ function curlOfFile(name) {
   };
 }
 
-// The grid of test images.
+// The grid of images that evaluate the models, the first of them chosen.
 async function fillGrid() {
   const { class_names: names, images } = await call("demo/samples.json");
   const buttons = images.map(({ label, pixels }, place) => {
@@ -154,7 +153,7 @@ async function fillGrid() {
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
       choose(button);
-      ask(ofPixels(grey), `Image ${place}, in truth: ${names[label]}`, curlOfBody, label);
+      predict(tensorOfPixels(grey), `Image ${place}, true class: ${names[label]}`, curlOfBody, label);
     });
     return button;
   });
@@ -169,6 +168,7 @@ async function fillGrid() {
     buttons.forEach((button) => { button.tabIndex = button === next ? 0 : -1; });
     next.focus();
   });
+  if (!requests) buttons[0]?.click();
 }
 
 function choose(chosen) {
@@ -176,14 +176,14 @@ function choose(chosen) {
 }
 
 // A file that was chosen, dropped or pasted.
-async function askFile(file) {
-  choose(null);
+async function predictFile(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   let text = "";
   for (let i = 0; i < bytes.length; i += 32768) {
     text += String.fromCharCode(...bytes.subarray(i, i + 32768));
   }
-  await ask(ofFile(btoa(text), at("invert").checked), file.name, curlOfFile(file.name));
+  choose(null);
+  await predict(tensorOfFile(btoa(text), at("invert").checked), file.name, curlOfFile(file.name));
 }
 
 function takeFiles() {
@@ -191,10 +191,10 @@ function takeFiles() {
   let last;
   const take = (files) => {
     last = files[0];
-    if (last) askFile(last);
+    if (last) predictFile(last);
   };
   at("file").addEventListener("change", () => take(at("file").files));
-  at("invert").addEventListener("change", () => last && askFile(last));
+  at("invert").addEventListener("change", () => last && predictFile(last));
   document.addEventListener("paste", (event) => take(event.clipboardData.files));
   drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
@@ -261,20 +261,20 @@ function takeDrawing() {
   canvas.addEventListener("focus", showBrush);
   canvas.addEventListener("blur", () => { down = false; showBrush(); });
   at("clear").addEventListener("click", blank);
-  at("ask").addEventListener("click", () => {
+  at("predict").addEventListener("click", () => {
     choose(null);
     const [, base64] = canvas.toDataURL("image/png").split(",");
-    ask(ofFile(base64, false), "Your drawing", curlOfBody);
+    predict(tensorOfFile(base64, false), "Your drawing", curlOfBody);
   });
 }
 
 // Without HTTPS, browsers lend the clipboard to pages of this machine alone: then the text is marked.
 async function copy() {
-  const said = at("copy").textContent;
+  const text = at("copy").textContent;
   if (navigator.clipboard) await navigator.clipboard.writeText(at("curl").textContent);
   else getSelection().selectAllChildren(at("curl"));
   at("copy").textContent = navigator.clipboard ? "Copied" : "Marked, to be copied";
-  setTimeout(() => { at("copy").textContent = said; }, 1500);
+  setTimeout(() => { at("copy").textContent = text; }, 1500);
 }
 
 at("copy").addEventListener("click", copy);
