@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from report import comparison, provenance
-from report.comparison import Answers
+from report.comparison import Predictions
 from report.drawings import drawings
 from report.metrics_table import flatten
 from serving.fashion.contract import SIDE
@@ -65,25 +65,25 @@ def picture(image: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def mistakes(data: Images, answers: Answers) -> list[dict[str, Any]]:
+def mistakes(data: Images, predictions: Predictions) -> list[dict[str, Any]]:
     """The mistakes that a model was surest of."""
-    numbers = surest_mistakes(~answers.right, answers.confidence, MISTAKES)
-    return [shown(data, n, {"taken for": answers}) for n in numbers]
+    numbers = surest_mistakes(~predictions.right, predictions.confidence, MISTAKES)
+    return [shown(data, n, {"taken for": predictions}) for n in numbers]
 
 
-def shown(data: Images, number: int, answers: dict[str, Answers]) -> dict[str, Any]:
+def shown(data: Images, number: int, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """A picture with its actual class, and what the models said, by the words before it."""
     return {
         "number": number,
         "src": picture(data.images[number]),
         "actual": data.class_names[data.labels[number]],
-        "said": {w: (a.predicted[number], a.confidence[number]) for w, a in answers.items()},
+        "said": {w: (a.predicted[number], a.confidence[number]) for w, a in predictions.items()},
     }
 
 
-def compared(data: Images, answers: dict[str, Answers]) -> dict[str, Any]:
+def compared(data: Images, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """Where the two models disagree."""
-    first, second = answers.values()
+    first, second = predictions.values()
     right = comparison.who_was_right(first, second)
     surest = comparison.surest_disagreements(first, second, DISAGREEMENTS)
     return {
@@ -91,7 +91,7 @@ def compared(data: Images, answers: dict[str, Answers]) -> dict[str, Any]:
         "right": right,
         "chance": comparison.chance(right["first"], right["second"]),
         "pairs": comparison.disagreements(first, second)[:PAIRS],
-        "pictures": [shown(data, n, {f"{m}:": a for m, a in answers.items()}) for n in surest],
+        "pictures": [shown(data, n, {f"{m}:": a for m, a in predictions.items()}) for n in surest],
     }
 
 
@@ -99,7 +99,7 @@ def content() -> dict[str, Any]:
     """All that the page shows."""
     metrics = read_metrics()
     data, stages = read_npz(PROCESSED / "test.npz"), provenance.locked()
-    answers = {m: comparison.read_answers(PREDICTIONS / f"{m}.csv") for m in metrics}
+    predictions = {m: comparison.read_predictions(PREDICTIONS / f"{m}.csv") for m in metrics}
     return {
         "metrics": metrics,
         "rows": {model: flatten(values) for model, values in metrics.items()},
@@ -107,9 +107,9 @@ def content() -> dict[str, Any]:
             m: sqrt(v["accuracy"] * (1 - v["accuracy"]) / v["rows"]) for m, v in metrics.items()
         },
         "published": PUBLISHED,
-        "common": {m: comparison.common_mistakes(a, COMMON) for m, a in answers.items()},
-        "mistakes": {m: mistakes(data, a) for m, a in answers.items()},
-        "compared": compared(data, answers),
+        "common": {m: comparison.common_mistakes(a, COMMON) for m, a in predictions.items()},
+        "mistakes": {m: mistakes(data, a) for m, a in predictions.items()},
+        "compared": compared(data, predictions),
         "drawings": drawings(),
         "commit": provenance.commit(),
         "changed_stages": provenance.changed_stages(),

@@ -1,4 +1,4 @@
-"""Where the answers of two models differ, and which of them was right."""
+"""Where the predictions of two models differ, and which of them was right."""
 
 import csv
 from collections import Counter
@@ -11,8 +11,8 @@ import numpy as np
 from stages.console import StageError
 
 
-class Answers(NamedTuple):
-    """A model's answers to the evaluation images, in order.
+class Predictions(NamedTuple):
+    """A model's predictions to the evaluation images, in order.
 
     actual, predicted: class names, str [n]; confidence: float [n], probability of the latter.
     """
@@ -38,24 +38,24 @@ class Pair(NamedTuple):
     right: tuple[int, int]
 
 
-def read_answers(path: Path) -> Answers:
+def read_predictions(path: Path) -> Predictions:
     """Read what write_predictions wrote. Raises StageError when it is not there."""
     if not path.exists():
         raise StageError(f"{path}: not found; make it with: dvc repro")
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     actual, predicted = (np.array([r[name] for r in rows]) for name in ("actual", "predicted"))
-    return Answers(actual, predicted, np.array([float(r["confidence"]) for r in rows]))
+    return Predictions(actual, predicted, np.array([float(r["confidence"]) for r in rows]))
 
 
-def common_mistakes(answers: Answers, count: int) -> list[tuple[str, str, int]]:
+def common_mistakes(predictions: Predictions, count: int) -> list[tuple[str, str, int]]:
     """The most common mistakes: actual class, predicted class, images."""
-    wrong = ~answers.right
-    pairs = Counter(zip(answers.actual[wrong], answers.predicted[wrong], strict=True))
+    wrong = ~predictions.right
+    pairs = Counter(zip(predictions.actual[wrong], predictions.predicted[wrong], strict=True))
     return [(*pair, images) for pair, images in pairs.most_common(count)]
 
 
-def who_was_right(first: Answers, second: Answers) -> dict[str, int]:
+def who_was_right(first: Predictions, second: Predictions) -> dict[str, int]:
     """How many images both models, the first or the second alone, or neither was right about."""
     a, b = first.right, second.right
     sets = {"both": a & b, "first": a & ~b, "second": b & ~a, "neither": ~a & ~b}
@@ -73,7 +73,7 @@ def chance(first: int, second: int) -> float:
     return min(1.0, 2 * tail / 2**images)
 
 
-def disagreements(first: Answers, second: Answers) -> list[Pair]:
+def disagreements(first: Predictions, second: Predictions) -> list[Pair]:
     """The pairs of classes that the models differ in, most common first."""
     differ = np.flatnonzero(first.predicted != second.predicted)
     by_pair: dict[tuple[str, str], list[int]] = {}
@@ -86,7 +86,7 @@ def disagreements(first: Answers, second: Answers) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -pair.images)
 
 
-def surest_disagreements(first: Answers, second: Answers, count: int) -> np.ndarray:
+def surest_disagreements(first: Predictions, second: Predictions, count: int) -> np.ndarray:
     """Numbers of the images on which models differ, int [≤ count], both being sure first."""
     differ = np.flatnonzero(first.predicted != second.predicted)
     sure = np.minimum(first.confidence, second.confidence)[differ]

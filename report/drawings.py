@@ -49,10 +49,10 @@ def dvc_plots() -> dict[str, Any]:
         )
     if done.returncode:
         raise StageError(f"dvc plots show: {done.stderr.strip()}")
-    told = json.loads(done.stdout)
-    for error in told.get("errors", []):
+    metadata = json.loads(done.stdout)
+    for error in metadata.get("errors", []):
         raise StageError(f"{error.get('source', error['name'])}: {error['msg']}; run: dvc repro")
-    return told["data"]
+    return metadata["data"]
 
 
 def filled(template: Any, values: dict[str, Any]) -> Any:

@@ -69,10 +69,10 @@ def packaged() -> dict[str, dict[str, Any]]:
         models = newest(models_in(SERVING))
     except RepositoryError as error:
         raise StageError(str(error)) from None
-    return {model.name: _told(model) for model in models}
+    return {model.name: _metadata(model) for model in models}
 
 
-def _told(model: Model) -> dict[str, Any]:
+def _metadata(model: Model) -> dict[str, Any]:
     settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text(encoding="utf-8"))
     extra = settings["parameters"]["extra"]
     kept = {name: extra[name] for name in ("libraries", "sha256")}

@@ -58,7 +58,7 @@ class ServerBusyError(UnavailableError):
     """A server answered with an error of its own (5xx), which may pass."""
 
 
-def wanted(params: Download) -> list[File]:
+def files_of(params: Download) -> list[File]:
     """The files that a data set is made of."""
     names = (*TRAIN_FILES, *TEST_FILES)
     if params.dataset != "own":
@@ -101,8 +101,8 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
 
 
 def _fetch_from(source: str, file: File, part: Path) -> str:
-    given = source, file.published, part
-    found = _retried(*given) if _is_url(source) else _streamed(*given)
+    arguments = source, file.published, part
+    found = _retried(*arguments) if _is_url(source) else _streamed(*arguments)
     if file.md5 and found != file.md5:
         raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
     return found
@@ -191,7 +191,7 @@ def main() -> None:
         return
     first = os.environ.get(SOURCE_VARIABLE) if params.dataset == "fashion-mnist" else None
     sources = [first, *params.sources] if first else params.sources
-    for file in wanted(params):
+    for file in files_of(params):
         try:
             print(f"{file.name}: {fetch(file, sources, RAW)}")
         except StageError as error:

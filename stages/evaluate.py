@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.client import AnswerError, Answers, Client, GrpcClient, RestClient
+from serving.client import Client, GrpcClient, Outputs, ResponseError, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import Model, RepositoryError, models_in, newest
@@ -43,20 +43,20 @@ from stages.params import load_params
 SERVING = Path("serving")
 
 
-def served_answers(
+def served_outputs(
     clients: dict[str, Client], models: list[Model], batches: list[np.ndarray]
-) -> dict[Model, dict[str, Answers]]:
-    """Each model's answers to all batches, uint8 [≤ batch_size, 784] each, by protocol.
+) -> dict[Model, dict[str, Outputs]]:
+    """Each model's outputs to all batches, uint8 [≤ batch_size, 784] each, by protocol.
 
     Both models and both protocols are asked at the same time, as they are served.
     """
 
-    def ask(model: Model, client: Client) -> Answers:
-        answers = []
+    def infer_all(model: Model, client: Client) -> Outputs:
+        outputs = []
         for batch in batches:
-            answers.append(client.infer(model.name, batch, OUTPUTS, model.version))
+            outputs.append(client.infer(model.name, batch, OUTPUTS, model.version))
             advance(len(batch))
-        return concatenate(answers)
+        return concatenate(outputs)
 
     requests = [(model, client) for model in models for client in clients.values()]
     total = len(requests) * sum(map(len, batches))
@@ -64,17 +64,17 @@ def served_answers(
         progress("asking both models over both protocols", total, "images") as advance,
         ThreadPoolExecutor(len(requests)) as pool,
     ):
-        answers = pool.map(lambda request: ask(*request), requests)
-        return {model: {p: next(answers) for p in clients} for model in models}
+        outputs = pool.map(lambda request: infer_all(*request), requests)
+        return {model: {p: next(outputs) for p in clients} for model in models}
 
 
-def concatenate(answers: list[Answers]) -> Answers:
-    """Answers to several batches as one."""
-    return {name: np.concatenate([part[name] for part in answers]) for name in answers[0]}
+def concatenate(outputs: list[Outputs]) -> Outputs:
+    """Outputs to several batches as one."""
+    return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
 
 
-def offline_answers(path: Path, batches: list[np.ndarray]) -> Answers:
-    """The answers to all batches from the model's files, loaded here."""
+def offline_outputs(path: Path, batches: list[np.ndarray]) -> Outputs:
+    """The outputs to all batches from the model's files, loaded here."""
     classifier = load_classifier(path)
     return concatenate([classifier.classify(batch) for batch in batches])
 
@@ -95,27 +95,27 @@ def main() -> None:
         models = newest(models_in(SERVING))
         with running(SERVING) as server:
             clients = {"rest": RestClient(server.rest), "grpc": GrpcClient(server.grpc)}
-            served = served_answers(clients, models, batches)
+            served = served_outputs(clients, models, batches)
             metadata = {
                 m: [client.metadata(m.name, m.version) for client in clients.values()]
                 for m in models
             }
-    except (RepositoryError, ServerError, AnswerError) as error:
+    except (RepositoryError, ServerError, ResponseError) as error:
         raise StageError(str(error)) from None
     results, judged = {}, {}
     for model, by_protocol in served.items():
-        offline = offline_answers(model.path, batches)
-        for answers in by_protocol.values():
-            check_equal(model, answers, offline)
-            check_images(model, answers, data.images)
+        offline = offline_outputs(model.path, batches)
+        for outputs in by_protocol.values():
+            check_equal(model, outputs, offline)
+            check_images(model, outputs, data.images)
             for one in metadata[model]:
-                check_metadata(model, one, answers, data.class_names)
+                check_metadata(model, one, outputs, data.class_names)
         if model.path.suffix == ".joblib":
             check_library(model.path, data.images)
         result = evaluation_metrics(data, offline)
         check_accuracy(model, result["accuracy"], params.min_accuracy)
         labels, confidence = offline[LABELS], offline[PROBABILITIES].max(axis=1)
-        served_labels = np.concatenate([answers[LABELS] for answers in by_protocol.values()])
+        served_labels = np.concatenate([outputs[LABELS] for outputs in by_protocol.values()])
         different = served_labels != np.tile(labels, len(by_protocol))
         results[model.name] = result | {
             "labels_compared": len(different),

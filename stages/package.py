@@ -153,19 +153,19 @@ def fetch(version: str, revision: str, source: Path, target: Path) -> None:
 
     source: of the folder, relative to the project's root. Raises StageError.
     """
-    wanted = f"params.yaml: package.previous.{version} is {revision}"
+    setting = f"params.yaml: package.previous.{version} is {revision}"
     try:
         files = DVCFileSystem(rev=revision)
         if not files.isdir(source.as_posix()):
             raise StageError(
-                f"{wanted}, which packaged no {source}; expected the revision that released it"
+                f"{setting}, which packaged no {source}; expected the revision that released it"
             )
         files.get(source.as_posix(), str(target), recursive=True)
     except SCMError:
-        raise StageError(f"{wanted}; expected a git revision of this repository") from None
+        raise StageError(f"{setting}; expected a git revision of this repository") from None
     except (DvcException, OSError) as error:
-        said = " ".join(str(error).split())
-        raise StageError(f"{wanted}: its files cannot be had, try dvc fetch: {said}") from None
+        reason = " ".join(str(error).split())
+        raise StageError(f"{setting}: its files cannot be had, try dvc fetch: {reason}") from None
 
 
 def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:

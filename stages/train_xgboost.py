@@ -137,8 +137,8 @@ def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) 
         if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
             raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
     engine = f"xgboost {xgboost.__version__}"
-    told = params.model_copy(update={"scheduler": None})  # a host, which changes no tree
-    write_training(folder, trained.temperature, engine, told, LIBRARIES)
+    public = params.model_copy(update={"scheduler": None})  # a host, which changes no tree
+    write_training(folder, trained.temperature, engine, public, LIBRARIES)
 
 
 def write_curve(path: Path, losses: dict[str, list[float]]) -> None:

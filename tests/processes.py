@@ -14,7 +14,7 @@ import psutil
 import requests
 from scratch import environment
 
-from serving.client import AnswerError, RestClient
+from serving.client import ResponseError, RestClient
 from serving.launch import MLSERVER, Server, on_free_ports, server_of
 
 DEADLINE_SECONDS = 120.0
@@ -90,7 +90,7 @@ def started(
 
 def is_ready(server: Server, model: str = "") -> bool:
     """Whether a model is ready, or all of them."""
-    with suppress(AnswerError):
+    with suppress(ResponseError):
         return RestClient(server.rest).ready(model)
     return False
 

@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from tritonclient.utils import np_to_triton_dtype
 
-from serving.client import AnswerError, Client, GrpcClient, RestClient, connect
+from serving.client import Client, GrpcClient, ResponseError, RestClient, connect
 from serving.client.__main__ import main
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server, free_ports, running
@@ -120,7 +120,7 @@ def test_a_right_response_is_returned(fake: Callable[..., str], small: Images, b
 def test_a_wrong_response_is_an_error_that_names_what_is_wrong(
     fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
 ):
-    with pytest.raises(AnswerError, match=message):
+    with pytest.raises(ResponseError, match=message):
         RestClient(fake(change)).infer("m", small.images[:3], BOTH, "v1")
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_response_is_an_error_that_names_what_is_wrong(
 def test_a_wrong_binary_response_is_an_error_in_one_line(
     fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
 ):
-    with pytest.raises(AnswerError, match=message) as error:
+    with pytest.raises(ResponseError, match=message) as error:
         RestClient(fake(change, binary=True)).infer("m", small.images[:3], BOTH, "v1")
     assert "\n" not in str(error.value)
 
@@ -157,7 +157,7 @@ def test_a_proxy_of_the_environment_is_not_used(
 def test_a_closed_port_is_an_error_in_one_line(small: Images, protocol: str, scheme: str):
     (port,) = free_ports(1)
     client = connect(protocol, f"{scheme}127.0.0.1:{port}")
-    with pytest.raises(AnswerError, match=r"no answer: ConnectionError|UNAVAILABLE: ") as error:
+    with pytest.raises(ResponseError, match=r"no answer: ConnectionError|UNAVAILABLE: ") as error:
         client.infer("m", small.images[:1])
     assert "\n" not in str(error.value)
 
@@ -208,7 +208,7 @@ def test_health_models_and_metadata_are_the_same_over_both_protocols(server: Ser
 @pytest.mark.parametrize(("name", "version"), [("fashion-torch", ""), ("fashion-sklearn", "v9")])
 def test_a_model_that_the_server_lacks_is_an_error(client: Client, name: str, version: str):
     for method in (client.ready, client.metadata):
-        with pytest.raises(AnswerError, match=rf"(HTTP 404|NOT_FOUND): Model {name}.* not found$"):
+        with pytest.raises(ResponseError, match=rf"(HTTP 404|NOT_FOUND): Model {name}.* not found$"):
             method(name, version)
 
 
@@ -223,9 +223,9 @@ def test_threads_share_a_client(client: Client, small: Images):
 
 def test_a_rejection_is_one_line_with_the_message_of_the_server(client: Client, small: Images):
     message = r"expected outputs out of predict, predict_proba, label, image, got colour"
-    with pytest.raises(AnswerError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
+    with pytest.raises(ResponseError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
         client.infer("fashion-sklearn", small.images[:1], ["colour"])
-    with pytest.raises(AnswerError, match=r"(HTTP 404|NOT_FOUND): Model fashion-torch not found"):
+    with pytest.raises(ResponseError, match=r"(HTTP 404|NOT_FOUND): Model fashion-torch not found"):
         client.infer("fashion-torch", small.images[:1])
 
 

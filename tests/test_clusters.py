@@ -21,7 +21,7 @@ from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server
 from stages.data.idx import Images
-from stages.evaluate import offline_answers
+from stages.evaluate import offline_outputs
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
 def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
     """The right labels of the first test digits, by model."""
     images = digits[1].images[:20]
-    return {m.name: offline_answers(m.path, [images])[LABELS] for m in models_in(repository)}
+    return {m.name: offline_outputs(m.path, [images])[LABELS] for m in models_in(repository)}
 
 
 def check_answers(

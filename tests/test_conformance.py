@@ -24,7 +24,7 @@ from serving.fashion.contract import LABELS, OUTPUTS
 from serving.fashion.packaged import models_in
 from serving.launch import Server
 from stages.data.idx import Images
-from stages.evaluate import offline_answers
+from stages.evaluate import offline_outputs
 
 SPECIFICATION = ROOT.parent / "shared/specs/open_inference_rest.yaml"
 METHODS = {"get", "post"}
@@ -148,7 +148,7 @@ def test_curl_gets_the_offline_answers(
 
 def labels(repository: Path, model: str, images: np.ndarray) -> list[int]:
     (path,) = (found.path for found in models_in(repository) if found.name == model)
-    return list(offline_answers(path, [images])[LABELS].tolist())
+    return list(offline_outputs(path, [images])[LABELS].tolist())
 
 
 def test_the_metrics_of_the_server_count_its_requests(server: Server):

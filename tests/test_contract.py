@@ -24,12 +24,12 @@ from wire import (
     tensor,
 )
 
-from serving.client import Answers, infer_request
+from serving.client import Outputs, infer_request
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
 from stages.data.idx import Images
-from stages.evaluate import offline_answers
+from stages.evaluate import offline_outputs
 from stages.evaluation.checks import TOLERANCE
 
 TEST_ROWS = 10_000  # of the published test set
@@ -37,9 +37,9 @@ NUMBERS = [*(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32,
 FLOATS = ["FP16", "FP32", "FP64"]
 
 
-def offline(repository: Path, model: str, images: np.ndarray) -> Answers:
+def offline(repository: Path, model: str, images: np.ndarray) -> Outputs:
     (path,) = (found.path for found in models_in(repository) if found.name == model)
-    return offline_answers(path, [images])
+    return offline_outputs(path, [images])
 
 
 @each_model

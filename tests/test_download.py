@@ -22,7 +22,7 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers /<behaviour>/<file>; counts what was asked."""
+    """Outputs /<behaviour>/<file>; counts what was asked."""
 
     asked: list[str]
 

@@ -67,7 +67,7 @@ def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
 def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, params: Params):
     section = params.xgboost
     own = train_xgboost.boost(everything, section, 5).booster
-    values = section.model_dump(exclude=boosting.OWN)
+    values = section.model_dump(exclude=boosting.NOT_OF_XGBOOST)
     stock = XGBClassifier(n_estimators=5, tree_method="hist", eval_metric="mlogloss", **values)
     stock.fit(*everything.whole())
     assert own.save_raw() == stock.get_booster().save_raw()
@@ -230,7 +230,7 @@ def test_no_scheduler_is_one_line(
 ):
     from stages.training import boosting_dask  # noqa: PLC0415
 
-    monkeypatch.setattr(boosting_dask, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(boosting_dask, "CONNECT_SECONDS", 1)
     section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": "tcp://127.0.0.1:9"})
     with pytest.raises(StageError, match=r"scheduler is tcp://127.0.0.1:9, where no scheduler ans"):
         train_xgboost.boost(everything, section, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.client import Answers
+from serving.client import Outputs
 from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
 from serving.fashion.model.svm import PairwiseDecisions
 from serving.launch import Model
@@ -18,7 +18,7 @@ from stages.evaluation.metrics import evaluation_metrics
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
 
 
-def answer(*labels: int) -> Answers:
+def answer(*labels: int) -> Outputs:
     """An answer that is 80 % sure of each label, of three classes."""
     probabilities = np.full((len(labels), 3), 0.1)
     probabilities[np.arange(len(labels)), labels] = 0.8

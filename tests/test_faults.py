@@ -24,14 +24,14 @@ from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server, running
 from stages.data.idx import Images
-from stages.evaluate import offline_answers
+from stages.evaluate import offline_outputs
 
 
 @pytest.fixture(scope="module")
 def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
     """The right labels of the test digits, by model."""
     return {
-        model.name: offline_answers(model.path, [digits[1].images])[LABELS]
+        model.name: offline_outputs(model.path, [digits[1].images])[LABELS]
         for model in models_in(repository)
     }
 

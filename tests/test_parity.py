@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from wire import MODELS
 
-from serving.client import Answers, Client, GrpcClient, RestClient
+from serving.client import Client, GrpcClient, Outputs, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
 from stages.data.idx import Images
-from stages.evaluate import offline_answers
+from stages.evaluate import offline_outputs
 from stages.evaluation.checks import TOLERANCE
 
 SIZES = (1, 2, 63, 64, 65, 1000)
@@ -25,15 +25,15 @@ def images(digits: tuple[Images, Images]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def offline(repository: Path, images: np.ndarray) -> dict[str, Answers]:
-    return {m.name: offline_answers(m.path, [images]) for m in models_in(repository)}
+def offline(repository: Path, images: np.ndarray) -> dict[str, Outputs]:
+    return {m.name: offline_outputs(m.path, [images]) for m in models_in(repository)}
 
 
 def client(server: Server, protocol: str) -> Client:
     return RestClient(server.rest) if protocol == "rest" else GrpcClient(server.grpc)
 
 
-def check(served: Answers, offline: Answers, rows: np.ndarray) -> None:
+def check(served: Outputs, offline: Outputs, rows: np.ndarray) -> None:
     """Labels must be equal, but where two classes are as probable as each other."""
     expected = offline[PROBABILITIES][rows]
     assert np.abs(served[PROBABILITIES] - expected).max() < TOLERANCE
@@ -46,7 +46,7 @@ def check(served: Answers, offline: Answers, rows: np.ndarray) -> None:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_batch_of_any_size_is_answered_as_offline(
-    server: Server, images: np.ndarray, offline: dict[str, Answers], protocol: str, size: int
+    server: Server, images: np.ndarray, offline: dict[str, Outputs], protocol: str, size: int
 ):
     rows = np.arange(size)
     for model in MODELS:
@@ -55,7 +55,7 @@ def test_a_batch_of_any_size_is_answered_as_offline(
 
 
 def test_batches_that_arrive_together_over_both_protocols_are_answered_as_offline(
-    server: Server, images: np.ndarray, offline: dict[str, Answers]
+    server: Server, images: np.ndarray, offline: dict[str, Outputs]
 ):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")

@@ -16,7 +16,7 @@ from scratch import ROOT, make_project, run
 
 from report.__main__ import PUBLISHED, content, render
 from report.comparison import (
-    Answers,
+    Predictions,
     Pair,
     chance,
     common_mistakes,
@@ -233,23 +233,23 @@ def test_a_metric_without_what_it_was_computed_from_is_told_in_one_line(tmp_path
     assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", said)
 
 
-def answers(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Answers:
-    return Answers(np.array(list("aabbc")), np.array(list(predicted)), np.array(confidence))
+def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Predictions:
+    return Predictions(np.array(list("aabbc")), np.array(list(predicted)), np.array(confidence))
 
 
 def test_disagreements_are_those_counted_by_hand():
-    first, second = answers("aabac"), answers("abbba")
+    first, second = predictions("aabac"), predictions("abbba")
     assert who_was_right(first, second) == {"both": 2, "first": 2, "second": 1, "neither": 0}
     assert disagreements(first, second) == [
         Pair(("a", "b"), 2, (1, 1)),
         Pair(("c", "a"), 1, (1, 0)),
     ]
-    assert common_mistakes(answers("bbbaa"), 2) == [("a", "b", 2), ("b", "a", 1)]
+    assert common_mistakes(predictions("bbbaa"), 2) == [("a", "b", 2), ("b", "a", 1)]
 
 
 def test_the_surest_disagreement_is_the_one_that_both_are_sure_of():
-    first = answers("aaaaa", (0.9, 0.99, 0.8, 0.7, 0.9))
-    second = answers("abbba", (0.9, 0.60, 0.9, 0.9, 0.9))
+    first = predictions("aaaaa", (0.9, 0.99, 0.8, 0.7, 0.9))
+    second = predictions("abbba", (0.9, 0.60, 0.9, 0.9, 0.9))
     assert surest_disagreements(first, second, 2).tolist() == [2, 3]
 
 

@@ -20,9 +20,9 @@ from urllib3.util import Retry
 
 from serving.fashion.contract import INPUT_NAME
 
-Answers = dict[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
 
-CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 120.0
+CONNECT_SECONDS, RESPONSE_SECONDS = 5.0, 120.0
 ATTEMPTS, PAUSE_SECONDS = 3, 0.2  # to connect; a request whose response is late is not sent again
 DIRECT = {"http": "", "https": ""}  # a proxy that the environment names is for downloads
 SHOWN = 300  # characters of a response that an error quotes
@@ -31,7 +31,7 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 MALFORMED = AttributeError, LookupError, TypeError, ValueError, struct.error
 
 
-class AnswerError(RuntimeError):
+class ResponseError(RuntimeError):
     """A server rejected a request, or its response does not fit the request."""
 
 
@@ -50,7 +50,7 @@ def infer_request(
 
 
 class Client(ABC):
-    """What both protocols offer; url: of the server. Every method raises AnswerError."""
+    """What both protocols offer; url: of the server. Every method raises ResponseError."""
 
     _field: Callable[..., Any]  # of a response, by its name
 
@@ -89,7 +89,7 @@ class Client(ABC):
         outputs: Sequence[str] = (),
         version: str = "",
         invert: bool = False,
-    ) -> Answers:
+    ) -> Outputs:
         """A model's outputs for images: arrays by output name, their first axis the images.
 
         images: uint8 [n, 784], or PNG or JPEG files; outputs: names, or none for the model's
@@ -116,19 +116,19 @@ class Client(ABC):
             arrays = {name: _decode(result.as_numpy(name)) for name in names}
             rows = {name: len(array) for name, array in arrays.items()}
         except MALFORMED as error:
-            raise AnswerError(f"{self.url}: not an answer of the protocol: {error!r}") from error
+            raise ResponseError(f"{self.url}: not an answer of the protocol: {error!r}") from error
         if outputs and names != list(outputs):
             actual = f"answered {', '.join(names) or 'nothing'}, expected {', '.join(outputs)}"
-            raise AnswerError(f"{self.url}: {model}: {actual}")
+            raise ResponseError(f"{self.url}: {model}: {actual}")
         for name, count in rows.items():
             if count != len(images):
                 actual = f"answered {count:,} rows of {name}, expected {len(images):,}"
-                raise AnswerError(f"{self.url}: {model}: {actual}")
+                raise ResponseError(f"{self.url}: {model}: {actual}")
         return arrays
 
     def _check(self, what: str, actual: Any, expected: str) -> None:
         if actual != expected:
-            raise AnswerError(f"{self.url}: answered {what} {actual!r}, expected {expected!r}")
+            raise ResponseError(f"{self.url}: answered {what} {actual!r}, expected {expected!r}")
 
     @abstractmethod
     def _ready(self, model: str, version: str) -> bool: ...
@@ -200,13 +200,13 @@ class RestClient(Client):
         )
 
     def _send(self, method: str, path: str, **body: Any) -> requests.Response:
-        timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
+        timeout = (CONNECT_SECONDS, RESPONSE_SECONDS)
         try:
             return self._connection.request(
                 method, self.url + path, timeout=timeout, proxies=DIRECT, **body
             )
         except requests.RequestException as error:
-            raise AnswerError(f"{self.url}{path}: no answer: {type(error).__name__}") from error
+            raise ResponseError(f"{self.url}{path}: no answer: {type(error).__name__}") from error
 
 
 def _path(model: str, version: str) -> str:
@@ -220,7 +220,7 @@ def _check_status(response: requests.Response) -> None:
         text = response.json()["error"]
     except (requests.JSONDecodeError, KeyError, TypeError):
         text = response.text
-    raise AnswerError(f"{response.url}: HTTP {response.status_code}: {_one_line(text)}")
+    raise ResponseError(f"{response.url}: HTTP {response.status_code}: {_one_line(text)}")
 
 
 def _parse(response: requests.Response, parse: Callable[..., Any] = requests.Response.json) -> Any:
@@ -229,7 +229,7 @@ def _parse(response: requests.Response, parse: Callable[..., Any] = requests.Res
         return parse(response)
     except ValueError:
         text = response.content[:SHOWN].decode(errors="replace")
-        raise AnswerError(f"{response.url}: expected JSON, got {text!r}") from None
+        raise ResponseError(f"{response.url}: expected JSON, got {text!r}") from None
 
 
 def _one_line(text: object) -> str:
@@ -270,12 +270,12 @@ class GrpcClient(Client):
     def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         for pause in [*(PAUSE_SECONDS * 2**n for n in range(ATTEMPTS - 1)), None]:
             try:
-                return method(*args, client_timeout=ANSWER_SECONDS, **options)
+                return method(*args, client_timeout=RESPONSE_SECONDS, **options)
             except InferenceServerException as error:
                 status = (error.status() or "").removeprefix("StatusCode.")
                 if status != "UNAVAILABLE" or pause is None:
                     text = _one_line(error.message() or "")
-                    raise AnswerError(f"{self.url}: {status}: {text}") from error
+                    raise ResponseError(f"{self.url}: {status}: {text}") from error
                 time.sleep(pause)
         raise AssertionError("the last attempt neither returned nor raised")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.client import GRPC_URL, REST_URL, AnswerError, Answers, Client, connect
+from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect
 from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
@@ -95,7 +95,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def show_results(
-    pictures: Pictures, results: dict[str, Answers], names: Sequence[str] | None
+    pictures: Pictures, results: dict[str, Outputs], names: Sequence[str] | None
 ) -> str:
     """A line an image; names: of the classes, to show the probability of each."""
     columns = {"image": pictures.names} | ({"actual": pictures.actual} if pictures.actual else {})
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 command = {"metadata": metadata, "predict": predict}[options.command]
                 text = command(client, models, options)
-    except (AnswerError, ValueError) as error:
+    except (ResponseError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(text)
     sys.exit(0 if success else 1)

@@ -38,14 +38,14 @@ def sha256(path: Path) -> str:
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
     """Raise UnfitModelError unless each file, by name, has this SHA-256."""
-    for name, wanted in expected.items():
+    for name, checksum in expected.items():
         try:
-            came = sha256(folder / name)
+            actual = sha256(folder / name)
         except OSError as error:
             raise UnfitModelError(f"{folder / name}: {error.strerror}; package it again") from None
-        if came != wanted:
+        if actual != checksum:
             raise UnfitModelError(
-                f"{folder / name}: expected SHA-256 {wanted}, got {came}; package it again"
+                f"{folder / name}: expected SHA-256 {checksum}, got {actual}; package it again"
             )
 
 

@@ -90,17 +90,17 @@ def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> Iterator[np.nd
         with gzip.open(path) as file:
             header = struct.Struct(f">{2 + len(item_shape)}I")
             count = _read_header(path, file.read(header.size), header, magic, item_shape)
-            item, came = int(np.prod(item_shape, dtype=int)), 0
+            item, read = int(np.prod(item_shape, dtype=int)), 0
             while content := file.read(BLOCK * item):
-                came += len(content)
-                if came <= count * item and not len(content) % item:
+                read += len(content)
+                if read <= count * item and not len(content) % item:
                     yield np.frombuffer(content, np.uint8).reshape(-1, *item_shape)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; fetch it with: dvc repro download") from None
     except (EOFError, OSError, zlib.error) as error:
         raise StageError(f"{path}: damaged gzip file: {error}") from None
-    if came != count * item:
-        size, expected = (f"{header.size + n:,}" for n in (came, count * item))
+    if read != count * item:
+        size, expected = (f"{header.size + n:,}" for n in (read, count * item))
         stated = f"for the {count:,} items that its header states"
         raise StageError(f"{path}: {size} bytes, expected {expected} {stated}")
 

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
-from serving.client import Answers
+from serving.client import Outputs
 from serving.fashion.contract import FEATURES_FILE, IMAGES, LABELS, PIXELS, PROBABILITIES
 from serving.fashion.integrity import sha256
 from serving.fashion.model.features import FeatureMap, read_features
@@ -21,16 +21,16 @@ LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 
 TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
 
 
-def check_equal(model: Model, served: Answers, offline: Answers) -> None:
+def check_equal(model: Model, served: Outputs, offline: Outputs) -> None:
     """Raise StageError when a served label or probability differs from the offline one."""
-    labels, wanted = served[LABELS], offline[LABELS]
-    differing = np.flatnonzero(labels != wanted)
+    labels, expected = served[LABELS], offline[LABELS]
+    differing = np.flatnonzero(labels != expected)
     if len(differing):
         first = differing[0]
         raise StageError(
             f"{model.name}: {len(differing):,} of {len(labels):,} served labels differ from "
             f"the offline ones, first image {first:,}: served {labels[first]}, "
-            f"offline {wanted[first]}"
+            f"offline {expected[first]}"
         )
     off = np.abs(served[PROBABILITIES] - offline[PROBABILITIES]).max()
     if not off <= TOLERANCE:
@@ -40,7 +40,7 @@ def check_equal(model: Model, served: Answers, offline: Answers) -> None:
         )
 
 
-def check_images(model: Model, served: Answers, images: np.ndarray) -> None:
+def check_images(model: Model, served: Outputs, images: np.ndarray) -> None:
     """Raise StageError when a model saw other pixels than were sent; uint8 [n, 784]."""
     differing = np.flatnonzero((served[IMAGES] != images).any(axis=1))
     if len(differing):
@@ -51,7 +51,7 @@ def check_images(model: Model, served: Answers, images: np.ndarray) -> None:
 
 
 def check_metadata(
-    model: Model, metadata: dict[str, Any], served: Answers, class_names: tuple[str, ...]
+    model: Model, metadata: dict[str, Any], served: Outputs, class_names: tuple[str, ...]
 ) -> None:
     """Raise StageError, a line each, where a model's metadata is not what is served.
 

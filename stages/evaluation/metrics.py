@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
-from serving.client import Answers
+from serving.client import Outputs
 from serving.fashion.contract import LABELS, PROBABILITIES
 from stages.data.idx import Images
 
@@ -13,9 +13,9 @@ DECIMALS = 6  # of all metrics and plots, which hides how sums are rounded on di
 BINS = 15  # of equal width, as in the paper that calibration_error names
 
 
-def evaluation_metrics(data: Images, answers: Answers) -> dict[str, Any]:
+def evaluation_metrics(data: Images, outputs: Outputs) -> dict[str, Any]:
     """Accuracy, macro F1, recall by class, log loss, calibration error, top-2 accuracy, rows."""
-    actual, predicted, probabilities = data.labels, answers[LABELS], answers[PROBABILITIES]
+    actual, predicted, probabilities = data.labels, outputs[LABELS], outputs[PROBABILITIES]
     known = np.unique(actual)
     every = np.arange(len(data.class_names))
     recall = recall_score(actual, predicted, average=None, labels=known)

@@ -12,7 +12,7 @@ from stages.params import Xgboost
 
 BATCH = 20_000  # images that are read, or sent to a worker, at once
 LOSS = "mlogloss"
-OWN = {"columns", "n_estimators", "early_stopping_rounds", "engine", "scheduler"}  # not XGBoost's
+NOT_OF_XGBOOST = {"columns", "n_estimators", "early_stopping_rounds", "engine", "scheduler"}
 TRAINING, HELD_OUT = "training", "held_out"
 
 
@@ -64,7 +64,7 @@ class AdvanceEachRound(xgboost.callback.TrainingCallback):
 def booster_params(params: Xgboost, classes: int) -> dict[str, Any]:
     """What XGBoost calls the parameters of its training."""
     fixed = {"objective": "multi:softprob", "tree_method": "hist", "eval_metric": LOSS}
-    return fixed | {"num_class": classes} | params.model_dump(exclude=OWN)
+    return fixed | {"num_class": classes} | params.model_dump(exclude=NOT_OF_XGBOOST)
 
 
 def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:

@@ -27,7 +27,7 @@ from stages.training.boosting import (
 )
 
 LOCAL_WORKERS = 2  # of a cluster started here; a fixed number, since the trees depend on it
-ANSWER_SECONDS = 10  # for a scheduler to answer
+CONNECT_SECONDS = 10  # for a scheduler to answer
 WORKERS_SECONDS = 30  # for the first worker to come
 PEER_SECONDS = 120  # that workers wait for each other, after which one of them is taken for lost
 POLL_SECONDS = 1.0  # between two looks at whether the workers are there
@@ -75,7 +75,7 @@ def connected(scheduler: str | None) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler:
         try:
-            client = Client(scheduler, timeout=ANSWER_SECONDS)
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise StageError(
                 f"params.yaml: xgboost.scheduler is {scheduler}, where no scheduler answers "
@@ -123,9 +123,9 @@ async def _lost(cluster: Cluster) -> set[str]:
     return set(cluster.workers) - set(await cluster.client.nthreads())
 
 
-async def _watched(cluster: Cluster, *given: Any) -> Boosted:
+async def _watched(cluster: Cluster, *arguments: Any) -> Boosted:
     """Boost, but not in vain: what waits for data that was lost with a worker waits for ever."""
-    boosting = asyncio.ensure_future(_boost(cluster, *given))
+    boosting = asyncio.ensure_future(_boost(cluster, *arguments))
     try:
         while not boosting.done():
             if await _lost(cluster):

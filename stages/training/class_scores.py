@@ -21,7 +21,7 @@ ROWS = 1000  # of images at once, which the processor's cache keeps from one pro
 
 
 class FittedScores(NamedTuple):
-    """Fields of FeatureArrays; out_of_fold: scores of a slice of the training images, [m, classes]."""
+    """Fields of FeatureArrays; out_of_fold: of a slice of the training images, [m, classes]."""
 
     landmarks: np.ndarray
     gamma: np.ndarray

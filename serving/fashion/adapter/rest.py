@@ -48,7 +48,7 @@ class RestServer(RESTServer):
         self._handlers = Handlers(handlers._repository, handlers._model_registry)
         super().__init__(settings, data_plane, self._handlers)
         for error in (RequestValidationError, MLServerError, HTTPException):
-            self._app.add_exception_handler(error, _answer_error)
+            self._app.add_exception_handler(error, _send_error)
         self._app.router.routes[:0] = [
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
@@ -130,7 +130,7 @@ async def _to_demo(_: Request) -> RedirectResponse:
     return RedirectResponse(f".{DEMO_PATH}/")
 
 
-async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+async def _send_error(request: Request, error: Exception) -> JSONResponse:
     status, sentence = getattr(error, "status_code", 400), str(error)
     if isinstance(error, RequestValidationError):
         sentence = "expected a request as /v2/docs/dataplane.json describes it"

@@ -92,15 +92,15 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
     parameters = content.parameters or {}
     binary = _flag(parameters, ALL_AS_BINARY, default=False)
     inputs = []
-    for place, given in enumerate(content.inputs):
-        own = given.parameters or {}
-        if SIZE in own:
-            data, raw = _take(raw, own[SIZE], given.data, place)
-        elif given.data in NONE:
+    for place, tensor in enumerate(content.inputs):
+        tensor_parameters = tensor.parameters or {}
+        if SIZE in tensor_parameters:
+            data, raw = _take(raw, tensor_parameters[SIZE], tensor.data, place)
+        elif tensor.data in NONE:
             raise RequestError(f"expected inputs[{place}].data, got none")
         else:
-            data = _values(given.data, of_numbers=given.datatype != PICTURES)
-        inputs.append(Tensor(given.name, given.shape, given.datatype, data, own))
+            data = _values(tensor.data, of_numbers=tensor.datatype != PICTURES)
+        inputs.append(Tensor(tensor.name, tensor.shape, tensor.datatype, data, tensor_parameters))
     if raw:
         raise RequestError(
             f"expected as many bytes after the JSON as {SIZE} adds up to, got {len(raw):,} more"
