@@ -1,9 +1,10 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving bench-beyond
-.PHONY: soak lock diff pull image image-run test-image manifests sbom audit
+.PHONY: soak lock diff pull image image-run test-image sbom audit
 
 PYTHONS := 3.11|3.12
+NEEDED := Python $(subst |, or ,$(PYTHONS))
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 PATH_BEFORE := $(PATH)
@@ -21,24 +22,19 @@ help: ## this list
 
 doctor: ## what would keep this project from running here; nothing need be installed
 	@python=$(VENV)/bin/python; \
-	[ -x $$python ] || { $(FIND_PYTHON); python=$${python:-$$unfit}; }; \
-	[ -n "$$python" ] || { $(NO_PYTHON); exit 1; }; \
+	[ -x $$python ] || { $(FIND_PYTHON); python=$${python:-$$unfit}; $(NEED_PYTHON); }; \
 	"$$python" doctor.py "$(PYTHONS)"
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
-	@python -m stages.pipeline; status=$$?; \
-	if [ $$status -eq 0 ]; then \
-	  $(SHOW_METRICS) && \
-	  python -m report && \
+	@if python doctor.py data; then \
+	  dvc repro && $(SHOW_METRICS) && python -m report && \
 	  echo "Serve both models:  make serve" && \
 	  echo "Try them then:      $(DEMO)" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
-	elif [ $$status -ne $(EX_UNAVAILABLE) ]; then \
-	  exit $$status; \
 	else \
 	  echo; \
-	  echo "The data set could not be fetched: no source was reached. Nothing is wrong with the"; \
-	  echo "installation; put the four files into a folder, or find a mirror, and name it:"; \
+	  echo "The data set cannot be fetched. Nothing is wrong with the installation; put the four"; \
+	  echo "files into a folder, or find a mirror, and name it:"; \
 	  echo "    make run FASHION_MNIST_SOURCE=/a/folder/or/base/URL"; \
 	  echo "Meanwhile, here are the same six stages on a small data set that is bundled."; \
 	  echo; \
@@ -47,9 +43,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 
 INFER := http://localhost:8080/v2/models/fashion-sklearn/infer
 DEMO := http://localhost:8080/demo
-EX_UNAVAILABLE := 69
-
-SHOW_METRICS := echo && dvc metrics show --json | python -m stages.metrics_table && echo
+SHOW_METRICS := echo && dvc metrics show --json | python -m report.metrics_table && echo
 
 demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scratch copy
 	@scratch=$$(mktemp -d "$${TMPDIR:-/tmp}/fashion-demo.XXXXXX") && \
@@ -59,7 +53,7 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	sed -i.bak -e 's/^  dataset: [a-z-]*/  dataset: digits/' \
 	  -e 's/^  train_limit: [0-9a-z]*/  train_limit: null/' \
 	  -e 's/^  validation: [0-9]*/  validation: 0/' params.yaml && \
-	python -m stages.pipeline && \
+	dvc repro && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \
 	python -m report > /dev/null && \
@@ -107,6 +101,7 @@ soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
 
 lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	  --excludes <(echo python-3.11-or-3.12-is-needed) \
 	  --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --constraints requirements.lock \
@@ -123,23 +118,23 @@ diff: $(INSTALLED) ## parameters, metrics and plots beside another revision's, i
 pull: $(INSTALLED) ## install, fetch the packaged models from DVC's remote: then, make serve
 	@dvc pull package
 
-image: $(INSTALLED) ## a container image of the packaged models (BASE_IMAGE=… on another base)
-	@python -m deploy.image build
+image: ## a container image of the packaged models (BASE_IMAGE=… on another base)
+	@deploy/image.sh build
 
-image-run: $(INSTALLED) ## serve both models out of the image
-	@python -m deploy.image run
+image-run: ## serve both models out of the image
+	@deploy/image.sh run
 
 test-image: $(INSTALLED) ## build the image on a base of Debian, serve from it, ask both models
 	IMAGE=1 pytest tests/test_image.py
 
-manifests: $(INSTALLED) ## write the manifests of KServe and Seldon Core 2 anew
-	@python -m deploy.manifests
+sbom: $(INSTALLED) ## the bill of materials of the image's packages, deploy/sbom.cdx.json
+	@cyclonedx-py requirements --output-reproducible --output-file deploy/sbom.cdx.json \
+	  deploy/requirements.lock && echo "Written: deploy/sbom.cdx.json"
 
-sbom: $(INSTALLED) ## the image's bill of materials, in CycloneDX
-	@python -m deploy.sbom
-
+# Each one ignored is explained in deploy/README.md.
 audit: $(INSTALLED) ## known vulnerabilities of what the locks name
-	@python -m deploy.audit $(AUDIT_OPTIONS)
+	@pip-audit --strict --require-hashes --disable-pip --ignore-vuln CVE-2026-109156 \
+	  --requirement requirements.lock --requirement deploy/requirements.lock $(AUDIT_OPTIONS)
 
 # Sets python and version to the first that will do, or python to nothing, which stands last;
 # found to those that will not, unfit to the first of them.
@@ -152,14 +147,22 @@ PATH="$(PATH_BEFORE)"; found=; unfit=; \
 	done
 endef
 
-define NO_PYTHON
-echo "error: Python $(subst |, or ,$(PYTHONS)) is needed, but $${found:-none was found};" \
-	    "install one, or name it: make run PYTHON=/path/to/python3.12" >&2
+# Without a python, and none named by the user, takes one from uv; without uv, ends with the error.
+define NEED_PYTHON
+if [ -z "$$python$(PYTHON)" ] && command -v uv > /dev/null; then \
+	  version=$(lastword $(subst |, ,$(PYTHONS))); \
+	  echo "No $(NEEDED) was found; uv installs $$version"; \
+	  uv python install $$version && \
+	  python=$$(uv python find --system --managed-python $$version) || exit 1; \
+	elif [ -z "$$python" ]; then \
+	  echo "error: $(NEEDED) is needed, but $${found:-none was found};" \
+	    "install uv (https://docs.astral.sh/uv) and try again, or name one: make run PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	fi
 endef
 
 $(INSTALLED): requirements.lock
-	@$(FIND_PYTHON); \
-	[ -n "$$python" ] || { $(NO_PYTHON); exit 1; }; \
+	@$(FIND_PYTHON); $(NEED_PYTHON); \
 	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \
 	"$$python" -m venv --clear $(VENV) && \
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \

@@ -1,15 +1,20 @@
-"""What leads to an image: tools, locks, mistakes.  Run: pytest tests/test_deploy.py"""
+"""What leads to an image: tools, locks, its health check.  Run: pytest tests/test_deploy.py"""
 
+import json
+import math
 import re
 import shutil
-import socket
-import sys
+import statistics
+import subprocess
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, make_project, run
+from scratch import ROOT, environment, install, make_project, run
 
-from serving.launch import free_ports
+from serving.launch import Server, free_ports
+
+MEASURED = json.loads((ROOT / "benchmarks/serving.json").read_text("utf-8"))
+PROGRAMS = ("sh", "sed", "dirname")  # all that the script needs but a container tool
 
 
 @pytest.fixture
@@ -21,17 +26,18 @@ def packaged(own_repository: Path, tmp_path: Path) -> Path:
 
 
 def stand_in(folder: Path, name: str, script: str) -> str:
-    """A PATH with nothing on it but a stand-in for a container tool."""
+    """A PATH with no container tool on it but a stand-in, which runs the script."""
     folder.mkdir(exist_ok=True)
+    for program in PROGRAMS:
+        if not (folder / program).exists():
+            (folder / program).symlink_to(str(shutil.which(program)))
     (folder / name).write_text(f"#!/bin/sh\n{script}\n", "utf-8")
     (folder / name).chmod(0o755)
     return str(folder)
 
 
 def image(project: Path, action: str, path: str, expect: int = 0, **more: str) -> str:
-    return run(
-        project, sys.executable, "-m", "deploy.image", action, expect=expect, PATH=path, **more
-    )
+    return run(project, "deploy/image.sh", action, expect=expect, PATH=path, **more)
 
 
 def pins(lock: Path) -> dict[str, tuple[str, set[str]]]:
@@ -58,69 +64,123 @@ def test_the_images_lock_holds_the_versions_and_hashes_of_the_projects():
         assert hashes
 
 
-def test_nothing_packaged_is_told_in_one_line(tmp_path: Path):
-    project = make_project(tmp_path / "checkout")
+def test_the_bill_of_materials_names_what_the_lock_names(tmp_path: Path):
+    project = install(make_project(tmp_path / "checkout"))
+    run(project, "make", "sbom")
+    bill = json.loads((project / "deploy/sbom.cdx.json").read_text("utf-8"))
+    found = {part["name"]: part["version"] for part in bill["components"]}
+    locked = pins(ROOT / "deploy/requirements.lock")
+    assert found == {name.split(" ; ")[0]: version for name, (version, _) in locked.items()}
+
+
+def test_each_vulnerability_that_the_audit_ignores_is_explained():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    (recipe,) = re.findall(r"(?m)^audit:.*\n((?:\t.*\n)+)", makefile)
+    ignored = re.findall(r"--ignore-vuln (\S+)", recipe)
+    assert ignored
+    for name in ignored:
+        assert name in (ROOT / "deploy/README.md").read_text("utf-8")
+    for lock in ("requirements.lock", "deploy/requirements.lock"):
+        assert f"--requirement {lock}" in recipe
+
+
+@pytest.mark.parametrize(("sent", "protocol"), [("REST", "rest"), ("gRPC", "grpc")])
+@pytest.mark.parametrize(("rows", "connections"), [(1, 64), (1024, 1)])
+def test_the_replicas_to_plan_for_follow_from_what_was_measured(
+    sent: str, protocol: str, rows: int, connections: int
+):
+    readme = (ROOT / "deploy/README.md").read_text("utf-8")
+    for kind, model in (("sklearn", "SVM"), ("xgboost", "trees")):
+        load = {
+            "kind": kind,
+            "way": {"whose": "fashion", "protocol": protocol},
+            "connections": connections,
+            "rows": rows,
+            "factor": 0.0,
+        }
+        (runs,) = [x["runs"] for x in MEASURED["loads"] if load.items() <= x.items()]
+        images = rows * 1000 / statistics.median(run["cpu_ms"] for run in runs)
+        replicas = [math.ceil(rate / (0.7 * images)) for rate in (1_000, 100_000)]
+        images_sent = f"{rows:,} image{'s' * (rows > 1)}"
+        row = f"| {sent}, {images_sent} | {model} | {images:,.0f} | {replicas[0]} | {replicas[1]} |"
+        assert row in readme
+
+
+def test_a_version_that_is_not_packaged_is_one_line(packaged: Path, tmp_path: Path):
+    path = stand_in(tmp_path / "bin", "docker", "exit 0")
+    params = packaged / "params.yaml"
+    text = params.read_text("utf-8")
+    params.write_text(text.replace("  version: v1", "  version: v3"), "utf-8")
     for action in ("build", "run"):
-        said = image(project, action, stand_in(tmp_path / "bin", "docker", "exit 0"), expect=1)
-        assert said.count("\n") == 1
-        assert said.endswith("serving: no model packaged; package them with: dvc repro\n")
+        assert image(packaged, action, path, expect=1) == (
+            "error: serving/models: no fashion-sklearn v3 packaged (package.version); "
+            "package it with: dvc repro\n"
+        )
 
 
-def test_no_container_tool_is_told_in_one_line(packaged: Path, tmp_path: Path):
+def test_no_container_tool_is_one_line(packaged: Path, tmp_path: Path):
     path = stand_in(tmp_path / "bin", "docker", "echo 'Is the daemon running?' >&2; exit 1")
     assert image(packaged, "build", path, expect=1) == (
         "error: no container tool: docker does not work (Is the daemon running?), podman is not "
-        "installed, buildah is not installed; install or start one of docker, podman, buildah\n"
+        "installed, buildah is not installed; install or start docker, podman or buildah\n"
     )
-    said = image(packaged, "build", path, expect=1, CONTAINER_TOOL="nerdctl")
-    assert said.startswith("error: no container tool: nerdctl is not installed; ")
+    message = image(packaged, "build", path, expect=1, CONTAINER_TOOL="nerdctl")
+    assert message.startswith("error: no container tool: nerdctl is not installed; ")
 
 
 def test_the_first_tool_that_works_builds_with_a_health_check(packaged: Path, tmp_path: Path):
     stand_in(tmp_path / "bin", "docker", "exit 1")
-    path = stand_in(tmp_path / "bin", "podman", 'echo "podman $*"')
-    said = image(packaged, "build", path, BASE_IMAGE="example/python:3.12")
-    assert said == (
+    path = stand_in(tmp_path / "bin", "podman", '[ $1 = info ] || echo "podman $*"')
+    output = image(packaged, "build", path, BASE_IMAGE="example/python:3.12")
+    assert output == (
         "podman build --format=docker --build-arg=BASE_IMAGE=example/python:3.12 "
         "--file=deploy/Dockerfile --tag=fashion-mnist:v1 .\n"
     )
-    path = stand_in(tmp_path / "bin", "docker", 'echo "docker $*"')
-    assert image(packaged, "build", path).startswith("docker build --file=deploy/Dockerfile")
+    path = stand_in(tmp_path / "bin", "docker", '[ $1 = info ] || echo "docker $*"')
+    output = image(packaged, "build", path, IMAGE_NAME="registry.example.com/fashion")
+    assert output == (
+        "docker build --file=deploy/Dockerfile --tag=registry.example.com/fashion:v1 .\n"
+    )
 
 
-def test_a_refusal_of_the_build_comes_last_and_in_its_own_words(packaged: Path, tmp_path: Path):
-    for line in ("error: BASE_IMAGE has no Python", "#7 0.31 error: BASE_IMAGE has no Python"):
-        script = f"[ $1 = info ] || {{ echo '{line}'; echo More; exit 3; }}"
-        said = image(packaged, "build", stand_in(tmp_path / "bin", "docker", script), expect=1)
-        assert said.splitlines() == [line, "More", "error: BASE_IMAGE has no Python"]
-
-
-def test_the_image_runs_on_loopback_and_can_write_nowhere(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", 'echo "$*"')
-    rest, grpc, metrics = free_ports(3)
-    ports = {"HTTP": rest, "GRPC": grpc, "METRICS": metrics}
-    variables = {f"MLSERVER_{name}_PORT": str(port) for name, port in ports.items()}
-    page, command = image(packaged, "run", path, expect=0, **variables).splitlines()
-    assert page.endswith(f"http://localhost:{rest}/demo")
-    said = command.split()
-    assert said[:2] == ["run", "--rm"]
-    assert said[-1] == "fashion-mnist:v1"
-    assert {"--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"} <= set(said)
-    assert [word for word in said if word.startswith("--publish")] == [
-        f"--publish=127.0.0.1:{rest}:8080",
-        f"--publish=127.0.0.1:{grpc}:8081",
-        f"--publish=127.0.0.1:{metrics}:8082",
+def test_a_build_that_fails_is_an_error_after_the_words_of_the_tool(packaged: Path, tmp_path: Path):
+    path = stand_in(tmp_path / "bin", "docker", "[ $1 = info ] || { echo No space left; exit 3; }")
+    assert image(packaged, "build", path, expect=1).splitlines() == [
+        "No space left",
+        "error: docker could not build fashion-mnist:v1; the lines above say why",
     ]
 
 
-def test_a_port_that_cannot_be_had_is_told_in_one_line(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", "exit 0")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT=port)
-    assert said.startswith(f"error: port {port} of 127.0.0.1: Address already in use; stop what")
-    said = image(packaged, "run", path, expect=1, MLSERVER_HTTP_PORT="eighty")
-    assert said == "error: MLSERVER_HTTP_PORT is 'eighty'; expected a number of a port\n"
+def test_the_image_runs_on_the_loopback_and_can_write_nowhere(packaged: Path, tmp_path: Path):
+    path = stand_in(tmp_path / "bin", "docker", '[ $1 = info ] || echo "$*"')
+    output = image(packaged, "run", path, MLSERVER_HTTP_PORT="9080", MLSERVER_GRPC_PORT="9081")
+    page, command = output.splitlines()
+    assert page.endswith("http://localhost:9080/demo")
+    words = command.split()
+    assert words[:2] == ["run", "--rm"]
+    assert words[-1] == "fashion-mnist:v1"
+    assert {"--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"} <= set(words)
+    assert [word for word in words if word.startswith("--publish")] == [
+        "--publish=127.0.0.1:9080:8080",
+        "--publish=127.0.0.1:9081:8081",
+        "--publish=127.0.0.1:8082:8082",
+    ]
+
+
+def healthy(port: str) -> bool:
+    """What the health check of the image says of a server, as Docker runs it."""
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text("utf-8").replace("\\\n", "")
+    (command,) = re.findall(r"(?m)^HEALTHCHECK .*? CMD (.*)$", dockerfile)
+    variables = environment(MLSERVER_HTTP_PORT=port, http_proxy="http://127.0.0.1:1")
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], env=variables, capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def test_the_health_check_fails_unless_the_server_is_ready(server: Server):
+    assert healthy(server.rest.rpartition(":")[2])
+    assert not healthy(str(free_ports(1)[0]))
 
 
 def test_the_image_is_built_from_what_serves_alone():

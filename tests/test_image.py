@@ -6,31 +6,38 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import cyclonedx.schema
-import jsonschema_rs
 import numpy as np
 import psutil
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, is_ready, processes_in, wait_until
-from scratch import ROOT, environment, make_project, run
+from scratch import environment, make_project, run
 from wire import MODELS, OK, ask, body, tensor
 
-from deploy.sbom import CONTENTS
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import models_in
 from serving.launch import Server, on_free_ports, server_of
-from stages.dataset import Images
-from stages.evaluate import offline_answer
+from stages.data.idx import Images
+from stages.evaluate import offline_outputs
 
 IMAGE = "localhost/fashion-mnist-test"
-BUILDAH = {"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs", "CONTAINER_TOOL": "buildah"}
+BUILDAH = {
+    "BUILDAH_ISOLATION": "chroot",
+    "STORAGE_DRIVER": "vfs",
+    "CONTAINER_TOOL": "buildah",
+    "IMAGE_NAME": IMAGE,
+}
+# Prints name and version of each installed package.
+PACKAGES = """
+from importlib.metadata import distributions
+for found in distributions():
+    print(found.metadata["Name"], found.version)
+"""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 USER = 65532
 
@@ -71,21 +78,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def project(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with both models packaged."""
-    folder = make_project(tmp_path_factory.mktemp("project") / "checkout", image=IMAGE)
+    folder = make_project(tmp_path_factory.mktemp("project") / "checkout")
     shutil.copytree(repository / "models", folder / "serving/models")
     return folder
 
 
 @pytest.fixture(scope="module")
 def image(project: Path, base: str) -> Iterator[str]:
-    said = run(project, *deploy("image", "build"), expect=0, **BUILDAH, BASE_IMAGE=base)
-    print(said[-2000:])
+    print(run(project, "make", "image", expect=0, **BUILDAH, BASE_IMAGE=base)[-2000:])
     yield f"{IMAGE}:v1"
     buildah("rmi", f"{IMAGE}:v1")
-
-
-def deploy(module: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", f"deploy.{module}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def check_answers(server: Server, repository: Path, digits: tuple[Images, Images
     assert requests.get(f"{server.rest}/demo", timeout=60).ok
     images = digits[1].images[:50]
     for model in models_in(repository):
-        right = offline_answer(model.path, [images])[LABELS]
+        right = offline_outputs(model.path, [images])[LABELS]
         for protocol in ("rest", "grpc"):
             said = ask(server, protocol, model.name, body(tensor(images)))
             assert said.status == OK, said
@@ -150,7 +152,7 @@ def test_the_image_serves_both_models_by_its_own_command_as_its_own_user(
     project: Path, repository: Path, digits: tuple[Images, Images]
 ):
     before = buildah("containers", "--quiet")
-    with running(list(deploy("image", "run")), project) as server:
+    with running(["make", "image-run"], project) as server:
         check_answers(server, repository, digits)
         (mlserver,) = [
             process
@@ -210,12 +212,11 @@ def test_it_serves_on_a_read_only_root_and_to_every_interface(
 
 def check_health(config: dict[str, Any], root: Path, port: str) -> None:
     kind, *command = config["Healthcheck"]["Test"]
-    assert kind == "CMD"
+    assert kind == "CMD-SHELL"
     for at, expect in ((port, 0), ("1", 1)):
         inside = ["env", "--chdir=/opt/fashion", f"MLSERVER_HTTP_PORT={at}", *config["Env"]]
         chroot = ("chroot", f"--userspec={config['User']}", str(root))
-        said = run(Path("/"), *chroot, *inside, *command, expect=expect)
-        assert said.count("\n") == expect
+        run(Path("/"), *chroot, *inside, "/bin/sh", "-c", *command, expect=expect)
 
 
 def test_it_says_what_it_listens_to_and_who_it_is(config: dict[str, Any]):
@@ -228,39 +229,20 @@ def test_it_says_what_it_listens_to_and_who_it_is(config: dict[str, Any]):
 def test_it_holds_what_the_lock_names_and_nothing_of_training(
     container: str, project: Path, root: Path
 ):
-    command = ("python", "-c", (ROOT / CONTENTS).read_text("utf-8"))
-    held = json.loads(buildah("run", container, "--", *command))["packages"]
+    listed = buildah("run", container, "--", "python", "-c", PACKAGES).splitlines()
+    held = dict(line.split() for line in listed)
     lock = (project / "deploy/requirements.lock").read_text("utf-8")
     locked = dict(re.findall(r"(?m)^([a-z0-9-]+)(?:\[[a-z]+\])?==([^ ]+)", lock))
-    assert {p["name"].lower().replace("_", "-").replace(".", "-") for p in held} <= set(locked)
-    assert {p["version"] for p in held if p["name"] == "xgboost-cpu"} == {locked["xgboost-cpu"]}
+    assert {
+        re.sub("[._]", "-", name.lower()): version for name, version in held.items()
+    }.items() <= (locked.items())
+    assert "xgboost-cpu" in held
     inside = root / "opt/fashion"
     for name in ("dvc", "sklearnex", "nvidia", "pip", "pytest", "stages"):
         assert not list(inside.rglob(f"{name}/__init__.py")), name
     packages = [inside / f"serving/models/{model}/v1/features.npz" for model in MODELS]
     assert packages[0].samefile(packages[1])
     assert not [path for path in inside.rglob("*") if path.stat().st_uid == USER]
-
-
-@pytest.mark.usefixtures("image")
-def test_the_bill_of_materials_names_all_of_it_and_fits_the_standard(project: Path):
-    said = run(project, *deploy("sbom"), expect=0, **BUILDAH)
-    assert "packages of Python" in said
-    text = (project / "deploy/sbom.cdx.json").read_text("utf-8")
-    bill = json.loads(text)
-    schema = Path(cyclonedx.schema.__file__).parent / "_res"
-
-    def retrieve(address: str) -> Any:
-        name = address.rpartition("/")[2].replace("SNAPSHOT.", "").replace(".s", ".SNAPSHOT.s")
-        return json.loads((schema / name).read_text("utf-8"))
-
-    described = json.loads((schema / "bom-1.6.SNAPSHOT.schema.json").read_text("utf-8"))
-    jsonschema_rs.validator_for(described, retriever=retrieve).validate(bill)
-    found = {component["name"]: component for component in bill["components"]}
-    assert {"mlserver", "xgboost-cpu", "libc6", "python", "debian", *MODELS} <= set(found)
-    assert found["fashion-sklearn"]["hashes"]
-    run(project, *deploy("sbom"), expect=0, **BUILDAH)
-    assert (project / "deploy/sbom.cdx.json").read_text("utf-8") == text
 
 
 @pytest.mark.usefixtures("image")
@@ -272,17 +254,17 @@ def test_a_package_with_other_bytes_is_not_installed(project: Path, base: str):
     assert wrong != before
     lock.write_text(wrong, "utf-8")
     try:
-        said = run(project, *deploy("image", "build"), expect=1, **BUILDAH, BASE_IMAGE=base)
+        output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=base)
     finally:
         lock.write_text(before, "utf-8")
-    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in said
-    assert said.splitlines()[-1] == (
+    assert "THESE PACKAGES DO NOT MATCH THE HASHES" in output
+    assert output.splitlines()[-1] == (
         f"error: buildah could not build {IMAGE}:v1; the lines above say why"
     )
 
 
-def test_a_base_with_another_python_is_told_in_one_line(project: Path, tmp_path: Path):
+def test_a_base_with_another_python_ends_the_build_in_words(project: Path, tmp_path: Path):
     other = make_base(tmp_path, "trixie", "python3-minimal", f"{IMAGE}-trixie")
-    said = run(project, *deploy("image", "build"), expect=1, **BUILDAH, BASE_IMAGE=other)
-    assert said.splitlines()[-1] == "error: BASE_IMAGE has Python 3.13; expected 3.11 or 3.12"
+    output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=other)
+    assert "error: BASE_IMAGE has Python 3.13; expected 3.11 or 3.12" in output.splitlines()
     buildah("rmi", other)

@@ -1,30 +1,242 @@
-"""The manifests of KServe and Seldon Core 2.  Run: pytest tests/test_manifests.py"""
+"""The manifests of KServe and Seldon Core 2, rendered by kustomize.
+
+Run: pytest tests/test_manifests.py
+"""
 
 import copy
 import json
+import math
+import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
-from scratch import ROOT, make_project, run
-
-from deploy.manifests import FOLDER, SETTINGS, manifests, text
-from stages.package import MODELS
-from stages.params import Params, load_params
+import yaml
+from scratch import ROOT, run
+from wire import MODELS
 
 SCHEMA = ROOT.parent / "shared/specs/kserve_inferenceservice_v1beta1.schema.json"
-CONFIG = json.loads((ROOT / SETTINGS).read_text("utf-8"))
-NOW = load_params(ROOT / "params.yaml")
+SETTINGS = json.loads((ROOT / "serving/settings.json").read_text("utf-8"))
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
+DEFAULT_PORTS = (
+    "from mlserver.settings import Settings; settings = Settings(); "
+    "print(settings.http_port, settings.grpc_port, settings.metrics_port)"
+)
+EACH = ["runtime.yaml", *(f"{model}.yaml" for model in MODELS)]
+SELDON = ["server.yaml", "models.yaml", "experiment.yaml"]
+VALUES = {
+    "image": "newName: ",
+    "tag": "newTag: ",
+    "storage": "- storage=",
+    "version": "- version=",
+    "canary": "canaryTrafficPercent, value: ",
+    "canary_version": "- canaryVersion=",
+    "weight": "candidates/0/weight, value: ",
+    "canary_weight": "candidates/1/weight, value: ",
+    "most": "maxReplicas, value: ",
+}
+Manifest = dict[str, Any]
+
+KUBECTL, KUSTOMIZE = ["kubectl", "kustomize"], ["kustomize", "build"]
+RENDER = KUBECTL if shutil.which("kubectl") else KUSTOMIZE
+if not shutil.which(RENDER[0]):
+    pytest.skip("neither kubectl nor kustomize is installed", allow_module_level=True)
+
+
+def rendered(
+    system: str, folder: Path, resources: Iterable[str] = (), **values: object
+) -> dict[str, Manifest]:
+    """What `kubectl apply -k deploy/SYSTEM` applies, by kind and name.
+
+    resources: those of kustomization.yaml that are not commented out, if not as they are; values:
+    of its settings, by their names in VALUES.
+    """
+    target = Path(shutil.copytree(ROOT / "deploy" / system, folder / system))
+    file = target / "kustomization.yaml"
+    text = file.read_text("utf-8")
+    if resources:
+        text = re.sub(r"(?m)^  (?:# )?- ([a-z-]+\.yaml)", r"  # - \1", text)
+    for name in resources:
+        text = text.replace(f"  # - {name}", f"  - {name}")
+    for name, value in values.items():
+        text, count = re.subn(rf"({VALUES[name]})[^\s}}]+", rf"\g<1>{value}", text)
+        assert count == 1, name
+    file.write_text(text, "utf-8")
+    output = run(target, *RENDER, ".")
+    assert not re.search("STORAGE|VERSION", output)
+    return {f"{d['kind']} {d['metadata']['name']}": d for d in yaml.safe_load_all(output)}
 
 
 @pytest.fixture
-def released() -> Params:
-    """As after the release of v2."""
-    package = NOW.package.model_copy(update={"version": "v2", "previous": {"v1": "3f2c1ab"}})
-    return NOW.model_copy(update={"package": package})
+def kserve(tmp_path: Path) -> dict[str, Manifest]:
+    """Each model as a service, and both in one."""
+    return rendered("kserve", tmp_path, [*EACH, "fashion.yaml"])
+
+
+@pytest.fixture
+def seldon(tmp_path: Path) -> dict[str, Manifest]:
+    return rendered("seldon", tmp_path)
+
+
+def container_of(manifest: Manifest) -> Manifest:
+    spec = manifest["spec"]
+    (container,) = spec.get("podSpec", spec)["containers"]
+    return container
+
+
+def variables(container: Manifest) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def test_as_committed_they_serve_what_the_params_package(
+    kserve: dict[str, Manifest], seldon: dict[str, Manifest]
+):
+    package = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["package"]
+    versions = {package["version"], *package["previous"]}
+    for manifest in (kserve["ServingRuntime fashion"], seldon["Server fashion"]):
+        assert container_of(manifest)["image"].endswith(f":{package['version']}")
+    for model in MODELS:
+        service = kserve[f"InferenceService {model}"]["spec"]["predictor"]["model"]
+        for uri in (service["storageUri"], seldon[f"Model {model}"]["spec"]["storageUri"]):
+            assert re.fullmatch(rf"\w+://.+/models/{model}/({'|'.join(versions)})", uri)
+
+
+def test_each_way_of_serving_applies_what_it_needs_and_nothing_else(tmp_path: Path):
+    services = {f"InferenceService {model}" for model in MODELS}
+    runtime = {"ServingRuntime fashion"}
+    assert set(rendered("kserve", tmp_path / "each", EACH)) == runtime | services
+    together = rendered("kserve", tmp_path / "together", ["runtime.yaml", "fashion.yaml"])
+    assert set(together) == runtime | {"InferenceService fashion"}
+    assert set(rendered("seldon", tmp_path, SELDON)) == {
+        "Server fashion",
+        "Experiment fashion",
+        *(f"Model {model}" for model in MODELS),
+    }
+
+
+def test_a_release_on_kserve_changes_one_file(tmp_path: Path):
+    found = rendered(
+        "kserve",
+        tmp_path,
+        [*EACH, "fashion.yaml"],
+        image="registry.example.com:5000/team/fashion",
+        tag="v2",
+        storage="gs://bucket/a/b",
+        version="v2",
+        canary=10,
+        most=40,
+    )
+    image = container_of(found["ServingRuntime fashion"])["image"]
+    assert image == "registry.example.com:5000/team/fashion:v2"
+    for model in MODELS:
+        predictor = found[f"InferenceService {model}"]["spec"]["predictor"]
+        assert predictor["model"]["storageUri"] == f"gs://bucket/a/b/models/{model}/v2"
+        assert predictor["canaryTrafficPercent"] == 10
+        assert predictor["maxReplicas"] == 40
+    both = found["InferenceService fashion"]["spec"]["predictor"]
+    assert both["model"]["storageUri"] == "gs://bucket/a/b"
+    assert both["maxReplicas"] == 40
+    assert "canaryTrafficPercent" not in both
+
+
+def test_a_canary_on_seldon_shares_the_requests_for_the_model(tmp_path: Path):
+    found = rendered(
+        "seldon",
+        tmp_path,
+        [*SELDON, "canary.yaml"],
+        storage="gs://bucket/a/b",
+        version="v1",
+        canary_version="v2",
+        weight=80,
+        canary_weight=20,
+        most=40,
+    )
+    for model in MODELS:
+        assert found[f"Experiment {model}-canary"]["spec"] == {
+            "default": model,
+            "candidates": [
+                {"name": model, "weight": 80},
+                {"name": f"{model}-canary", "weight": 20},
+            ],
+        }
+        for name, version in ((model, "v1"), (f"{model}-canary", "v2")):
+            spec = found[f"Model {name}"]["spec"]
+            assert spec["storageUri"] == f"gs://bucket/a/b/models/{model}/{version}"
+            assert spec["maxReplicas"] == 40
+    experiments = [m["spec"] for name, m in found.items() if name.startswith("Experiment")]
+    defaults = [experiment["default"] for experiment in experiments if "default" in experiment]
+    assert len(defaults) == len(set(defaults))  # Seldon refuses two experiments on one model
+    for experiment in experiments:
+        for candidate in experiment["candidates"]:
+            assert f"Model {candidate['name']}" in found
+
+
+def test_the_servers_have_the_settings_of_the_repository_but_that_seldon_may_load(
+    kserve: dict[str, Manifest], seldon: dict[str, Manifest]
+):
+    for manifest, allowed in (
+        (kserve["ServingRuntime fashion"], False),
+        (seldon["Server fashion"], True),
+    ):
+        container = container_of(manifest)
+        found = variables(container)
+        threads = found.pop("OMP_NUM_THREADS")
+        assert int(threads) == math.ceil(float(container["resources"]["requests"]["cpu"]))
+        settings = SETTINGS | {"model_repository_implementation_args": {"allow_load": allowed}}
+        assert {k: v for k, v in found.items() if not k.endswith("_PORT")} == {
+            f"MLSERVER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in settings.items()
+        }
+
+
+def test_ports_and_the_user_are_those_of_mlserver_and_the_image(kserve: dict[str, Manifest]):
+    runtime = kserve["ServingRuntime fashion"]
+    container = container_of(runtime)
+    rest, grpc, metrics = run(ROOT, sys.executable, "-c", DEFAULT_PORTS).split()
+    assert f"EXPOSE {rest} {grpc} {metrics}\n" in DOCKERFILE
+    ports = variables(container)
+    http, h2c = int(ports["MLSERVER_HTTP_PORT"]), int(ports["MLSERVER_GRPC_PORT"])
+    assert str(http) == rest
+    assert runtime["spec"]["annotations"]["prometheus.kserve.io/port"] == metrics
+    assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": http}
+    both = kserve["InferenceService fashion"]["spec"]["predictor"]
+    assert both["annotations"]["prometheus.io/port"] == metrics
+    assert [port["containerPort"] for port in both["model"]["ports"]] == [http, h2c]
+    ready = {"fashion": "/v2/health/ready"} | {m: f"/v2/models/{m}/ready" for m in MODELS}
+    for name, path in ready.items():
+        model = kserve[f"InferenceService {name}"]["spec"]["predictor"]["model"]
+        assert model["readinessProbe"]["httpGet"] == {"path": path, "port": http}
+    assert f"USER {container['securityContext']['runAsUser']}:" in DOCKERFILE
+
+
+def test_nothing_can_be_written_to_but_tmp(
+    kserve: dict[str, Manifest], seldon: dict[str, Manifest]
+):
+    for manifest in (kserve["ServingRuntime fashion"], seldon["Server fashion"]):
+        container = container_of(manifest)
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+
+
+def test_every_service_names_a_runtime_and_a_format_that_there_are(
+    kserve: dict[str, Manifest], seldon: dict[str, Manifest]
+):
+    spec = kserve["ServingRuntime fashion"]["spec"]
+    services = [m for name, m in kserve.items() if name.startswith("InferenceService")]
+    assert len(services) == len(MODELS) + 1
+    for service in services:
+        model = service["spec"]["predictor"]["model"]
+        assert model["runtime"] == "fashion"
+        assert model["modelFormat"] in spec["supportedModelFormats"]
+        assert model["protocolVersion"] in spec["protocolVersions"]
+    for model in MODELS:
+        required = seldon[f"Model {model}"]["spec"]["requirements"]
+        assert required == seldon["Server fashion"]["spec"]["capabilities"]
 
 
 @pytest.fixture(scope="module")
@@ -48,33 +260,17 @@ def closed(schema: Any) -> Any:
     return inner
 
 
-def services(params: Params) -> dict[str, dict[str, Any]]:
-    found = [d for documents in manifests(params, CONFIG).values() for d in documents]
-    return {d["metadata"]["name"]: d for d in found if d["kind"] == "InferenceService"}
-
-
-def test_the_committed_ones_are_what_the_params_say():
-    expected = {name: text(documents) for name, documents in manifests(NOW, CONFIG).items()}
-    folders = [ROOT / FOLDER / "kserve", ROOT / FOLDER / "seldon"]
-    committed = {
-        f"{folder.name}/{path.name}": path.read_text("utf-8")
-        for folder in folders
-        for path in folder.iterdir()
-    }
-    assert committed == expected, "make manifests"
-
-
-def check(schema: jsonschema_rs.Validator, service: dict[str, Any]) -> list[str]:
+def violations(schema: jsonschema_rs.Validator, service: Manifest) -> list[str]:
     described = {k: v for k, v in service.items() if k != "metadata"}  # Kubernetes' own
     return [error.message for error in schema.iter_errors(described)]
 
 
-def test_kserve_takes_each_service(schema: jsonschema_rs.Validator, released: Params):
-    for params in (NOW, released):
-        found = services(params)
-        assert set(found) == {*MODELS, "fashion"}
-        for name, service in found.items():
-            assert check(schema, service) == [], name
+def test_each_service_fits_the_schema_of_kserve(
+    schema: jsonschema_rs.Validator, kserve: dict[str, Manifest]
+):
+    for name, manifest in kserve.items():
+        if name.startswith("InferenceService"):
+            assert violations(schema, manifest) == [], name
 
 
 @pytest.mark.parametrize(
@@ -85,64 +281,14 @@ def test_kserve_takes_each_service(schema: jsonschema_rs.Validator, released: Pa
         ("maxReplica", 4, "maxReplica"),
     ],
 )
-def test_kserve_refuses_a_broken_one(
-    schema: jsonschema_rs.Validator, key: str, value: object, words: str
+def test_a_broken_service_does_not_fit_the_schema(
+    schema: jsonschema_rs.Validator,
+    kserve: dict[str, Manifest],
+    key: str,
+    value: object,
+    words: str,
 ):
-    broken = copy.deepcopy(services(NOW)["fashion-sklearn"])
+    broken = copy.deepcopy(kserve["InferenceService fashion-sklearn"])
     broken["spec"]["predictor"][key] = value
-    (said,) = check(schema, broken)
-    assert words in said
-
-
-def test_a_first_version_takes_all_requests_and_a_later_one_begins_as_a_canary(released: Params):
-    for name in MODELS:
-        first = services(NOW)[name]["spec"]["predictor"]
-        later = services(released)[name]["spec"]["predictor"]
-        assert "canaryTrafficPercent" not in first
-        assert later["canaryTrafficPercent"] == NOW.deploy.canary_percent
-        assert first["model"]["storageUri"] == f"{NOW.deploy.storage}/models/{name}/v1"
-        assert later["model"]["storageUri"] == f"{NOW.deploy.storage}/models/{name}/v2"
-    seldon = manifests(released, CONFIG)["seldon/experiments.yaml"]
-    (canary,) = [e["spec"] for e in seldon if e["metadata"]["name"] == "fashion-sklearn-canary"]
-    assert canary == {
-        "default": "fashion-sklearn-v1",
-        "candidates": [
-            {"name": "fashion-sklearn-v1", "weight": 100 - NOW.deploy.canary_percent},
-            {"name": "fashion-sklearn-v2", "weight": NOW.deploy.canary_percent},
-        ],
-    }
-
-
-def test_experiments_name_models_that_there_are(released: Params):
-    for params in (NOW, released):
-        found = [d for documents in manifests(params, CONFIG).values() for d in documents]
-        models = {d["metadata"]["name"] for d in found if d["kind"] == "Model"}
-        experiments = [d["spec"] for d in found if d["kind"] == "Experiment"]
-        assert experiments
-        for experiment in experiments:
-            candidates = {candidate["name"] for candidate in experiment["candidates"]}
-            assert {experiment["default"]} <= candidates <= models
-            assert sum(candidate["weight"] for candidate in experiment["candidates"]) == 100
-
-
-def test_every_service_names_a_runtime_and_a_format_that_there_are():
-    (runtime,) = manifests(NOW, CONFIG)["kserve/runtime.yaml"]
-    formats = [f["name"] for f in runtime["spec"]["supportedModelFormats"]]
-    for service in services(NOW).values():
-        model = service["spec"]["predictor"]["model"]
-        assert model["runtime"] == runtime["metadata"]["name"]
-        assert model["modelFormat"]["name"] in formats
-        assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
-
-
-def test_a_version_that_is_not_packaged_is_told_in_one_line(own_repository: Path, tmp_path: Path):
-    project = make_project(tmp_path / "checkout", version="v3")
-    command = (sys.executable, "-m", "deploy.manifests")
-    said = run(project, *command, expect=1)
-    assert said.endswith("serving: no model packaged; package them with: dvc repro\n")
-    shutil.copytree(own_repository / "models", project / "serving/models")
-    said = run(project, *command, expect=1)
-    assert said == (
-        "error: params.yaml: package names v3, but packaged is v1; package it with: dvc repro\n"
-    )
-    assert run(project, "git", "status", "--short") == ""
+    (message,) = violations(schema, broken)
+    assert words in message

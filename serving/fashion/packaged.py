@@ -1,4 +1,4 @@
-"""Which models lie in a repository. Needs nothing but Python, as health.py does."""
+"""Which models lie in a repository. Needs nothing but Python."""
 
 import json
 from collections.abc import Sequence

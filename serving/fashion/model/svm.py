@@ -26,9 +26,12 @@ class PairwiseDecisions:
     """
 
     def __init__(self, svc: SVC) -> None:
+        # _gamma: the number that gamma="scale" or "auto" stands for, which has no public name.
         self._kernel_values = kernel(svc, svc.support_vectors_, svc._gamma)
-        self._coefficients = svc._dual_coef_.astype(np.float64)
-        self._intercepts = svc._intercept_.astype(np.float64)
+        # Of two classes, scikit-learn turns the signs.
+        sign = -1.0 if len(svc.classes_) == 2 else 1.0  # noqa: PLR2004
+        self._coefficients = sign * svc.dual_coef_.astype(np.float64)
+        self._intercepts = sign * svc.intercept_.astype(np.float64)
         ends = np.cumsum(svc.n_support_)
         self._of_class = [slice(*bounds) for bounds in pairwise([0, *ends])]
 

@@ -61,10 +61,10 @@ class SmallBatchTrees:
 class _Tree:
     """A tree as the file has it."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        self.values = told["split_conditions"]  # of a leaf: what it adds
-        self._features = told["split_indices"]
-        self._children = list(zip(told["left_children"], told["right_children"], strict=True))
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.values = content["split_conditions"]  # of a leaf: what it adds
+        self._features = content["split_indices"]
+        self._children = list(zip(content["left_children"], content["right_children"], strict=True))
 
     def depth(self, node: int = 0) -> int:
         """Tests below a node, on the longest way."""
