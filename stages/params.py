@@ -1,7 +1,6 @@
 """The typed params.yaml: every value, its type and its range.
 
-There are no defaults: params.yaml holds each value, a key that it lacks is an error, and so is a
-key that is not known here.
+There are no defaults: a key that params.yaml lacks is an error, as is one that is not known here.
 """
 
 from pathlib import Path
@@ -28,10 +27,9 @@ Landmarks = Annotated[int, Field(ge=10, le=20_000)]
 class OwnData(Section):
     """Any data set in IDX files of 28 × 28 grey images; of no effect unless dataset is own.
 
-    class_names: by label, first_label first; files: as the sources name them, images and labels
-    that train, images and labels that test, gzipped; md5: of each, in that order, or null to accept
-    any; first_label: of the labels in the files; transposed: their images are stored column by
-    column, as those of EMNIST.
+    class_names: by label, first_label first; files: gzipped, as the sources name them: images and
+    labels that train, images and labels that test; md5: of each, or null to accept any; transposed:
+    the images are stored column by column, as those of EMNIST.
     """
 
     class_names: list[Annotated[str, Field(min_length=1)]] = Field(max_length=MAX_CLASSES)
@@ -91,10 +89,9 @@ class FeatureConfig(Section):
     """What the models see of an image; see serving/fashion/model/features.py.
 
     kind: hog, histograms of gradients and means of pixels, or pixels alone, to which nothing below
-    applies; cells: sides of the histograms' cells, in pixels, a set of histograms each; bins:
-    directions of a histogram; pixel_weight: of the means of pixels, as 0 to 1, beside the
-    histograms; components: principal components kept, at most as many as there are images, or null
-    for all descriptors as they are.
+    applies; cells: sides in pixels, a set of histograms each; bins: directions of a histogram;
+    pixel_weight: of the means, as 0 to 1, beside the histograms; components: kept, or null for all
+    descriptors as they are.
     """
 
     kind: Literal["hog", "pixels"]
@@ -107,10 +104,9 @@ class FeatureConfig(Section):
 class ClassScores(Section):
     """Kernel ridge regression of the classes, whose scores are the first of the features.
 
-    landmarks: training images that the kernel compares with, at most as many as there are, or null
-    for no scores; gamma: kernel width, as of svm; ridge: of the regression; folds: into which the
-    training images are cut, so that none is scored by a regression that knew its label; weight:
-    of the scores, beside other features whose variances add up to 1.
+    landmarks: training images that the kernel compares with, or null for no scores; gamma: as of
+    svm; folds: of the training images, so that none is scored by a regression that knew its label;
+    weight: of the scores, beside other features whose variances add up to 1.
     """
 
     landmarks: Landmarks | None
@@ -124,12 +120,10 @@ class ClassScores(Section):
 class Svm(Section):
     """Support vector classifier on the features; the names are scikit-learn's (SVC).
 
-    approximation: null to fit it exactly, in time that grows with the square of the images, or how
-    many landmarks, at most as many as there are images, to approximate it with, in time linear in
-    the images and square in the landmarks; C: inverse of the regularisation; gamma: kernel width,
-    for rbf, poly and sigmoid, where two images are a squared distance of about 2 apart on average;
-    degree: of poly; coef0: for poly and sigmoid; tol: of the stopping criterion, of no effect on
-    the approximation.
+    approximation: null to fit it exactly, in time square in the images, or how many landmarks, at
+    most as many as images, to approximate it with, in time linear in the images; gamma: where two
+    images are a squared distance of about 2 apart on average; tol: of no effect on the
+    approximation.
     """
 
     approximation: Landmarks | None
@@ -147,9 +141,7 @@ class Xgboost(Section):
     engine: local boosts in memory, dask on workers elsewhere; scheduler: of Dask, or null to start
     a cluster of two workers on this machine; columns: how many features the trees see, the class
     scores first; n_estimators: boosting rounds, one tree a class each, at most;
-    early_stopping_rounds: without a lower log loss on held-out images, after which boosting stops,
-    or null to boost n_estimators rounds; max_bin: histogram bins a feature; colsample_bytree,
-    colsample_bynode, subsample: shares of features and images drawn.
+    early_stopping_rounds: null to boost n_estimators rounds.
     """
 
     engine: Literal["local", "dask"]
@@ -191,7 +183,7 @@ class Serving(Section):
 
 
 class ServingOfModels(Section):
-    """By the name of the stage that trains the model."""
+    """By model."""
 
     sklearn: Serving
     xgboost: Serving

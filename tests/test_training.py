@@ -91,7 +91,7 @@ def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
     tmp_path: Path, svm: SVC, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     other = copy.deepcopy(svm)
-    other._intercept_ = svm._intercept_ + 1
+    other.intercept_ = svm.intercept_ + 1
     monkeypatch.setattr(joblib, "load", lambda _: other)
     with pytest.raises(RuntimeError, match="reloaded, it decides differently"):
         train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
