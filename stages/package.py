@@ -14,10 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dvc.api import DVCFileSystem
-from dvc.exceptions import DvcException
-from dvc.scm import SCMError
-
 from serving.client import infer_request
 from serving.fashion.contract import (
     CLASS_LABELS,
@@ -34,6 +30,7 @@ from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
 from stages.console import StageError, run
 from stages.data.idx import FEATURES, PROCESSED, Images, read_npz
+from stages.data.previous import fetch_version
 from stages.params import load_params
 
 TARGET = Path("serving/models")
@@ -125,7 +122,7 @@ def package(
             settings = model_settings(name, source, folder, params, data.class_names)
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
             for version, revision in params.previous.items():
-                fetch(version, revision, target / name / version, new / name / version)
+                fetch_version(version, revision, target / name / version, new / name / version)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         _write_json(new / SAMPLES_FILE, samples(data))
         if target.exists():
@@ -146,26 +143,6 @@ def samples(data: Images) -> dict[str, Any]:
             for label, image in first
         ],
     }
-
-
-def fetch(version: str, revision: str, source: Path, target: Path) -> None:
-    """Copy what a git revision packaged as a version, from DVC's cache or remote.
-
-    source: of the folder, relative to the project's root. Raises StageError.
-    """
-    setting = f"params.yaml: package.previous.{version} is {revision}"
-    try:
-        files = DVCFileSystem(rev=revision)
-        if not files.isdir(source.as_posix()):
-            raise StageError(
-                f"{setting}, which packaged no {source}; expected the revision that released it"
-            )
-        files.get(source.as_posix(), str(target), recursive=True)
-    except SCMError:
-        raise StageError(f"{setting}; expected a git revision of this repository") from None
-    except (DvcException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise StageError(f"{setting}: its files cannot be had, try dvc fetch: {reason}") from None
 
 
 def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:

@@ -8,11 +8,8 @@ Params  xgboost, calibration
 """
 
 import csv
-import json
 import os
 import time
-import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +21,7 @@ import xgboost
 from scipy.special import log_softmax
 from xgboost import XGBClassifier
 
-from stages.console import StageError, run
+from stages.console import run
 from stages.data.arrays import atomic_write, map_rows
 from stages.data.idx import TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split
@@ -34,7 +31,10 @@ from stages.training.boosting import (
     TRAINING,
     Boosted,
     Subset,
-    boost_in_memory,
+    as_classifier,
+    boost,
+    check_device,
+    check_engine,
 )
 from stages.training.calibration import fit_temperature, held_out_size, write_training
 
@@ -52,40 +52,6 @@ class Trained(NamedTuple):
     losses: dict[str, list[float]]
 
 
-def check_device(device: str) -> None:
-    """Raise StageError when there is no such device; XGBoost itself warns and takes the CPU."""
-    with warnings.catch_warnings(action="ignore"):
-        data = xgboost.DMatrix(np.zeros((1, 1)), [0])
-        config = json.loads(xgboost.train({"device": device}, data, 1).save_config())
-    taken = config["learner"]["generic_param"]["device"]
-    if not taken.startswith(device):
-        built = "" if xgboost.build_info()["USE_CUDA"] else ", and is built without GPU support"
-        raise StageError(
-            f"params.yaml: xgboost.device is {device}, but XGBoost finds no GPU{built}; "
-            "use cpu, or a machine with an NVIDIA GPU and its driver"
-        )
-
-
-def check_engine(params: Xgboost) -> None:
-    """Raise StageError when the engine is not installed."""
-    if params.engine == "dask":
-        missing = [name for name in ("dask", "distributed", "pyarrow") if not find_spec(name)]
-        if missing:
-            raise StageError(
-                f"params.yaml: xgboost.engine is dask, but {', '.join(missing)} is not installed; "
-                "install it with: pip install -r requirements-dask.txt, or use local"
-            )
-
-
-def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
-    """Boost at most so many rounds by the engine of the params; see stages/training/boosting.py."""
-    if params.engine == "dask":
-        from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
-
-        return boost_on_dask(part, params, rounds, held_out)
-    return boost_in_memory(part, params, rounds, held_out)
-
-
 def best_rounds(trial: Boosted, params: Xgboost) -> int:
     """After how many rounds the held-out log loss was least, or all where nothing could stop it."""
     every: int = trial.booster.num_boosted_rounds()
@@ -99,14 +65,6 @@ def calibrate(trial: Boosted, rounds: int, held_out: Subset) -> float:
         xgboost.DMatrix(inputs), output_margin=True, iteration_range=(0, rounds)
     ).astype(np.float64)
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
-
-
-def as_classifier(booster: xgboost.Booster) -> XGBClassifier:
-    """The same trees as XGBoost's estimator for classes, which servers take them for."""
-    booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
-    model = XGBClassifier()
-    model.load_model(booster.save_raw())
-    return model
 
 
 def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:

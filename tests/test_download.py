@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scratch import ROOT, run
 
-from stages import download
 from stages.console import StageError
+from stages.data import sources
 from stages.data.digits import make_digits
-from stages.download import REMEDY, File, fetch
+from stages.data.sources import File, fetch
+from stages.download import REMEDY
 
 NAME = "train-labels-idx1-ubyte.gz"
 CONTENT = gzip.compress(b"the right bytes" * 50_000, mtime=0) + bytes(300_000)
@@ -83,8 +84,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.01)
-    monkeypatch.setattr(download, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(sources, "BACK_OFF_SECONDS", 0.01)
+    monkeypatch.setattr(sources, "READ_SECONDS", 0.3)
     Handler.asked = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.stop_slow = []  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import wait_until
-from scratch import REAL_DATA, ROOT, environment, fit_features
+from scratch import REAL_DATA, ROOT, deep, environment, fit_features
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
@@ -144,6 +144,7 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
 
 
 @needs_dask
+@deep
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}")
 def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     two_workers: str, params: Params
@@ -162,6 +163,7 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
 
 
 @needs_dask
+@deep
 @pytest.mark.parametrize("phase", ["DaskQuantileDMatrix", "train"])
 def test_a_worker_killed_midway_is_survived(
     phase: str,
@@ -239,7 +241,7 @@ def test_no_scheduler_is_one_line(
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(train_xgboost, "find_spec", lambda _: None)
+    monkeypatch.setattr(boosting, "find_spec", lambda _: None)
     train_xgboost.check_engine(params.xgboost)
     with pytest.raises(StageError) as refused:
         train_xgboost.check_engine(with_engine(params, "dask").xgboost)

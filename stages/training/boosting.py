@@ -1,12 +1,16 @@
 """Boost trees in memory; the other engine, on several machines, is boosting_dask.py."""
 
+import json
+import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import xgboost
+from xgboost import XGBClassifier
 
-from stages.console import progress
+from stages.console import StageError, progress
 from stages.data.arrays import blocks
 from stages.params import Xgboost
 
@@ -89,3 +93,45 @@ def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset
             callbacks=[AdvanceEachRound(advance)],
         )
     return Boosted(booster, {name: values[LOSS] for name, values in losses.items()})
+
+
+def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
+    """Boost at most so many rounds by the engine of the params; see stages/training/boosting.py."""
+    if params.engine == "dask":
+        from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
+
+        return boost_on_dask(part, params, rounds, held_out)
+    return boost_in_memory(part, params, rounds, held_out)
+
+
+def as_classifier(booster: xgboost.Booster) -> XGBClassifier:
+    """The same trees as XGBoost's estimator for classes, which servers take them for."""
+    booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
+    model = XGBClassifier()
+    model.load_model(booster.save_raw())
+    return model
+
+
+def check_device(device: str) -> None:
+    """Raise StageError when there is no such device; XGBoost itself warns and takes the CPU."""
+    with warnings.catch_warnings(action="ignore"):
+        data = xgboost.DMatrix(np.zeros((1, 1)), [0])
+        config = json.loads(xgboost.train({"device": device}, data, 1).save_config())
+    taken = config["learner"]["generic_param"]["device"]
+    if not taken.startswith(device):
+        built = "" if xgboost.build_info()["USE_CUDA"] else ", and is built without GPU support"
+        raise StageError(
+            f"params.yaml: xgboost.device is {device}, but XGBoost finds no GPU{built}; "
+            "use cpu, or a machine with an NVIDIA GPU and its driver"
+        )
+
+
+def check_engine(params: Xgboost) -> None:
+    """Raise StageError when the engine is not installed."""
+    if params.engine == "dask":
+        missing = [name for name in ("dask", "distributed", "pyarrow") if not find_spec(name)]
+        if missing:
+            raise StageError(
+                f"params.yaml: xgboost.engine is dask, but {', '.join(missing)} is not installed; "
+                "install it with: pip install -r requirements-dask.txt, or use local"
+            )
