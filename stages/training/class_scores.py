@@ -1,4 +1,4 @@
-"""Fit the class scores that are part of the features (serving/fashion/features.py)."""
+"""Fit the class scores that are part of the features (serving/fashion/model/features.py)."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Fit the map from pixels to features (serving/fashion/features.py), in bounded memory."""
+"""Fit the map from pixels to features (serving/fashion/model/features.py), in bounded memory."""
 
 import tempfile
 from collections.abc import Iterator
