@@ -1,11 +1,12 @@
-"""More training images than there are: copies of them, shifted and mirrored."""
+"""Fashion-MNIST as it is published, and copies of its images: shifted and mirrored."""
 
 from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
-from serving.fashion.contract import PIXELS, SIDE
+from serving.fashion.contract import CLASS_NAMES, PIXELS, SIDE
+from stages.data.idx import RAW, Images, read_idx
 
 SHIFT = 2  # pixels at most, in each direction
 BLOCK = 10_000  # images at once
@@ -15,6 +16,12 @@ CHANGES = sorted(
     product(_PLACES, _PLACES, (False, True)), key=lambda c: (c[0] ** 2 + c[1] ** 2, c[2])
 )
 COPIES = len(CHANGES)  # at most: no two are alike
+
+
+def published(files: tuple[str, str]) -> Images:
+    """The images of TRAIN_FILES or TEST_FILES of stages.data.idx, once these are downloaded."""
+    images, labels = (RAW / file for file in files)
+    return read_idx(images, labels, CLASS_NAMES["fashion-mnist"])
 
 
 def augmented(

@@ -1,180 +1,160 @@
 """Measure preprocessing and XGBoost's engines on 1, 4 and 16 times the training images.
 
 A machine is one core here. Copies of 55,000 training images, shifted and mirrored, go through
-`download` and `preprocess` as a data set of one's own, preprocess with its address space limited;
-then each engine boosts 40 rounds: local and external on one core, Dask with one and two workers of
-a core each. The other 5,000 training images tell the accuracy.
+`preprocess` as a data set of one's own; then each engine boosts 40 rounds: local on one core, Dask
+with one and two workers of a core each. Accuracy is that on the other 5,000 training images.
 
 Run: python -m benchmarks.engines [--quick], after make dask and dvc repro download
 Writes benchmarks/engines.json, or with --quick, on 5,500 images, only prints.
 """
 
 import argparse
-import json
+import logging
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from xgboost import Booster
 
-from benchmarks.augmented import augmented
-from benchmarks.conditions import conditions
-from serving.fashion.contract import CLASS_NAMES
-from stages.closed_yaml import Loader
-from stages.dataset import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx, write_idx
-from stages.errors import StageError, run
-from stages.split import split
+from benchmarks import results
+from benchmarks.augmented import augmented, published
+from benchmarks.processes import in_new_process, only_cores, peak_mb
+from serving.fashion.model.features import FeatureMap, read_features
+from stages import preprocess, train_xgboost
+from stages.console import run
+from stages.data import idx
+from stages.data.arrays import map_rows
+from stages.data.splits import split
+from stages.params import PARAMS, load_params
+from stages.training.boosting import Subset
 
-RESULT, ROOT = Path("benchmarks/engines.json"), Path(__file__).parent.parent
+RESULT = Path("benchmarks/engines.json")
 TIMES = (1, 4, 16)
 HELD_OUT, ROUNDS = 5_000, 40
-ADDRESS_SPACE = 4 << 30  # bytes that preprocess may map at most, however many images there are
-ENGINES = {"local": 0, "external": 0, "dask, 1 worker": 1, "dask, 2 workers": 2}
-# Runs a module, then prints the most kB that were resident. (The system's resource usage of a child
-# counts what its parent had when it was forked.)
-PEAK = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
-"""
+ENGINES = {"local": 0, "dask, 1 worker": 1, "dask, 2 workers": 2}
+Row = dict[str, Any]
 
 
-def write_data(folder: Path, data: Images, held_out: Images, copies: int) -> None:
+def write_project(folder: Path, data: idx.Images, held_out: idx.Images, copies: int) -> None:
     """Write a project's params.yaml, and its data set as IDX files."""
-    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"), Loader=Loader)
-    params["download"] |= {"dataset": "own", "sources": [str(folder)]}
+    params = load_params().model_dump(mode="json")
+    params["download"]["dataset"] = "own"
     params["download"]["own"]["class_names"] = list(data.class_names)
     params["xgboost"] |= {"n_estimators": ROUNDS, "early_stopping_rounds": None}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
     parts = list(augmented(data.images, data.labels, copies))
     images, labels = (np.concatenate(of) for of in zip(*parts, strict=True))
-    every = Images(images, labels, data.class_names)
-    write_idx(folder / TRAIN_FILES[0], folder / TRAIN_FILES[1], every, level=1)
-    write_idx(folder / TEST_FILES[0], folder / TEST_FILES[1], held_out)
+    every, raw = idx.Images(images, labels, data.class_names), folder / idx.RAW
+    idx.write_idx(raw / idx.TRAIN_FILES[0], raw / idx.TRAIN_FILES[1], every, level=1)
+    idx.write_idx(raw / idx.TEST_FILES[0], raw / idx.TEST_FILES[1], held_out)
 
 
-def measured(folder: Path, *module: str, limit: int | None = None, core: int | None = None) -> Any:
-    """Run a module in a folder: seconds, peak MB, and the last line it printed."""
-    confined = ["prlimit", f"--as={limit}"] if limit else []
-    confined += ["taskset", "--cpu-list", str(core)] if core is not None else []
+def run_preprocess(folder: Path) -> Row:
+    """Run the stage; seconds."""
+    os.chdir(folder)
     start = time.perf_counter()
-    done = subprocess.run(
-        [*confined, sys.executable, "-c", PEAK, *module],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise StageError(f"{' '.join(module)}: {done.stderr[-2000:]}")
-    *said, peak = done.stdout.splitlines()
-    return {"seconds": seconds, "peak_mb": int(peak) / 1024, "said": said[-1]}
+    preprocess.main()
+    return {"seconds": time.perf_counter() - start}
 
 
-@contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[tuple[str | None, list[int]]]:
-    """The address of a scheduler of Dask and its workers' process ids, each with its own core."""
-    if not workers:
-        yield None, []
-        return
-    file = folder / "scheduler.json"
-    common = ("--no-dashboard", "--host", "127.0.0.1", "--scheduler-file", str(file))
-    running = [_dask(0, "scheduler", *common, "--port", "0")]
-    try:
-        while not file.exists():
-            time.sleep(0.1)
-        options = (*common, "--no-nanny", "--nthreads", "1", "--local-directory", str(folder))
-        running += [_dask(core, "worker", *options) for core in range(workers)]
-        yield json.loads(file.read_text())["address"], [p.pid for p in running[1:]]
-    finally:
-        file.unlink(missing_ok=True)
-        for process in running:
-            process.kill()
-            process.wait()
+def boost(folder: Path, engine: str, scheduler: str | None) -> tuple[float, Booster]:
+    """Boost with an engine; seconds without the start of anything, and the trees."""
+    os.chdir(folder)
+    changes = {"engine": engine, "scheduler": scheduler}
+    params = load_params().xgboost.model_copy(update=changes)
+    labels, features = map_rows(idx.TRAIN_LABELS), map_rows(idx.TRAIN_FEATURES)
+    subset = Subset(features, labels, np.arange(len(labels)), params.columns)
+    start = time.perf_counter()
+    boosted = train_xgboost.boost(subset, params, params.n_estimators)
+    return time.perf_counter() - start, boosted.booster
 
 
-def _dask(core: int, *command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["taskset", "--cpu-list", str(core), sys.executable, "-m", "dask", *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def measure(folder: Path, workers: int) -> Row:
+    """Boost in a process of its own, with so many workers of Dask, or locally with none.
+
+    client_mb is without pages of files, worker_mb with those of libraries.
+    """
+    peaks: dict[str, float] = {}
+    with only_cores(max(workers, 1)), ExitStack() as stack:
+        if workers:
+            from distributed import Client, LocalCluster  # noqa: PLC0415  an optional extra
+
+            options = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **options)
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+            engine = "dask", cluster.scheduler_address
+        else:
+            engine = "local", None
+        (seconds, booster), peak = in_new_process(boost, folder, *engine)
+        if workers:
+            peaks = client.run(peak_mb)
+    test = idx.read_npz(folder / idx.TEST)
+    inputs = FeatureMap(read_features(folder / idx.FEATURES))(test.images)
+    model = train_xgboost.as_classifier(booster)
+    predicted = model.predict(inputs[:, : load_params().xgboost.columns])
+    return {
+        "seconds": seconds,
+        "client_mb": peak,
+        "accuracy": float((predicted == test.labels).mean()),
+        "worker_mb": list(peaks.values()),
+    }
 
 
-def boost(folder: Path, engine: str) -> dict[str, Any]:
-    """Boost with an engine: seconds without the start of anything, MB of each process, accuracy."""
-    with cluster(folder, ENGINES[engine]) as (scheduler, workers):
-        name, count = engine.split(",", maxsplit=1)[0], str(len(workers))
-        given = measured(folder, "benchmarks.boost", name, scheduler or "null", count, core=0)
-        peaks = [_peak_mb(pid) for pid in workers]
-    return json.loads(given["said"]) | {"worker_mb": peaks}
-
-
-def _peak_mb(process: int) -> float:
-    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def preprocess_table(rows: list[dict[str, Any]]) -> str:
+def preprocess_table(rows: list[Row]) -> str:
     """Markdown: a line a size."""
-    lines = ["| images | `preprocess`, seconds | MB |", "|---" * 3 + "|"]
-    lines += [f"| {r['images']:,} | {r['seconds']:.0f} | {r['peak_mb']:,.0f} |" for r in rows]
-    return "\n".join(lines)
+    return results.markdown(
+        "| images | `preprocess`, seconds | MB |",
+        ([f"{r['images']:,}", f"{r['seconds']:.0f}", f"{r['peak_mb']:,.0f}"] for r in rows),
+    )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Markdown: a line a size and engine."""
-    head = "| images | engine | seconds | times local | MB, client | MB, each worker | accuracy |"
-    lines = [head, "|---" * 7 + "|"]
     local = {row["images"]: row["seconds"] for row in rows if row["engine"] == "local"}
-    for row in rows:
-        workers = max(row["worker_mb"], default=None)
-        lines.append(
-            f"| {row['images']:,} | {row['engine']} | {row['seconds']:.1f} "
-            f"| {row['seconds'] / local[row['images']]:.2f} | {row['client_mb']:,.0f} "
-            f"| {f'{workers:,.0f}' if workers else '–'} | {row['accuracy']:.4f} |"
-        )
-    return "\n".join(lines)
+    return results.markdown(
+        "| images | engine | seconds | times local | MB, client | MB, each worker | accuracy |",
+        (
+            [
+                *(f"{row['images']:,}", row["engine"], f"{row['seconds']:.1f}"),
+                *(f"{row['seconds'] / local[row['images']]:.2f}", f"{row['client_mb']:,.0f}"),
+                f"{max(row['worker_mb']):,.0f}" if row["worker_mb"] else "–",
+                f"{row['accuracy']:.4f}",
+            ]
+            for row in rows
+        ),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the images")
     quick = parser.parse_args().quick
-    data = read_idx(RAW / TRAIN_FILES[0], RAW / TRAIN_FILES[1], CLASS_NAMES["fashion-mnist"])
+    data = published(idx.TRAIN_FILES)
     rest, chosen = split(data.labels, HELD_OUT, seed=7)
     rest = rest[::10] if quick else rest
     train, held_out = (
-        Images(data.images[p], data.labels[p], data.class_names) for p in (rest, chosen)
+        idx.Images(data.images[p], data.labels[p], data.class_names) for p in (rest, chosen)
     )
     preprocessing, rows = [], []
     for times in TIMES:
         with tempfile.TemporaryDirectory(prefix="bench-", dir="data") as scratch:
-            folder = Path(scratch).resolve()
-            write_data(folder, train, held_out, times)
-            measured(folder, "stages.download")
-            found = measured(folder, "stages.preprocess", limit=ADDRESS_SPACE)
-            preprocessing.append({"images": times * len(rest)} | found)
+            folder, size = Path(scratch).resolve(), {"images": times * len(rest)}
+            write_project(folder, train, held_out, times)
+            row, peak = in_new_process(run_preprocess, folder)
+            preprocessing.append(size | row | {"peak_mb": peak})
             print(preprocessing[-1], flush=True)
-            for engine in ENGINES:
-                rows.append({"images": times * len(rest), "engine": engine} | boost(folder, engine))
+            for engine, workers in ENGINES.items():
+                rows.append(size | {"engine": engine} | measure(folder, workers))
                 print(rows[-1], flush=True)
     print(f"\n{preprocess_table(preprocessing)}\n\n{table(rows)}\n")
     if not quick:
-        result = conditions("benchmarks.engines") | {"address_space": ADDRESS_SPACE}
-        result |= {"rounds": ROUNDS, "preprocess": preprocessing, "boosting": rows}
-        RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(f"{RESULT} written")
+        measured = {"rounds": ROUNDS, "preprocess": preprocessing, "boosting": rows}
+        results.write(RESULT, measured)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Measure training and answering, this project's way beside the blog's, alternating.
+"""Measure training and inference, this project's way compared with the blog's, alternating.
 
-Each way trains in a process of its own, is served by MLServer, and is asked for the labels of the
-10,000 test images: in one JSON request of FP64, as the blog does, and, where it is this project's,
-in batches of 1,000 by its client too. Then: how this project's ways grow with the images.
+The blog's ways are those of "Serving Python Machine Learning Models With Ease" (Ed Shee): its
+model parameters, raw pixels as float64, its file formats, the stock MLServer runtimes. Each way
+trains in a process of its own, is served by MLServer, and gets the 10,000 test images: in one JSON
+request of FP64, as the blog does, and, where it is this project's, in batches of 1,000 by its
+client too. Then: how this project's ways grow with the images.
 
 Run: make bench, or python -m benchmarks.training [--quick] [--repeats N], after make run
 Writes benchmarks/training.json and benchmarks/growth.svg, or with --quick only prints.
@@ -14,27 +16,39 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import requests
+import xgboost
+from sklearn.svm import SVC
 
-from benchmarks.conditions import conditions
-from benchmarks.growth import draw, exponent
-from benchmarks.ways import MODEL, WAYS, train
+from benchmarks import pictures, results
+from benchmarks.augmented import published
+from benchmarks.processes import in_new_process, peak_mb
 from serving.client import DIRECT, RestClient, infer_request
-from serving.fashion.contract import CLASS_LABELS, CLASS_NAMES, PROBABILITIES
-from serving.fashion.packaged import REPOSITORY
+from serving.fashion.contract import CLASS_LABELS, FEATURES_FILE, PROBABILITIES
+from serving.fashion.packaged import MODEL_SETTINGS, REPOSITORY
 from serving.launch import running
-from stages.dataset import RAW, TEST_FILES, Images, read_idx
-from stages.errors import run
+from stages import package, train_sklearn, train_xgboost
+from stages.console import run
+from stages.data.idx import TEST_FILES, TRAIN_FILES, Images
+from stages.data.splits import stratified
+from stages.params import load_params
+from stages.training.features import fit_features
 
-RESULT, PICTURE = Path("benchmarks/training.json"), Path("benchmarks/growth.svg")
+RESULT = Path("benchmarks/training.json")
+WAYS = ("blog_sklearn", "ours_sklearn", "blog_xgboost", "ours_xgboost")
 ALL, QUICK = 60_000, 6_000
 SIZES = (5_000, 10_000, 20_000, 40_000, 60_000)
 BATCH = 1000
-ANSWER_SECONDS = 600
+TIMEOUT_SECONDS = 600
+MODEL = "fashion"
+BLOG_TREES = {"max_depth": 5, "eta": 0.3, "objective": "multi:softmax", "num_class": 10}
 LABELS = {
     "features": "features, s",
     "fit": "fit, s",
@@ -44,111 +58,146 @@ LABELS = {
     "client": "10,000 rows, our client, s",
     "accuracy": "accuracy",
 }
+Measures = dict[str, float]
 
 
-def answer(repository: Path, test: Images, ours: bool) -> dict[str, float]:
-    """Serve a repository and ask it for the labels of all test images; seconds, accuracy."""
-    with running(repository) as server:
-        address = f"{server.rest}/v2/models/{MODEL}/infer"
-        first = infer_request(test.images[:1], "FP64")
-        requests.post(address, json=first, timeout=ANSWER_SECONDS, proxies=DIRECT)
-        start = time.perf_counter()
-        body = infer_request(test.images, "FP64")
-        said = requests.post(address, json=body, timeout=ANSWER_SECONDS, proxies=DIRECT).json()
-        labels = np.array(said["outputs"][0]["data"])
-        measured = {"one_request": time.perf_counter() - start}
-        if ours:
-            client = RestClient(server.rest)
-            start = time.perf_counter()
-            for batch in np.split(test.images, len(test.images) // BATCH):
-                client.infer(MODEL, batch, [CLASS_LABELS, PROBABILITIES])
-            measured["client"] = time.perf_counter() - start
-    return measured | {"accuracy": float((labels == test.labels).mean())}
+def train(way: str, images: int, repository: Path, name: str = MODEL) -> Measures:
+    """Train one way on that many images into an MLServer repository; seconds and MB."""
+    data = published(TRAIN_FILES)
+    rows = stratified(data.labels, images, seed=7)
+    data = Images(data.images[rows], data.labels[rows].astype(np.int64), data.class_names)
+    whose, kind = way.split("_")
+    seconds = {"blog": _blog, "ours": _ours}[whose](kind, data, repository, name)
+    return seconds | {"training": sum(seconds.values()), "peak_mb": peak_mb()}
 
 
-def measure(way: str, images: int, test: Images) -> dict[str, float]:
-    """Train and ask one way."""
+def _blog(kind: str, data: Images, repository: Path, name: str) -> Measures:
+    start = time.perf_counter()
+    pixels = data.images.astype(np.float64)
+    save: Callable[[Path], object]
+    if kind == "sklearn":
+        save = partial(
+            joblib.dump, SVC(kernel="poly", degree=4, gamma=0.1).fit(pixels, data.labels)
+        )
+        file, runtime = "model.joblib", "mlserver_sklearn.SKLearnModel"
+    else:
+        save = xgboost.train(BLOG_TREES, xgboost.DMatrix(pixels, data.labels), 50).save_model
+        file, runtime = "model.json", "mlserver_xgboost.XGBoostModel"
+    seconds = time.perf_counter() - start
+    folder = repository / "models" / name
+    folder.mkdir(parents=True)
+    save(folder / file)
+    parameters = {"uri": f"./{file}", "version": "v1"}
+    settings = {"name": name, "implementation": runtime, "parameters": parameters}
+    (folder / MODEL_SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+    # Else MLServer's own.
+    (repository / "settings.json").write_text('{"debug": false}', encoding="utf-8")
+    return {"features": 0.0, "fit": seconds}
+
+
+def _ours(kind: str, data: Images, repository: Path, name: str) -> Measures:
+    """As the stages do by params.yaml, features and calibration included."""
+    params, features_file = load_params(), repository / FEATURES_FILE
+    repository.mkdir(parents=True)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        path = Path(scratch, "features.npy")
+        fitted = fit_features(data.images, data.labels, params, path)
+        features = np.load(path)
+    middle = time.perf_counter()
+    if kind == "sklearn":
+        temperature = train_sklearn.calibrate(features, data.labels, params.svm, params.calibration)
+        model = train_sklearn.train(features, data.labels, params.svm)
+        end, file = time.perf_counter(), repository / kind / train_sklearn.MODEL
+        train_sklearn.save(file.parent, model, temperature, params.svm, features[:100])
+    else:
+        trained = train_xgboost.fit(features, data.labels, params)
+        end, file = time.perf_counter(), repository / kind / train_xgboost.MODEL
+        train_xgboost.save(file.parent, trained, params.xgboost, features[:100])
+    np.savez(features_file, **fitted._asdict())
+    source = {name: package.MODELS[f"fashion-{kind}"]._replace(file=file)}
+    package.package(repository / "models", source, features_file, params.package, data)
+    shutil.copyfile(REPOSITORY / "settings.json", repository / "settings.json")
+    (repository / "fashion").symlink_to(REPOSITORY / "fashion")
+    return {"features": middle - start, "fit": end - middle}
+
+
+def labels_by_json(rest: str, model: str, images: np.ndarray) -> np.ndarray:
+    """Ask as the blog does, in one request of FP64, and return the labels."""
+    url, body = f"{rest}/v2/models/{model}/infer", infer_request(images, "FP64")
+    response = requests.post(url, json=body, timeout=TIMEOUT_SECONDS, proxies=DIRECT)
+    return np.array(response.json()["outputs"][0]["data"])
+
+
+def measure(way: str, images: int, test: Images) -> Measures:
+    """Train one way, serve it, and get the labels of all test images; seconds, MB, accuracy."""
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         repository = Path(scratch, "serving")
-        ours = way.startswith("ours")
-        measured = train(way, images, repository)
-        if ours:
-            shutil.copyfile(REPOSITORY / "settings.json", repository / "settings.json")
-            (repository / "fashion").symlink_to(REPOSITORY / "fashion")
-        measured |= answer(repository, test, ours)
+        measured: Measures = in_new_process(train, way, images, repository)[0]
+        with running(repository) as server:
+            labels_by_json(server.rest, MODEL, test.images[:1])
+            start = time.perf_counter()
+            labels = labels_by_json(server.rest, MODEL, test.images)
+            measured["one_request"] = time.perf_counter() - start
+            if way.startswith("ours"):
+                client = RestClient(server.rest)
+                start = time.perf_counter()
+                for batch in np.split(test.images, len(test.images) // BATCH):
+                    client.infer(MODEL, batch, [CLASS_LABELS, PROBABILITIES])
+                measured["client"] = time.perf_counter() - start
+    measured["accuracy"] = float((labels == test.labels).mean())
     print(way, *(f"{LABELS[k]} {v:.4g}" for k, v in measured.items()), sep="; ", flush=True)
     return measured
 
 
-def grow(ways: list[str], sizes: tuple[int, ...], test: Images) -> dict[str, Any]:
+def exponent(images: Sequence[int], seconds: Sequence[float]) -> float:
+    """The b of seconds = a · images^b, by least squares on the logarithms."""
+    return float(np.polyfit(np.log(images), np.log(seconds), 1)[0])
+
+
+def grow(way: str, test: Images) -> dict[str, Any]:
     """Training seconds and accuracy by number of images, and the exponent fitted to the seconds."""
-    curves: dict[str, Any] = {}
-    for way in ways:
-        points = [measure(way, size, test) for size in sizes]
-        seconds = [point["training"] for point in points]
-        curves[way] = {
-            "images": sizes,
-            "seconds": seconds,
-            "accuracy": [point["accuracy"] for point in points],
-            "exponent": exponent(sizes, seconds),
-        }
-    return curves
+    points = [measure(way, size, test) for size in SIZES]
+    seconds, accuracy = ([p[key] for p in points] for key in ("training", "accuracy"))
+    power = exponent(SIZES, seconds)
+    return {"images": SIZES, "seconds": seconds, "accuracy": accuracy, "exponent": power}
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """A Markdown table of the medians: a line a measure, the blog's, ours, their ratio."""
-    lines = ["| | SVM, blog | ours | ratio | trees, blog | ours | ratio |", "|---" * 7 + "|"]
-    for key, label in LABELS.items():
-        cells = []
-        for kind in ("sklearn", "xgboost"):
-            blog, ours = rows[f"blog_{kind}"].get(key), rows[f"ours_{kind}"].get(key)
-            cells += [_number(key, blog), _number(key, ours), _ratio(key, blog, ours)]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def table(rows: dict[str, Measures]) -> str:
+    """Markdown of the medians by way: a line a measure, the blog's, ours, their ratio."""
+    head = "| | SVM, blog | ours | ratio | trees, blog | ours | ratio |"
+    return results.markdown(head, ([LABELS[key], *_cells(rows, key)] for key in LABELS))
 
 
-def _number(key: str, value: float | None) -> str:
-    if value is None or (key == "features" and value == 0):
-        return "–"
-    return f"{value:.4f}" if key == "accuracy" else f"{value:,.{0 if value >= 100 else 1}f}"  # noqa: PLR2004
-
-
-def _ratio(key: str, blog: float | None, ours: float | None) -> str:
-    if key == "accuracy" or not blog or not ours:
-        return ""
-    return f"{ours / blog:.2f}"
-
-
-def medians(repeats: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each measure."""
-    return {key: statistics.median(r[key] for r in repeats) for key in repeats[0]}
+def _cells(rows: dict[str, Measures], key: str) -> Iterator[str]:
+    for kind in ("sklearn", "xgboost"):
+        blog, ours = (rows[f"{whose}_{kind}"].get(key, 0.0) for whose in ("blog", "ours"))
+        for value in (blog, ours):
+            digits = 4 if key == "accuracy" else 0 if value >= 100 else 1  # noqa: PLR2004
+            yield f"{value:,.{digits}f}" if value else "–"
+        yield f"{ours / blog:.2f}" if blog and ours and key != "accuracy" else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"train on {QUICK:,} images")
     parser.add_argument("--repeats", type=int, default=3, help="of each way, alternating")
-    given = parser.parse_args()
-    test = read_idx(RAW / TEST_FILES[0], RAW / TEST_FILES[1], CLASS_NAMES["fashion-mnist"])
-    images = QUICK if given.quick else ALL
-    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for _ in range(given.repeats):
+    options = parser.parse_args()
+    test, images = published(TEST_FILES), QUICK if options.quick else ALL
+    runs: dict[str, list[Measures]] = {way: [] for way in WAYS}
+    for _ in range(options.repeats):
         for way in WAYS:
             runs[way].append(measure(way, images, test))
-    rows = {way: medians(repeats) for way, repeats in runs.items()}
-    print(f"\n{table(rows)}\n")
-    if given.quick:
-        return
-    growth = grow([way for way in WAYS if way.startswith("ours")], SIZES, test)
-    draw(PICTURE, growth)
-    result = conditions("benchmarks.training") | {
-        "images": images,
-        "medians": rows,
-        "runs": runs,
-        "growth": growth,
+    medians = {
+        way: {key: statistics.median(r[key] for r in repeats) for key in repeats[0]}
+        for way, repeats in runs.items()
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"{RESULT} and {PICTURE} written")
+    print(f"\n{table(medians)}\n")
+    if not options.quick:
+        growth = {way: grow(way, test) for way in WAYS if way.startswith("ours")}
+        pictures.draw_growth(growth)
+        measured = {"images": images, "medians": medians, "runs": runs, "growth": growth}
+        results.write(RESULT, measured)
 
 
 if __name__ == "__main__":

@@ -1,39 +1,48 @@
 """What the benchmarks ask, and how they sum up.  Run: pytest tests/test_benchmarks.py"""
 
+import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scratch import ROOT
 
-from benchmarks import approximation, engines, pictures
-from benchmarks.figures import Figures, Load, figures, median
-from benchmarks.servers import (
+from benchmarks import approximation, engines, load, pictures, soak
+from benchmarks.figures import (
     BLOG_REST,
     KINDS,
+    OPEN_CONNECTIONS,
     OUR_GRPC,
     OUR_REST,
+    SATURATED,
     WAYS,
-    cpu_seconds,
-    end_load,
-    memory_mb,
-    start_load,
+    Figures,
+    Load,
+    figures,
+    median,
+    ratios,
+    table,
 )
-from benchmarks.serving import OPEN_CONNECTIONS, SATURATED, ratios, table
-from benchmarks.soak import MIX, Part, job
+from benchmarks.processes import in_new_process, only_cores
+from benchmarks.servers import cpu_seconds, memory_mb
+from benchmarks.soak import MIX, TrafficShare
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
 SPEED = {BLOG_REST: 100.0, OUR_REST: 400.0, OUR_GRPC: 300.0}
+README = (ROOT / "benchmarks/README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("part", MIX, ids=lambda p: f"{p.way.protocol}-{p.kind}-{p.rows}-{p.good}")
-def test_every_part_of_the_soak_is_answered_as_it_expects(
-    server: Server, digits: tuple[Images, Images], part: Part
+def test_every_part_of_the_soak_gets_the_responses_that_it_expects(
+    server: Server, digits: tuple[Images, Images], part: TrafficShare
 ):
-    came = end_load(start_load(job(server, part, digits[1].images, 40.0, 0.5)))
-    assert (came.sent, came.wrong) == (20, 0)
+    job = soak.job(server, part, digits[1].images, 40.0 / part.share, 0.5)
+    result = asyncio.run(load.run(job))
+    assert (result.sent, result.wrong) == (20, 0)
 
 
 def test_the_shares_of_the_soak_add_up_to_1():
@@ -43,6 +52,15 @@ def test_the_shares_of_the_soak_add_up_to_1():
 def test_a_server_uses_time_and_memory(server: Server):
     assert cpu_seconds(server) > 0.5
     assert 100 < memory_mb(server) < 2000
+
+
+def test_a_process_returns_or_raises_what_its_function_does_and_its_memory_is_measured():
+    with only_cores(1):
+        size, peak = in_new_process(np.random.default_rng(0).bytes, 100_000_000)
+        assert len(in_new_process(os.sched_getaffinity, 0)[0]) == 1
+    assert len(size) < 1e6 * peak
+    with pytest.raises(ZeroDivisionError):
+        in_new_process(divmod, 1, 0)
 
 
 @pytest.fixture
@@ -91,35 +109,27 @@ def test_ratios_are_of_medians_and_above_1_where_ours_is_better(result: dict[str
     assert "| 10 images to labels, each with its own client | 4.0 | 4.0 |" in table(found)
 
 
-def test_two_pictures_are_drawn(
+def test_each_picture_is_drawn(
     result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("LATENCY", "THROUGHPUT"):
-        monkeypatch.setattr(pictures, name, tmp_path / f"{name}.svg")
-    pictures.draw(figures(result))
-    for name in ("LATENCY", "THROUGHPUT"):
+    monkeypatch.setattr(pictures, "FOLDER", tmp_path)
+    pictures.draw_serving(figures(result))
+    curve = {"images": [1000, 2000], "seconds": [3, 6], "accuracy": [0.8, 0.9], "exponent": 1.0}
+    pictures.draw_growth({"ours_sklearn": curve, "ours_xgboost": curve})
+    for name in ("latency", "throughput"):
         text = (tmp_path / f"{name}.svg").read_text("utf-8")
-        assert all(label in text for label in pictures.NAMES.values())
+        assert all(line["label"] in text for line in pictures.LINES.values())
+    assert "fashion-sklearn" in (tmp_path / "growth.svg").read_text("utf-8")
 
 
-def test_the_table_of_the_approximation_has_a_line_a_size_and_says_what_took_too_long():
-    def row(images: int, landmarks: int | None, seconds: float | None) -> dict[str, Any]:
-        found = {"seconds": seconds, "peak_mb": 1500.4, "accuracy": seconds and 0.9}
-        return {"images": images, "landmarks": landmarks} | found
-
-    rows = [row(5000, None, 1.25), row(60_000, None, None), row(60_000, 300, 30.0)]
-    assert approximation.table(rows).splitlines() == [
-        "| images | exact, s | MB | accuracy | 300 landmarks, s | MB | accuracy |",
-        "|---|---|---|---|---|---|---|",
-        "| 5,000 | 1.2 | 1,500 | 0.9000 | – | – | – |",
-        f"| 60,000 | over {approximation.LIMIT_S} | 1,500 | – | 30.0 | 1,500 | 0.9000 |",
-    ]
-
-
-@pytest.mark.parametrize(("module", "key"), [(approximation, "rows"), (engines, "boosting")])
-def test_the_tables_of_the_page_are_those_of_the_last_results(module: Any, key: str):
-    result = json.loads((ROOT / module.RESULT).read_text("utf-8"))
-    page = (ROOT / "benchmarks/README.md").read_text("utf-8")
-    assert module.table(result[key]) in page
-    if module is engines:
-        assert engines.preprocess_table(result["preprocess"]) in page
+@pytest.mark.parametrize(
+    ("name", "of_page"),
+    [
+        ("engines", lambda result: engines.preprocess_table(result["preprocess"])),
+        ("engines", lambda result: engines.table(result["boosting"])),
+        ("approximation", lambda result: approximation.table(result["rows"])),
+    ],
+)
+def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, of_page: Any):
+    result = json.loads((ROOT / f"benchmarks/{name}.json").read_text("utf-8"))
+    assert f"\n\n{of_page(result)}\n\n" in README

@@ -1,169 +1,105 @@
 """The load generator of the benchmarks.  Run: pytest tests/test_load.py"""
 
 import asyncio
-import base64
-import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psutil
 import pytest
-from processes import wait_until
-from scratch import ROOT, run
-from wire import body, message, tensor
 
-from benchmarks import load
-from benchmarks.load import Job
+from benchmarks.figures import OUR_GRPC, OUR_REST, Way
+from benchmarks.load import Job, Result, run
+from benchmarks.servers import request
 from serving.launch import Server
-from stages.dataset import Images
+from stages.data.idx import Images
 
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-def generate(**job: Any) -> dict[str, Any]:
-    """What the generator says, as a process of its own."""
-    job["payload"] = base64.b64encode(job["payload"]).decode()
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load"],
-        cwd=ROOT,
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
+each_way = pytest.mark.parametrize("way", [OUR_REST, OUR_GRPC], ids=lambda way: way.protocol)
+Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def question(
-    server: Server, protocol: str, image: Any, datatype: str = "FP64"
-) -> tuple[str, bytes]:
-    """Where to ask, and what."""
-    model = "fashion-xgboost"
-    request = body(tensor(image, datatype=datatype), id="1")
-    if protocol == "rest":
-        return f"{server.rest}/v2/models/{model}/infer", json.dumps(request).encode()
-    return f"{server.grpc} {INFER}", message(request, model, raw=True).SerializeToString()
-
-
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+@each_way
 @pytest.mark.parametrize("rate", [0.0, 50.0])
-def test_a_server_answers_all_alike(
-    server: Server, digits: tuple[Images, Images], protocol: str, rate: float
+def test_a_server_responds_alike_each_time(
+    server: Server, digits: tuple[Images, Images], way: Way, rate: float
 ):
-    address, payload = question(server, protocol, digits[1].images[:1])
-    said = generate(
-        protocol=protocol, address=address, payload=payload, connections=4, rate=rate, seconds=1.0
-    )
-    assert said["sent"] == 50 if rate else said["sent"] > 8
-    assert said["wrong"] == 0
-    assert 0 < said["p50"] <= said["p95"] <= said["p99"] <= said["most"]
+    sent = request(server, way, "xgboost", digits[1].images[:1])
+    result = asyncio.run(run(Job(*sent, connections=4, rate=rate, seconds=1.0)))
+    assert result.sent == 50 if rate else result.sent > 8
+    assert result.wrong == 0
+    assert 0 < result.p50 <= result.p95 <= result.p99 <= result.most
 
 
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_refusals_are_counted(server: Server, digits: tuple[Images, Images], protocol: str):
-    address, payload = question(server, protocol, digits[1].images[:1], datatype="INT64")
-    wrong = payload.replace(b"INT64", b"INT65")
-    said = generate(
-        protocol=protocol, address=address, payload=wrong, connections=2, rate=20.0, seconds=0.5
-    )
-    assert said["sent"] == said["wrong"] == 10
-    assert said["per_second"] == 0
-
-
-@pytest.mark.parametrize(("protocol", "status"), [("rest", "400"), ("grpc", "INVALID_ARGUMENT")])
-def test_a_refusal_may_be_what_is_expected(
-    server: Server, digits: tuple[Images, Images], protocol: str, status: str
+@each_way
+@pytest.mark.parametrize("bad", [True, False])
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_status_other_than_the_expected_one_is_wrong(
+    server: Server, digits: tuple[Images, Images], way: Way, bad: bool, refused: bool
 ):
-    address, payload = question(server, protocol, digits[1].images[:1], datatype="INT64")
-    for asked, wrong in ((payload.replace(b"INT64", b"INT65"), 0), (payload, 10)):
-        said = generate(
-            protocol=protocol,
-            address=address,
-            payload=asked,
-            connections=2,
-            rate=20.0,
-            seconds=0.5,
-            expected=status,
-        )
-        assert (said["sent"], said["wrong"]) == (10, wrong)
+    sent = request(server, way, "xgboost", digits[1].images[:1], 2 if bad else 1)
+    expected = {"rest": "400", "grpc": "INVALID_ARGUMENT"}[way.protocol] if refused else ""
+    result = asyncio.run(run(Job(*sent, 2, 20.0, 0.5, expected)))
+    assert (result.sent, result.wrong) == (10, 0 if bad == refused else 10)
+    assert (result.per_second > 0) == (bad == refused)
 
 
-@asynccontextmanager
-async def stalling(stall: float) -> AsyncIterator[str]:
-    """A server that answers at once, but the third question only after so many seconds."""
-    asked, hung_up = 0, asyncio.Event()
+async def run_against(respond: Respond, rate: float, seconds: float) -> Result:
+    """Put a load on a server that does this with each connection, then closes it."""
+    handlers: list[Any] = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers.append(asyncio.current_task())
+        await respond(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        result = await run(Job("rest", f"http://{host}:{port}/", b"{}", 1, rate, seconds))
+        await asyncio.gather(*handlers)
+        return result
+
+
+@pytest.mark.parametrize(("rate", "hidden"), [(100.0, False), (0.0, True)])
+def test_a_server_that_stalls_cannot_hide_from_an_open_loop(rate: float, hidden: bool):
+    """At 100 requests a second, half of them wait; in a closed loop, one of many."""
+    count = 0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
         while await reader.read(65536):
-            asked += 1
-            if asked == 3:
-                await asyncio.sleep(stall)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-        writer.close()
-        await writer.wait_closed()
-        hung_up.set()
+            count += 1
+            if count == 3:
+                await asyncio.sleep(0.5)
+            writer.write(OK)
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()
-        yield f"http://{host}:{port}/"
-        await hung_up.wait()
-
-
-async def ask_a_stalling_server(rate: float) -> load.Result:
-    async with stalling(0.5) as address:
-        return await load.run(Job("rest", address, b"{}", 1, rate, 1.0))
-
-
-def test_a_server_that_stalls_cannot_hide_from_an_open_loop():
-    """Asked 100 times a second, it lets half of them wait; a closed loop sees one of many."""
-    opened, closed = (asyncio.run(ask_a_stalling_server(rate)) for rate in (100.0, 0.0))
-    assert opened.sent == 100
-    assert opened.p95 is not None
-    assert closed.p95 is not None
-    assert opened.p95 > 300
-    assert closed.p95 < 100
-
-
-async def ask_a_server_that_hangs_up() -> tuple[load.Result, int]:
-    connected = 0
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connected
-        connected += 1
-        await reader.read(65536)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-        writer.close()
-        await writer.wait_closed()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        host, port = server.sockets[0].getsockname()
-        result = await load.run(Job("rest", f"http://{host}:{port}/", b"{}", 1, 10.0, 0.5))
-    return result, connected
+    result = asyncio.run(run_against(respond, rate, 1.0))
+    assert result.sent == 100 or hidden
+    assert result.p95 < 100 if hidden else result.p95 > 300
 
 
 def test_a_connection_that_the_server_has_closed_is_made_anew():
-    result, connected = asyncio.run(ask_a_server_that_hangs_up())
+    connected = 0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connected
+        connected += 1
+        await reader.read(65536)
+        writer.write(OK)
+
+    result = asyncio.run(run_against(respond, 10.0, 0.5))
     assert (result.sent, result.wrong, connected) == (5, 0, 6)
 
 
-def test_a_wrong_job_is_an_error():
-    assert "Expecting value" in run(ROOT, sys.executable, "-m", "benchmarks.load", expect=1)
+def test_a_response_that_ends_early_or_differs_from_the_first_is_wrong():
+    count = 0
 
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        while await reader.read(65536):
+            count += 1
+            writer.write({2: OK[:-1], 3: OK.replace(b"ok", b"no")}.get(count, OK))
+            if count == 2:
+                break
 
-def test_a_generator_ends_with_the_process_that_started_it(server: Server):
-    job = {"protocol": "rest", "address": f"{server.rest}/v2", "payload": "", "connections": 1}
-    job |= {"rate": 10.0, "seconds": 60.0}
-    code = (
-        "import os, subprocess, sys\n"
-        "command = [sys.executable, '-m', 'benchmarks.load', str(os.getpid())]\n"
-        "one = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
-        "one.stdin.write(sys.argv[1].encode()); one.stdin.close(); print(one.pid)"
-    )
-    started = int(run(ROOT, sys.executable, "-c", code, json.dumps(job)))
-    wait_until(lambda: not psutil.pid_exists(started), "the generator has ended")
+    result = asyncio.run(run_against(respond, 10.0, 0.5))
+    assert (result.sent, result.wrong) == (5, 2)
