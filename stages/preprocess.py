@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from stages.console import StageError, run
-from stages.data.arrays import atomic_write, map_rows, write_rows
+from stages.data.arrays import map_rows, write_npz, write_rows
 from stages.data.idx import (
     FEATURES,
     RAW,
@@ -32,7 +32,6 @@ from stages.data.idx import (
     read_idx,
     read_images,
     read_labels,
-    write_npz,
 )
 from stages.data.splits import split, stratified
 from stages.params import Download, Preprocess, load_params
@@ -122,8 +121,7 @@ def main() -> None:
     print(f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on")
     start = time.monotonic()
     fitted = fit_features(map_rows(TRAIN_IMAGES), labels[chosen], params, TRAIN_FEATURES)
-    with atomic_write(FEATURES) as part:
-        np.savez(part, **fitted._asdict())
+    write_npz(FEATURES, fitted)
     count = map_rows(TRAIN_FEATURES).shape[1]
     print(f"{count} features an image, made in {time.monotonic() - start:.0f} s")
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_repository
-from scratch import ROOT, fit_features
+from scratch import ROOT, deep, fit_features
 
 from serving.fashion.contract import PIXELS
 from stages import evaluate
-from stages.data.idx import PROCESSED, Images, write_npz
+from stages.data.arrays import write_npz
+from stages.data.idx import PROCESSED, Images
 from stages.params import MAX_CLASSES, MIN_CLASSES, Params
 
 
@@ -27,7 +28,7 @@ def images(classes: int, of_each: int, seed: int) -> Images:
     return Images((patterns[labels] + noise).clip(0, 255).astype(np.uint8), labels, names)
 
 
-@pytest.mark.parametrize("classes", [MIN_CLASSES, MAX_CLASSES])
+@pytest.mark.parametrize("classes", [MIN_CLASSES, pytest.param(MAX_CLASSES, marks=deep)])
 def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     classes: int, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,8 +3,11 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from numpy.lib import format as npy
@@ -42,6 +45,18 @@ def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> None:
             written += len(rows)
         if written != count:
             raise RuntimeError(f"{path}: {written:,} rows, expected {count:,}")
+
+
+def write_npz(path: Path, content: Any) -> None:
+    """Write the arrays of a named tuple as np.savez does; the bytes depend on the arrays alone.
+
+    Those that np.savez writes depend on the version of Python, too.
+    """
+    with atomic_write(path) as tmp, ZipFile(tmp, "w") as archive:
+        for name, values in content._asdict().items():
+            file = BytesIO()
+            np.save(file, values, allow_pickle=False)
+            archive.writestr(ZipInfo(f"{name}.npy"), file.getvalue())
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -134,16 +134,10 @@ def _write(path: Path, header: bytes, items: np.ndarray, level: int) -> None:
 
 
 def read_npz(path: Path) -> Images:
-    """Read what write_npz wrote. Raises StageError when it is not there."""
+    """Read what was written as npz. Raises StageError when it is not there."""
     try:
         with np.load(path) as content:
             names = tuple(content["class_names"].tolist())
             return Images(content["images"], content["labels"], names)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; make it with: dvc repro preprocess") from None
-
-
-def write_npz(path: Path, content: Images) -> None:
-    """Write images, labels and class_names as npz; the bytes depend on the content alone."""
-    with atomic_write(path) as part:
-        np.savez(part, **content._asdict())
