@@ -80,7 +80,7 @@ PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadsco
 test: $(INSTALLED) ## every test, on real DVC and real servers
 	$(PYTEST)
 
-test-deep: $(INSTALLED) ## the same, with thousands of odd requests and real MNIST
+test-deep: $(INSTALLED) ## the same, with what is slow and rarely breaks; each night on GitHub
 	DEEP=1 $(PYTEST)
 
 dask: $(INSTALLED) ## install what xgboost.engine: dask needs beside

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from scratch import ROOT, fit_features, make_project, run
+from scratch import ROOT, Digits, Fitted, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
-from serving.fashion.model.features import FeatureArrays
 from serving.launch import Server, running
 from stages import package, train_sklearn, train_xgboost
 from stages.data.digits import make_digits
@@ -24,15 +23,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # These files take longest, so they begin first, in this order: all test processes end at about one
-# time. The first one makes `trained`; the next two go without it.
+# time. The first makes `trained`; two go without it meanwhile.
 LONGEST = (
     "test_experiments",
-    "test_make",
-    "test_real_data",
     "test_pipeline",
-    "test_ci",
+    "test_make",
+    "test_memory",
+    "test_real_data",
     "test_remotes",
-    "test_run",
+    "test_ci",
     "test_demo",
     "test_faults",
 )
@@ -58,12 +57,18 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="session")
-def digits() -> tuple[Images, Images]:
+def digits() -> Digits:
     return make_digits()
 
 
 @pytest.fixture(scope="session")
-def fitted(digits: tuple[Images, Images], params: Params) -> tuple[FeatureArrays, np.ndarray]:
+def images(digits: Digits) -> np.ndarray:
+    """The digits to test with."""
+    return digits[1].images
+
+
+@pytest.fixture(scope="session")
+def fitted(digits: Digits, params: Params) -> Fitted:
     """The map from pixels to features, and the features of the training digits."""
     return fit_features(digits[0].images, digits[0].labels, params)
 
@@ -90,7 +95,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 @pytest.fixture(scope="session")
 def repository(
     tmp_path_factory: pytest.TempPathFactory,
-    digits: tuple[Images, Images],
+    digits: Digits,
     request: pytest.FixtureRequest,
     params: Params,
 ) -> Path:
@@ -102,12 +107,7 @@ def repository(
     return made_once(tmp_path_factory, "repository", make) / "serving"
 
 
-def make_repository(
-    folder: Path,
-    digits: tuple[Images, Images],
-    fitted: tuple[FeatureArrays, np.ndarray],
-    params: Params,
-) -> None:
+def make_repository(folder: Path, digits: Digits, fitted: Fitted, params: Params) -> None:
     folder.mkdir()
     train, test = digits
     features, labels = fitted[1], train.labels

@@ -101,7 +101,7 @@ def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:
     The class that each says of the example.
     """
     ports = {k: v for k, v in on_free_ports(folder).items() if k.endswith("_PORT")}
-    said = {}
+    labels = {}
     with subprocess.Popen(
         ["bash", "-c", command.replace("&& ", "&& exec ")],
         cwd=folder,
@@ -116,13 +116,13 @@ def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:
                 wait_until(partial(is_ready, server, model), f"{model} to be ready")
                 body = json.loads(example.read_text("utf-8"))
                 url = f"{server.rest}/v2/models/{model}/infer"
-                answer = requests.post(url, json=body, timeout=30).json()
-                assert answer["outputs"][0]["datatype"] == "INT64"
-                (said[model],) = answer["outputs"][0]["data"]
+                response = requests.post(url, json=body, timeout=30).json()
+                assert response["outputs"][0]["datatype"] == "INT64"
+                (labels[model],) = response["outputs"][0]["data"]
             assert listening_addresses(served.pid) == {"127.0.0.1"}
             os.killpg(served.pid, signal.SIGINT)
             served.wait(DEADLINE_SECONDS)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(served.pid, signal.SIGKILL)
-    return said
+    return labels

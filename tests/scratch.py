@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from serving.fashion.model.features import FeatureArrays
+from stages.data.idx import Images
 from stages.params import Params
 from stages.training import features
 
@@ -24,6 +25,8 @@ NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = ROOT.parent / "shared/fashion-mnist"
+
+deep = pytest.mark.skipif(not os.environ.get("DEEP"), reason="slow, rarely breaks: make test-deep")
 
 
 def make_project(folder: Path, **changes: object) -> Path:
@@ -57,9 +60,26 @@ def install(checkout: Path) -> Path:
     return checkout
 
 
-def fit_features(
-    images: np.ndarray, labels: np.ndarray, params: Params
-) -> tuple[FeatureArrays, np.ndarray]:
+Digits = tuple[Images, Images]  # to train with, and to test with
+Fitted = tuple[FeatureArrays, np.ndarray]  # the map to features, and those of what it was fitted on
+
+
+class CountedRows:
+    """Rows of an array, in parts only; notes the most that were read at once."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows, self.shape, self.size, self.most = rows, rows.shape, rows.size, 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        rows = np.array(self._rows[key])
+        self.most = max(self.most, len(rows))
+        return rows
+
+
+def fit_features(images: np.ndarray, labels: np.ndarray, params: Params) -> Fitted:
     """The map from pixels to features, fitted, and the features of the images it was fitted on."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "features.npy")

@@ -1,4 +1,4 @@
-"""An SFTP server on a free port of 127.0.0.1, as slow as it is told to be; prints its port.
+"""An SFTP server on a free port of 127.0.0.1 of a limited speed; prints its port.
 
 Run: python tests/sftp.py FOLDER PASSWORD BYTES_PER_SECOND
 """

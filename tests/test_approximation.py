@@ -1,7 +1,6 @@
 """The approximation of the SVM.  Run: pytest tests/test_approximation.py"""
 
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +8,25 @@ import joblib
 import numpy as np
 import pytest
 from conftest import make_repository
+from scratch import CountedRows, Digits, Fitted, deep
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
+from test_svm import won_pairs
 
 from serving.client import RestClient
-from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.features import FEATURE_PLACES, FeatureArrays, FeatureMap, quantize
+from serving.fashion.model.features import FEATURE_PLACES, FeatureMap, quantize
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from serving.launch import running
 from stages import train_sklearn
-from stages.data.idx import Images
-from stages.evaluation.checks import _library_decisions as library_decisions
 from stages.evaluation.checks import check_library
 from stages.params import Params, Svm
 from stages.training import nystroem
 
-Fitted = tuple[FeatureArrays, np.ndarray]
-Digits = tuple[Images, Images]
 LANDMARKS = 200
 
 
@@ -55,13 +52,10 @@ def labels_of(model: Pipeline, features: np.ndarray) -> np.ndarray:
     return model.classes_[pairwise_log_proba(decisions(model)(features), 1.0).argmax(axis=1)]
 
 
-def votes(decided: np.ndarray, classes: int) -> np.ndarray:
-    """How many pairs each class wins."""
-    won = np.zeros((len(decided), classes), int)
-    for (i, j), first in zip(combinations(range(classes), 2), (decided > 0).T, strict=True):
-        won[:, i] += first
-        won[:, j] += ~first
-    return won
+def library_decisions(model: Pipeline, features: np.ndarray) -> np.ndarray:
+    """Those of scikit-learn itself, in float64, of all pairs, above 0 for the first class."""
+    mapped = model[0].transform(features.astype(np.float64))
+    return -np.stack([pair.decision_function(mapped) for pair in model[-1].estimators_], axis=1)
 
 
 def test_it_learns_digits_and_labels_as_the_pipeline_does(
@@ -71,7 +65,7 @@ def test_it_learns_digits_and_labels_as_the_pipeline_does(
     labels = labels_of(model, features)
     assert (labels == digits[1].labels).mean() > 0.97
     assert (labels == model.predict(features)).mean() > 0.99
-    won = votes(decisions(model)(features), 10)
+    won = won_pairs(decisions(model)(features), 10)
     clear = np.sort(won, axis=1)[:, -1] > np.sort(won, axis=1)[:, -2]
     assert (won.argmax(axis=1) == model.predict(features))[clear].all()
 
@@ -91,8 +85,10 @@ def test_every_kernel_learns_and_decides_as_scikit_learn(
 def test_the_width_of_the_kernel_is_that_of_an_svc(
     gamma: str | float, fitted: Fitted, digits: Digits
 ):
-    svc = SVC(gamma=gamma).fit(fitted[1], digits[0].labels)
-    assert train_sklearn.resolve_gamma(fitted[1], gamma) == pytest.approx(svc._gamma, rel=1e-5)
+    rows, labels = fitted[1][:400], digits[0].labels[:400]
+    own = SVC(gamma=train_sklearn.resolve_gamma(rows, gamma)).fit(rows, labels)
+    svc = SVC(gamma=gamma).fit(rows, labels)
+    assert np.allclose(own.decision_function(rows), svc.decision_function(rows), atol=1e-3)
 
 
 def test_it_is_of_stock_objects_and_the_same_to_the_byte(
@@ -120,21 +116,6 @@ def test_images_sorted_by_class_train_as_well(fitted: Fitted, digits: Digits, se
     assert (labels_of(model, features) == digits[1].labels).mean() > 0.97
 
 
-class Blocks:
-    """Rows of an array, in parts only; notes the most that were read at once."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self._rows, self.shape, self.size, self.most = rows, rows.shape, rows.size, 0
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
-        block = np.array(self._rows[key])
-        self.most = max(self.most, len(block))
-        return block
-
-
 @pytest.mark.parametrize("gamma", ["scale", 2.0])
 def test_only_blocks_of_the_features_are_read(
     fitted: Fitted,
@@ -143,7 +124,7 @@ def test_only_blocks_of_the_features_are_read(
     gamma: str | float,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    features: Any = Blocks(fitted[1])
+    features: Any = CountedRows(fitted[1])
     monkeypatch.setattr(train_sklearn, "BLOCK", 400)
     chosen = section.model_copy(update={"gamma": gamma})
     model = train_sklearn.train(features, digits[0].labels, chosen)
@@ -174,16 +155,25 @@ def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, fitte
         assert np.allclose(decisions(model)(rows[:size]), whole[:size], rtol=0, atol=1e-11)
 
 
+def test_what_is_saved_decides_as_the_library_and_labels_the_digits(
+    tmp_path: Path, model: Pipeline, fitted: Fitted, digits: Digits, section: Svm
+):
+    train_sklearn.save(tmp_path, model, 1.0, section, fitted[1])
+    np.savez(tmp_path / FEATURES_FILE, **fitted[0]._asdict())
+    check_library(tmp_path / "model.joblib", digits[1].images)
+    labels = load_classifier(tmp_path / "model.joblib").classify(digits[1].images)[LABELS]
+    assert (labels == digits[1].labels).mean() > 0.95
+
+
+@deep
 def test_a_server_answers_as_the_files_do(
     tmp_path: Path, digits: Digits, fitted: Fitted, params: Params, section: Svm
 ):
     make_repository(tmp_path / "made", digits, fitted, params.model_copy(update={"svm": section}))
     repository = tmp_path / "made/serving"
     (path,) = repository.rglob("model.joblib")
-    check_library(path, digits[1].images)
     offline = load_classifier(path).classify(digits[1].images)
     with running(repository) as server:
         served = RestClient(server.rest).infer("fashion-sklearn", digits[1].images, OUTPUTS)
     assert np.array_equal(served[LABELS], offline[LABELS])
     assert np.allclose(served[PROBABILITIES], offline[PROBABILITIES], rtol=0, atol=1e-11)
-    assert (served[LABELS] == digits[1].labels).mean() > 0.95

@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 import requests
 import tritonclient.http as triton
-from wire import MODELS, OK, REFUSED, UNKNOWN, body, each_model, png, post, tensor
+from wire import (
+    LENGTH,
+    MODELS,
+    OK,
+    REFUSED,
+    UNKNOWN,
+    binary,
+    body,
+    each_model,
+    elements,
+    png,
+    post,
+    post_binary,
+    tensor,
+)
 
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server
-from stages.data.idx import Images
-
-LENGTH = "Inference-Header-Content-Length"
-
-
-def send(
-    server: Server, model: str, text: Any, raw: bytes = b"", **headers: str | None
-) -> requests.Response:
-    """Send JSON, and bytes behind it, with a header of its length unless one is given."""
-    content = json.dumps(text).encode()
-    given = {LENGTH: str(len(content))} | {k.replace("_", "-"): v for k, v in headers.items()}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    address = f"{server.rest}/v2/models/{model}/infer"
-    return requests.post(address, content + raw, headers=chosen, timeout=60)
-
-
-def binary(size: int, shape: list[int], datatype: str = "UINT8", **more: Any) -> dict[str, Any]:
-    """An input whose data follow as so many bytes."""
-    parameters = {"binary_data_size": size} | more
-    return {"name": "x", "shape": shape, "datatype": datatype, "parameters": parameters}
 
 
 def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
@@ -43,44 +37,23 @@ def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
 
 
 @each_model
-@pytest.mark.parametrize(
-    "datatype",
-    [*(f"{kind}{bits}" for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)),
-     "FP16", "FP32", "FP64"],
-)  # fmt: skip
-def test_every_type_of_number_is_read_from_raw_bytes(
-    server: Server, digits: tuple[Images, Images], model: str, datatype: str
-):
-    images = np.minimum(digits[1].images[:3], 127)  # which INT8 ends at
-    kind = "f" if datatype.startswith("FP") else datatype[0].lower()
-    raw = images.astype(f"<{kind}{int(datatype.lstrip('UINTFP')) // 8}").tobytes()
-    expected = post(server, model, body(tensor(images))).outputs[LABELS]
-    response = send(server, model, body(binary(len(raw), [3, 784], datatype)), raw)
-    assert response.json()["outputs"][0]["data"] == expected
-
-
-@each_model
-def test_pictures_are_read_from_raw_bytes(
-    server: Server, digits: tuple[Images, Images], model: str
-):
-    images = digits[1].images[:3]
+def test_pictures_are_read_from_raw_bytes(server: Server, images: np.ndarray, model: str):
+    images = images[:3]
     files = [base64.b64decode(png(255 - image.reshape(28, 28))) for image in images]
-    raw = b"".join(len(file).to_bytes(4, "little") + file for file in files)
+    raw = elements(files)
     expected = post(server, model, body(tensor(images))).outputs[LABELS]
-    response = send(server, model, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
+    response = post_binary(server, model, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
     assert response.json()["outputs"][0]["data"] == expected
 
 
 @each_model
-def test_each_output_is_sent_as_it_is_asked_for(
-    server: Server, digits: tuple[Images, Images], model: str
-):
-    images = digits[1].images[:3]
+def test_each_output_is_sent_as_it_is_asked_for(server: Server, images: np.ndarray, model: str):
+    images = images[:3]
     expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
-    wanted = [
+    requested = [
         {"name": name, "parameters": {"binary_data": name != PROBABILITIES}} for name in OUTPUTS
     ]
-    content, raw = parts(send(server, model, body(tensor(images)) | {"outputs": wanted}))
+    content, raw = parts(post_binary(server, model, body(tensor(images)) | {"outputs": requested}))
     label, probabilities, name, image = content["outputs"]
     assert probabilities["data"] == np.ravel(expected[PROBABILITIES]).tolist()
     assert "data" not in label
@@ -90,27 +63,24 @@ def test_each_output_is_sent_as_it_is_asked_for(
     assert len(raw) == sum(sizes)
     assert np.frombuffer(raw[:24], "<i8").tolist() == expected[LABELS]
     assert np.array_equal(np.frombuffer(raw[-3 * 784 :], "u1"), np.ravel(images))
-    texts = b"".join(len(t).to_bytes(4, "little") + t.encode() for t in expected["label"])
-    assert raw[24 : 24 + sizes[1]] == texts
+    assert raw[24 : 24 + sizes[1]] == elements([text.encode() for text in expected["label"]])
 
 
 def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
-    server: Server, digits: tuple[Images, Images]
+    server: Server, images: np.ndarray
 ):
-    request = body(tensor(digits[1].images[:2]), parameters={"binary_data_output": True})
-    content, raw = parts(send(server, MODELS[0], request))
+    request = body(tensor(images[:2]), parameters={"binary_data_output": True})
+    content, raw = parts(post_binary(server, MODELS[0], request))
     assert content["outputs"][0]["parameters"] == {"binary_data_size": 16}
     assert len(raw) == 16
-    wanted = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
-    content, raw = parts(send(server, MODELS[0], request | {"outputs": wanted}))
+    requested = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
+    content, raw = parts(post_binary(server, MODELS[0], request | {"outputs": requested}))
     assert ["data" in output for output in content["outputs"]] == [False, True]
 
 
-def test_json_behind_its_length_and_nothing_else_is_a_request(
-    server: Server, digits: tuple[Images, Images]
-):
-    request = body(tensor(digits[1].images[:2]))
-    response = send(server, MODELS[0], request)
+def test_json_behind_its_length_and_nothing_else_is_a_request(server: Server, images: np.ndarray):
+    request = body(tensor(images[:2]))
+    response = post_binary(server, MODELS[0], request)
     assert response.headers["content-type"] == "application/json"
     assert LENGTH not in response.headers
     labels = post(server, MODELS[0], request).outputs[LABELS]
@@ -166,7 +136,7 @@ WRONG: list[tuple[str, Any, bytes, dict[str, str | None], str]] = [
 def test_what_contradicts_itself_is_refused_in_words(
     server: Server, text: Any, raw: bytes, headers: dict[str, str | None], words: str
 ):
-    response = send(server, MODELS[0], text, raw, **headers)
+    response = post_binary(server, MODELS[0], text, raw, **headers)
     assert response.status_code == REFUSED
     assert response.json()["error"].startswith(words)
 
@@ -180,23 +150,23 @@ def client(server: Server) -> Any:
 
 
 def input_of(images: np.ndarray) -> Any:
-    given = triton.InferInput("predict", list(images.shape), "UINT8")
-    given.set_data_from_numpy(images)
-    return given
+    sent = triton.InferInput("predict", list(images.shape), "UINT8")
+    sent.set_data_from_numpy(images)
+    return sent
 
 
 @each_model
 @pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
 def test_tritons_client_gets_the_right_labels_by_its_defaults(
-    server: Server, client: Any, digits: tuple[Images, Images], model: str, encoding: str | None
+    server: Server, client: Any, images: np.ndarray, model: str, encoding: str | None
 ):
-    images = digits[1].images[:5]
+    images = images[:5]
     expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
     more = {"request_compression_algorithm": encoding, "response_compression_algorithm": encoding}
     plain = client.infer(model, [input_of(images)], **more)
     assert plain.as_numpy(LABELS).tolist() == expected[LABELS]
-    wanted = [triton.InferRequestedOutput(name) for name in OUTPUTS]
-    late = client.async_infer(model, [input_of(images)], outputs=wanted, request_id="7", **more)
+    requested = [triton.InferRequestedOutput(name) for name in OUTPUTS]
+    late = client.async_infer(model, [input_of(images)], outputs=requested, request_id="7", **more)
     result = late.get_result()
     assert result.get_response()["id"] == "7"
     assert result.as_numpy(LABELS).tolist() == expected[LABELS]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from scratch import ROOT, install, run
+from scratch import ROOT, deep, install, run
 
 from stages.params import Params
 
@@ -59,6 +59,7 @@ def test_it_needs_no_secret_and_may_write_nothing_but_a_comment():
     assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
     assert {name: job.get("permissions") for name, job in JOBS.items()} == {
         "test": None,
+        "deep": None,
         "pipeline": {"contents": "read", "pull-requests": "write"},
     }
     assert all(job["timeout-minutes"] <= 60 for job in JOBS.values())
@@ -74,6 +75,7 @@ def test_the_parameter_that_it_sets_exists():
     assert key in Params.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
 
 
+@deep
 def test_a_change_is_compared_with_its_base_as_the_workflow_does(trained: Path, tmp_path: Path):
     project = install(Path(shutil.copytree(trained, tmp_path / "project")))
     params = project / "params.yaml"
@@ -81,14 +83,14 @@ def test_a_change_is_compared_with_its_base_as_the_workflow_does(trained: Path, 
     params.write_text(text.replace("min_accuracy: 0.8", "min_accuracy: 0.1"), "utf-8")
     author = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     run(project, "git", *author, "commit", "-qam", "Try another C")
-    told = {
+    variables = {
         "GITHUB_SHA": run(project, "git", "rev-parse", "HEAD").strip(),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
         "GIT_CONFIG_GLOBAL": os.devnull,  # a runner knows no author
         "SMALL": "",  # the data set of the tests already is
     }
     for name in ("Run it", "Run the base branch's", "Compare them"):
-        run(project, "bash", "-e", "-c", script(name), expect=0, **told)
+        run(project, "bash", "-e", "-c", script(name), expect=0, **variables)
 
     comment = (project / "comment.md").read_text("utf-8")
     assert comment.startswith("## proposed beside base\n\n### Parameters\n")
@@ -102,5 +104,5 @@ def test_a_change_is_compared_with_its_base_as_the_workflow_does(trained: Path, 
 
 
 def test_where_nothing_differs_the_comparison_says_so(trained: Path):
-    said = run(trained, ".ci/diff", "HEAD", "HEAD")
-    assert said.count("Nothing differs.") == 2
+    output = run(trained, ".ci/diff", "HEAD", "HEAD")
+    assert output.count("Nothing differs.") == 2

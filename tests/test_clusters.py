@@ -1,7 +1,7 @@
 """Servers as KServe and Seldon Core 2 start them.  Run: pytest tests/test_clusters.py"""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,14 @@ import pytest
 import requests
 import yaml
 from processes import is_ready, started, wait_until
-from scratch import ROOT, edit_json
+from scratch import ROOT, deep, edit_json
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, OK, ask, body, tensor
+from wire import MODELS, OK, ask, body, offline, tensor
 
 from serving.fashion.contract import LABELS
-from serving.fashion.packaged import MODEL_SETTINGS, models_in
+from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server
-from stages.data.idx import Images
-from stages.evaluate import offline_outputs
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -34,25 +32,26 @@ def variables(container: dict[str, Any]) -> dict[str, str]:
     return {v["name"]: v["value"] for v in container["env"] if not v["name"].endswith("_PORT")}
 
 
-@pytest.fixture(scope="module")
-def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
-    """The right labels of the first test digits, by model."""
-    images = digits[1].images[:20]
-    return {m.name: offline_outputs(m.path, [images])[LABELS] for m in models_in(repository)}
+Check = Callable[[Server, str, str], None]
 
 
-def check_answers(
-    server: Server, served: str, digits: tuple[Images, Images], right: np.ndarray
-) -> None:
-    request = body(tensor(digits[1].images[:20]))
-    for protocol in ("rest", "grpc", "raw"):
-        said = ask(server, protocol, served, request)
-        assert said.status == OK, said
-        assert said.outputs[LABELS] == right.tolist()
+@pytest.fixture
+def check_labels(repository: Path, images: np.ndarray) -> Check:
+    """Holds the labels of a served model, over all protocols, against the offline ones."""
+
+    def check(server: Server, model: str, served_as: str) -> None:
+        expected = offline(repository, model, images[:20])[LABELS].tolist()
+        for protocol in ("rest", "grpc", "raw"):
+            response = ask(server, protocol, served_as, body(tensor(images[:20])))
+            assert response.status == OK, response
+            assert response.outputs[LABELS] == expected
+
+    return check
 
 
+@deep
 def test_the_whole_repository_is_served_under_the_variables_that_kserve_sets(
-    repository: Path, tmp_path: Path, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+    repository: Path, tmp_path: Path, check_labels: Check
 ):
     mounted = Path(shutil.copytree(repository, tmp_path / "mnt/models"))
     kserve = {
@@ -63,19 +62,15 @@ def test_the_whole_repository_is_served_under_the_variables_that_kserve_sets(
     with started(mounted, tmp_path, **kserve) as (_, server):
         wait_until(lambda: is_ready(server), "both models")
         for model in MODELS:
-            check_answers(server, model, digits, expected[model])
+            check_labels(server, model, model)
         service = manifest("kserve/fashion.yaml")
         probe = service["spec"]["predictor"]["model"]["readinessProbe"]["httpGet"]
         assert requests.get(server.rest + probe["path"], timeout=60).status_code == OK
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [MODELS[0], pytest.param(MODELS[1], marks=deep)])
 def test_a_model_alone_is_served_as_its_service_says(
-    repository: Path,
-    tmp_path: Path,
-    digits: tuple[Images, Images],
-    expected: dict[str, np.ndarray],
-    model: str,
+    repository: Path, tmp_path: Path, check_labels: Check, model: str
 ):
     """The folder of one version is mounted; code and settings are the image's."""
     described = manifest(f"kserve/{model}.yaml")["spec"]["predictor"]["model"]
@@ -91,7 +86,7 @@ def test_a_model_alone_is_served_as_its_service_says(
         ready = server.rest + described["readinessProbe"]["httpGet"]["path"]
         wait_until(lambda: is_ready(server, model), model)
         assert requests.get(ready, timeout=60).status_code == OK
-        check_answers(server, model, digits, expected[model])
+        check_labels(server, model, model)
         wrong = ask(server, "rest", model, body(tensor([300] * 784, [1, 784])))
         assert wrong.error.startswith("expected pixel values from 0 to 255, got 300")
         assert requests.post(
@@ -129,7 +124,7 @@ def agent_of(server: Server) -> Iterator[GRPCInferenceServiceStub]:
 
 
 def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
-    repository: Path, tmp_path: Path, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+    repository: Path, tmp_path: Path, check_labels: Check
 ):
     agents = tmp_path / "mnt/agent/models"
     agents.mkdir(parents=True)
@@ -145,7 +140,7 @@ def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
         for model, served in names.items():
             hand_over(repository / f"models/{model}/v1", agents, served)
             agent.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=served), timeout=60)
-            check_answers(server, served, digits, expected[model])
+            check_labels(server, model, served)
         assert is_ready(server)
 
         hand_over(repository / "models/fashion-sklearn/v1", agents, "damaged_1")
@@ -159,7 +154,7 @@ def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
         first, second = names.values()
         agent.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=first), timeout=60)
         assert not is_ready(server, first)
-        check_answers(server, second, digits, expected[MODELS[1]])
+        check_labels(server, MODELS[1], second)
 
 
 def is_live(agent: GRPCInferenceServiceStub) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from processes import is_ready, started, wait_until
-from scratch import from_npm
+from processes import started, wait_until
+from scratch import Digits, deep, from_npm
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -25,7 +25,6 @@ from wire import MODELS
 from serving.client import RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
 from serving.launch import Server
-from stages.data.idx import Images
 
 MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
 NO_BROWSER = f"no {' and '.join(MISSING)}: apt-get install chromium chromium-driver"
@@ -73,8 +72,8 @@ class Page:
     def one(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
-    def run(self, script: str, *given: Any) -> Any:
-        return self.driver.execute_script(script, *given)
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
 
     def predictions(self) -> dict[str, dict[str, Any]]:
         """By model, once all show a new result: its label, and the shares of the classes."""
@@ -141,7 +140,7 @@ def expected(
 
 
 def test_it_opens_with_what_both_models_predict_for_the_first_image(
-    driver: webdriver.Chrome, server: Server, digits: tuple[Images, Images]
+    driver: webdriver.Chrome, server: Server, digits: Digits
 ):
     page, test = Page(driver, server), digits[1]
     assert page.predictions() == expected(server, test.images[0], test.class_names, test.labels[0])
@@ -180,7 +179,7 @@ def test_on_a_low_screen_the_page_goes_back_to_the_predictions(page: Page):
 
 
 def test_an_image_of_the_grid_gets_the_predictions_of_the_api(
-    page: Page, server: Server, digits: tuple[Images, Images]
+    page: Page, server: Server, digits: Digits
 ):
     test = digits[1]
     page.all("#grid button")[7].click()
@@ -191,7 +190,7 @@ def test_an_image_of_the_grid_gets_the_predictions_of_the_api(
     assert not page.one("#error").is_displayed()
 
 
-def test_the_keyboard_is_enough(page: Page, server: Server, digits: tuple[Images, Images]):
+def test_the_keyboard_is_enough(page: Page, server: Server, digits: Digits):
     test = digits[1]
     page.run("document.querySelector('#grid button').focus()")
     keys = ActionChains(page.driver)
@@ -201,7 +200,7 @@ def test_the_keyboard_is_enough(page: Page, server: Server, digits: tuple[Images
 
 @pytest.mark.parametrize("invert", [False, True])
 def test_a_picture_is_classified_and_shown_as_the_models_see_it(
-    page: Page, server: Server, digits: tuple[Images, Images], tmp_path: Path, invert: bool
+    page: Page, server: Server, digits: Digits, tmp_path: Path, invert: bool
 ):
     image = digits[1].images[3]
     path = tmp_path / "a picture's.png"
@@ -218,8 +217,8 @@ def test_a_broken_picture_is_refused_in_the_servers_words(page: Page, tmp_path: 
     path.write_bytes(b"no picture")
     page.one("#file").send_keys(str(path))
     page.wait(lambda: page.one("#error").is_displayed())
-    said = "expected a PNG or JPEG file, got 10 bytes that begin with b'no pictu', at image 0"
-    assert page.one("#error").text == said
+    message = "expected a PNG or JPEG file, got 10 bytes that begin with b'no pictu', at image 0"
+    assert page.one("#error").text == message
     assert not page.all(".model")
 
 
@@ -250,7 +249,7 @@ def test_the_keyboard_draws_too(page: Page):
 
 @pytest.mark.parametrize("chosen", ["of the grid", "of a file"])
 def test_the_command_asks_what_the_page_asked(
-    page: Page, digits: tuple[Images, Images], tmp_path: Path, chosen: str
+    page: Page, digits: Digits, tmp_path: Path, chosen: str
 ):
     if chosen == "of the grid":
         page.all("#grid button")[5].click()
@@ -265,20 +264,17 @@ def test_the_command_asks_what_the_page_asked(
     assert label.startswith(digits[1].class_names[outputs[LABELS][0]])
 
 
-def test_a_server_that_has_gone_is_told_in_words(
-    driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
-):
-    with started(own_repository, tmp_path) as (process, server):
-        wait_until(lambda: is_ready(server), "both models")
-        page = Page(driver, server)
-        page.predictions()
-        process.kill()
-        process.wait()
+def test_a_server_that_does_not_answer_is_told_in_words(page: Page):
+    page.driver.set_network_conditions(offline=True, latency=0, throughput=0)
+    try:
         page.all("#grid button")[0].click()
         page.wait(lambda: page.one("#error").is_displayed())
         assert page.one("#error").text == "the server does not answer; is it still running?"
+    finally:
+        page.driver.delete_network_conditions()
 
 
+@deep
 def test_a_server_without_a_model_that_is_ready_says_so(
     driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
 ):
@@ -301,11 +297,11 @@ def test_no_request_leaves_the_machine_and_nothing_is_complained_of(page: Page, 
     page.load()
     page.predictions()
     events = [json.loads(e["message"])["message"] for e in page.driver.get_log("performance")]
-    asked = [
+    urls = [
         e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
     ]
-    assert len(asked) >= 9
-    assert [url for url in asked if not url.startswith((server.rest, "data:"))] == []
+    assert len(urls) >= 9
+    assert [url for url in urls if not url.startswith((server.rest, "data:"))] == []
     assert page.driver.get_log("browser") == []
 
 

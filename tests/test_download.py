@@ -23,7 +23,7 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Outputs /<behaviour>/<file>; counts what was asked."""
+    """Serves /<behaviour>/<file>; counts the requests."""
 
     asked: list[str]
 
@@ -32,22 +32,19 @@ class Handler(BaseHTTPRequestHandler):
         self.asked.append(behaviour)
         getattr(self, behaviour)()
 
-    def good(self, content: bytes = CONTENT) -> None:
+    def good(self, content: bytes = CONTENT, encoding: str = "identity") -> None:
         self.send_response(200)
+        self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
         self.wfile.write(content)
 
     def encoded(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        self.wfile.write(CONTENT)
+        self.good(encoding="gzip")
 
-    def redirect(self) -> None:
+    def redirect(self, location: str = f"/good/{NAME}") -> None:
         self.send_response(302)
-        self.send_header("Location", f"/good/{NAME}")
+        self.send_header("Location", location)
         self.end_headers()
 
     def missing(self) -> None:
@@ -74,9 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.slow()
 
     def loop(self) -> None:
-        self.send_response(302)
-        self.send_header("Location", self.path)
-        self.end_headers()
+        self.redirect(self.path)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -132,8 +127,8 @@ def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
     tmp_path: Path, source: Callable[[str], str]
 ):
     (tmp_path / "labels.gz").write_bytes(b"of another time")
-    said = fetch(File("labels.gz", NAME, None), [source("good")], tmp_path)
-    assert said == f"from {source('good')}, MD5 {FILE.md5}"
+    output = fetch(File("labels.gz", NAME, None), [source("good")], tmp_path)
+    assert output == f"from {source('good')}, MD5 {FILE.md5}"
     assert (tmp_path / "labels.gz").read_bytes() == CONTENT
 
 
@@ -141,8 +136,8 @@ def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
 def test_the_second_source_is_used_after_the_first_fails(
     tmp_path: Path, source: Callable[[str], str], first: str
 ):
-    said = fetch(FILE, [source(first), source("good")], tmp_path)
-    assert said.startswith(f"from {source('good')} (not from {source(first)}: ")
+    output = fetch(FILE, [source(first), source("good")], tmp_path)
+    assert output.startswith(f"from {source('good')} (not from {source(first)}: ")
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
@@ -188,12 +183,11 @@ def test_a_proxy_that_does_not_answer_is_the_reason(
         fetch(FILE, [source("good")], tmp_path)
 
 
-def test_a_server_without_tls_is_no_secure_source(tmp_path: Path, source: Callable[[str], str]):
+def test_a_server_without_tls_and_no_usable_url_are_reasons(
+    tmp_path: Path, source: Callable[[str], str]
+):
     with pytest.raises(StageError, match="no secure connection"):
         fetch(FILE, [source("good").replace("http:", "https:")], tmp_path)
-
-
-def test_a_source_that_is_no_usable_url_is_a_reason_not_a_traceback(tmp_path: Path):
     with pytest.raises(StageError, match="not a usable URL"):
         fetch(FILE, ["http://"], tmp_path)
 
@@ -202,17 +196,17 @@ def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
     text = (ROOT / "params.yaml").read_text("utf-8")
     head, tail = text.split("  sources:")[0], text[text.index("\n  own:") + 1 :]
     (tmp_path / "params.yaml").write_text(f"{head}  sources: [{tmp_path}/nowhere]\n{tail}", "utf-8")
-    said = run(
+    output = run(
         tmp_path,
         *("python", "-m", "stages.download"),
         expect=1,
         PYTHONPATH=str(ROOT),
         FASHION_MNIST_SOURCE=f"{tmp_path}/not-here",
     )
-    assert said.startswith("error: data/raw/train-images-idx3-ubyte.gz: no source gave it: ")
-    assert said.index("/not-here: No such file") < said.index("/nowhere: No such file")
-    assert said.endswith(f". {REMEDY}\n")
-    assert said.count("\n") == 1
+    assert output.startswith("error: data/raw/train-images-idx3-ubyte.gz: no source gave it: ")
+    assert output.index("/not-here: No such file") < output.index("/nowhere: No such file")
+    assert output.endswith(f". {REMEDY}\n")
+    assert output.count("\n") == 1
 
 
 def test_digits_are_enlarged_and_split_by_class():

@@ -21,22 +21,11 @@ RECOMMENDED = read(".vscode/extensions.json")["recommendations"]
 CONTAINER = read(".devcontainer/devcontainer.json")
 
 
-def test_the_editor_takes_what_make_installs():
-    assert re.search(r"(?m)^VENV := \.venv$", MAKEFILE)
-    python = SETTINGS["python.defaultInterpreterPath"]
-    assert python == "${workspaceFolder}/.venv/bin/python"
-
-
-def test_each_file_that_the_settings_name_exists():
+def test_the_settings_name_what_exists():
+    assert SETTINGS["python.defaultInterpreterPath"] == "${workspaceFolder}/.venv/bin/python"
     for name in [*SETTINGS["yaml.schemas"].values(), *SETTINGS["files.associations"]]:
         assert (ROOT / name).exists(), name
-
-
-def test_the_formatter_is_among_the_recommended_extensions():
     assert SETTINGS["[python]"]["editor.defaultFormatter"] in RECOMMENDED
-
-
-def test_the_container_has_the_recommended_extensions():
     assert CONTAINER["customizations"]["vscode"]["extensions"] == RECOMMENDED
 
 

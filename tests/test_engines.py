@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import wait_until
-from scratch import REAL_DATA, ROOT, deep, environment, fit_features
+from scratch import REAL_DATA, ROOT, CountedRows, Digits, Fitted, deep, environment, fit_features
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.model.features import FeatureArrays, FeatureMap
+from serving.fashion.model.features import FeatureMap
 from stages import train_xgboost
 from stages.console import StageError
 from stages.data.idx import TRAIN_FILES, Images, read_idx
@@ -25,24 +25,7 @@ from stages.params import Params
 from stages.training import boosting
 from stages.training.boosting import Subset
 
-Fitted = tuple[FeatureArrays, np.ndarray]
-
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no requirements-dask.txt")
-
-
-class CountedRows:
-    """Rows that tell how many of them were asked for at once, at most."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.most = values, values.shape, 0
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, wanted: Any) -> np.ndarray:
-        found: np.ndarray = self.values[wanted]
-        self.most = max(self.most, len(found))
-        return found
 
 
 def with_engine(params: Params, engine: str, **changes: object) -> Params:
@@ -74,7 +57,7 @@ def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, 
 
 
 @pytest.fixture
-def everything(fitted: Fitted, digits: tuple[Images, Images], params: Params) -> Subset:
+def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
     """All digits that train."""
     labels = digits[0].labels
     return Subset(fitted[1], labels, np.arange(len(labels)), params.xgboost.columns)
@@ -123,7 +106,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.usefixtures("small_batches")
 def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_client(
     fitted: Fitted,
-    digits: tuple[Images, Images],
+    digits: Digits,
     params: Params,
     two_workers: str,
     capfd: pytest.CaptureFixture[str],
@@ -166,11 +149,7 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
 @deep
 @pytest.mark.parametrize("phase", ["DaskQuantileDMatrix", "train"])
 def test_a_worker_killed_midway_is_survived(
-    phase: str,
-    everything: Subset,
-    params: Params,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    phase: str, everything: Subset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from stages.training import boosting_dask  # noqa: PLC0415
 
@@ -191,9 +170,9 @@ def test_a_worker_killed_midway_is_survived(
         section = params.xgboost.model_copy(
             update={"engine": "dask", "scheduler": address, "learning_rate": 0.01}
         )
-        with redirect_stdout(io.StringIO()) as said:
+        with redirect_stdout(io.StringIO()) as output:
             boosted = train_xgboost.boost(everything, section, 60)
-    assert said.getvalue() == (
+    assert output.getvalue() == (
         "boosting on 2 workers of Dask\n"
         "Dask lost 1 of 2 workers meanwhile\n"
         "boosting on 1 workers of Dask\n"

@@ -71,11 +71,11 @@ def test_an_accuracy_below_the_minimum_is_an_error():
 
 
 def test_an_svm_whose_decisions_are_not_those_of_scikit_learn_is_an_error(
-    repository: Path, digits: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+    repository: Path, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
     (path,) = repository.rglob("model.joblib")
-    check_library(path, digits[1].images)
+    check_library(path, images)
     right = PairwiseDecisions.__call__
     monkeypatch.setattr(PairwiseDecisions, "__call__", lambda *given: right(*given) + 0.01)
     with pytest.raises(StageError, match=r"model.joblib: a decision is 0.01 off scikit-learn's"):
-        check_library(path, digits[1].images)
+        check_library(path, images)

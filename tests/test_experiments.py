@@ -1,4 +1,4 @@
-"""docs/experiments.md, command by command, on digits.  Run: pytest tests/test_experiments.py
+"""docs/experiments.md, command by command, on digits.  Run: DEEP=1 pytest tests/test_experiments.py
 
 What a command prints must have the form of what the page shows: the same lines in the same order,
 whatever the numbers, names of metrics and commits in them; `…` there stands for any lines.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from processes import wait_until
-from scratch import ROOT, run
+from scratch import ROOT, deep, run
 
 PAGE = (ROOT / "docs/experiments.md").read_text("utf-8")
 ON_DIGITS = {  # and half of the grid, which is enough to run two at once
@@ -81,14 +81,15 @@ def is_done(folder: Path) -> bool:
     return "Queued" not in status and "Running" not in status
 
 
+@deep
 def test_the_walk_through_goes_as_the_page_says(project: Path):
     commands = [command for command, _ in steps()]
     assert any("-j 2" in command for command in commands)
     for command, shown in steps():
         if command == "dvc queue status":
             wait_until(lambda: is_done(project), "the end of the queue", poll=5)
-        said = outcome(project, command)
-        assert has_form(said, shown), f"{command}\n{said}\nhas not the form of\n{form(shown)}"
+        output = outcome(project, command)
+        assert has_form(output, shown), f"{command}\n{output}\nhas not the form of\n{form(shown)}"
     assert run(project, "git", "status", "--short") == ""
     page = (project / "dvc_plots/index.html").read_text("utf-8")
     assert "held-out" in page

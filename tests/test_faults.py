@@ -17,18 +17,17 @@ import numpy as np
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, is_ready, started, wait_until
-from scratch import ROOT, edit_json, environment
+from scratch import ROOT, Digits, deep, edit_json, environment
 from wire import MODELS, OK, REFUSED, body, post, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server, running
-from stages.data.idx import Images
 from stages.evaluate import offline_outputs
 
 
 @pytest.fixture(scope="module")
-def expected(repository: Path, digits: tuple[Images, Images]) -> dict[str, np.ndarray]:
+def expected(repository: Path, digits: Digits) -> dict[str, np.ndarray]:
     """The right labels of the test digits, by model."""
     return {
         model.name: offline_outputs(model.path, [digits[1].images])[LABELS]
@@ -70,14 +69,14 @@ class Load:
     def _once(self, model: str, rows: list[int]) -> str:
         address = f"{self.url}/v2/models/{model}/infer"
         try:
-            answer = requests.post(address, json=body(tensor(self.images[rows])), timeout=60)
+            response = requests.post(address, json=body(tensor(self.images[rows])), timeout=60)
         except requests.ConnectionError as error:
             return "not connected" if "Connection refused" in str(error) else "lost"
         except requests.RequestException:
             return "lost"
-        if answer.status_code != OK:
-            return f"refused with {answer.status_code}"
-        right = np.array_equal(answer.json()["outputs"][0]["data"], self.expected[model][rows])
+        if response.status_code != OK:
+            return f"refused with {response.status_code}"
+        right = np.array_equal(response.json()["outputs"][0]["data"], self.expected[model][rows])
         return "right" if right else "wrong"
 
     def reaches(self, count: int) -> None:
@@ -87,14 +86,11 @@ class Load:
 
 
 def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_ports(
-    own_repository: Path,
-    tmp_path: Path,
-    digits: tuple[Images, Images],
-    expected: dict[str, np.ndarray],
+    own_repository: Path, tmp_path: Path, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
     with started(own_repository, tmp_path) as (process, server):
         wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
-        with Load(server.rest, digits[1].images, expected) as load:
+        with Load(server.rest, images, expected) as load:
             load.reaches(50)
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE_SECONDS) == 0
@@ -139,63 +135,73 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     assert not list(tmp_path.glob(".part-*"))
 
 
-@pytest.mark.parametrize("batched", [False, True], ids=["as packaged", "MLServer's batching on"])
+BAD = [
+    body(),
+    body(tensor(np.zeros((1, 783)))),
+    body(tensor(np.full((2, 784), 256.0))),
+    body(tensor(["no picture"], [1], "BYTES")),
+    body(tensor(np.zeros((1, 784))), outputs=("colour",)),
+]
+
+
 def test_bad_requests_beside_good_ones_spoil_none_of_them(
-    own_repository: Path,
-    digits: tuple[Images, Images],
-    expected: dict[str, np.ndarray],
-    batched: bool,
+    server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
-    if batched:
-        for path in own_repository.rglob(MODEL_SETTINGS):
-            edit_json(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
-    bad = [
-        body(),
-        body(tensor(np.zeros((1, 783)))),
-        body(tensor(np.full((2, 784), 256.0))),
-        body(tensor(["no picture"], [1], "BYTES")),
-        body(tensor(np.zeros((1, 784))), outputs=("colour",)),
-    ]
+    check_good_beside_bad(server, images, expected)
+
+
+@deep
+def test_bad_requests_spoil_none_in_the_batches_of_mlserver_either(
+    own_repository: Path, images: np.ndarray, expected: dict[str, np.ndarray]
+):
+    for path in own_repository.rglob(MODEL_SETTINGS):
+        edit_json(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
+    with running(own_repository) as server:
+        check_good_beside_bad(server, images, expected)
+
+
+def check_good_beside_bad(
+    server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
+) -> None:
     counts: Counter[str] = Counter()
 
     def once(place: int) -> None:
         model = MODELS[place % 2]
         if place % 3:
-            rows = list(range(place % len(digits[1].images)))[-(place % 4) - 1 :]
-            said = post(server, model, body(tensor(digits[1].images[rows])))
-            right = said.outputs.get(LABELS) == expected[model][rows].tolist()
-            counts["right" if right else f"wrong: {said}"] += 1
+            rows = list(range(place % len(images)))[-(place % 4) - 1 :]
+            response = post(server, model, body(tensor(images[rows])))
+            right = response.outputs.get(LABELS) == expected[model][rows].tolist()
+            counts["right" if right else f"wrong: {response}"] += 1
         else:
-            said = post(server, model, bad[place % len(bad)])
-            counts["refused" if said.status == REFUSED else f"not refused: {said}"] += 1
+            response = post(server, model, BAD[place % len(BAD)])
+            counts["refused" if response.status == REFUSED else f"not refused: {response}"] += 1
 
-    with running(own_repository) as server, ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(16) as pool:
         list(pool.map(once, range(2, 302)))
-    print(dict(counts))
     assert counts == {"right": 200, "refused": 100}
 
 
 def test_a_slow_client_keeps_nobody_waiting(
-    server: Server, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+    server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
     host, port = server.rest.removeprefix("http://").split(":")
-    text = json.dumps(body(tensor(digits[1].images[:1]))).encode()
+    text = json.dumps(body(tensor(images[:1]))).encode()
     head = (
         f"POST /v2/models/fashion-sklearn/infer HTTP/1.1\r\nHost: {host}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
     ).encode()
     with closing(socket.create_connection((host, int(port)), timeout=60)) as slow:
         slow.sendall(head + text[:100])
-        with Load(server.rest, digits[1].images, expected) as load:
+        with Load(server.rest, images, expected) as load:
             load.reaches(50)
         slow.sendall(text[100:])
-        answer = slow.recv(65536)
+        response = slow.recv(65536)
     assert set(load.counts) == {"right"}
-    assert answer.startswith(b"HTTP/1.1 200")
+    assert response.startswith(b"HTTP/1.1 200")
 
 
 def test_two_hundred_connections_at_once_are_all_answered_right(
-    server: Server, digits: tuple[Images, Images], expected: dict[str, np.ndarray]
+    server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 1024), hard), hard))
@@ -205,10 +211,10 @@ def test_two_hundred_connections_at_once_are_all_answered_right(
             stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=60)))
 
         def once(place: int) -> bool:
-            row = place % len(digits[1].images)
+            row = place % len(images)
             model = MODELS[place % 2]
-            said = post(server, model, body(tensor(digits[1].images[row : row + 1])))
-            return said.outputs.get(LABELS) == [expected[model][row]]
+            response = post(server, model, body(tensor(images[row : row + 1])))
+            return response.outputs.get(LABELS) == [expected[model][row]]
 
         with ThreadPoolExecutor(200) as pool:
             right = list(pool.map(once, range(400)))

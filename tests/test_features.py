@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scratch import fit_features
+from scratch import Digits, fit_features
 from sklearn.decomposition import PCA
 
 from serving.fashion.contract import PIXELS
@@ -24,7 +24,6 @@ from serving.fashion.model.kernel import Rbf
 from serving.fashion.protocol.pictures import PixelError
 from serving.fashion.protocol.validation import validate_pixels
 from stages.console import StageError
-from stages.data.idx import Images
 from stages.params import Params
 
 
@@ -59,9 +58,7 @@ def changed(params: Params, landmarks: int | None = 100, **features: object) -> 
 
 
 @pytest.fixture(scope="module", params=["hog", "pixels", "all descriptors", "no scores"])
-def features_of(
-    request: pytest.FixtureRequest, digits: tuple[Images, Images], params: Params
-) -> FeatureMap:
+def features_of(request: pytest.FixtureRequest, digits: Digits, params: Params) -> FeatureMap:
     section = {"kind": "hog", "cells": [8, 16], "components": 40}
     if request.param == "pixels":
         section["kind"] = "pixels"
@@ -76,7 +73,7 @@ def features_of(
 
 
 def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
-    digits: tuple[Images, Images], params: Params
+    digits: Digits, params: Params
 ):
     images, labels = (
         digits[0].images[: ROWS_PER_THREAD + 3],
@@ -91,7 +88,7 @@ def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_
     assert (np.diff(features.var(axis=0)) < 1e-6).all()
 
 
-def test_the_components_are_those_of_scikit_learn(digits: tuple[Images, Images], params: Params):
+def test_the_components_are_those_of_scikit_learn(digits: Digits, params: Params):
     chosen = changed(params, None, cells=[8], components=9)
     images, labels = digits[0].images, digits[0].labels
     fitted, features = fit_features(images, labels, chosen)
@@ -99,7 +96,7 @@ def test_the_components_are_those_of_scikit_learn(digits: tuple[Images, Images],
     assert np.allclose(np.abs(features), np.abs(own), atol=2.0**-FEATURE_PLACES)
 
 
-def test_scores_come_before_the_components(digits: tuple[Images, Images], params: Params):
+def test_scores_come_before_the_components(digits: Digits, params: Params):
     images, labels = digits[0].images, digits[0].labels
     without = fit_features(images, labels, changed(params, None, components=20))
     features = fit_features(images, labels, changed(params, 100, components=20))
@@ -110,9 +107,7 @@ def test_scores_come_before_the_components(digits: tuple[Images, Images], params
     assert (served[:, :10].argmax(axis=1) == digits[1].labels).mean() > 0.9
 
 
-def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(
-    digits: tuple[Images, Images], params: Params
-):
+def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: Digits, params: Params):
     images = digits[0].images
     features = fit_features(images, digits[0].labels, changed(params, None, kind="pixels"))[1]
     centred = images - images.mean(axis=0)
@@ -144,7 +139,7 @@ def test_the_features_of_a_batch_are_those_of_its_rows(features_of: FeatureMap, 
 
 @pytest.mark.parametrize("size", [1, ROWS_PER_THREAD, ROWS_PER_THREAD + 1, 2 * ROWS_PER_THREAD + 7])
 def test_features_do_not_depend_on_the_size_of_the_batch(
-    features_of: FeatureMap, digits: tuple[Images, Images], size: int
+    features_of: FeatureMap, digits: Digits, size: int
 ):
     images = np.resize(digits[0].images, (size, PIXELS))
     assert same(features_of(images)[-1:], features_of(images[-1:]))
@@ -185,24 +180,11 @@ def test_features_do_not_depend_on_memory_order_or_type(
         assert np.array_equal(features_of(images.astype(dtype)), features)
 
 
-@settings(deadline=None, max_examples=25)
-@given(images=images_of)
-def test_a_flipped_image_has_finite_and_other_features(features_of: FeatureMap, images: np.ndarray):
-    images[:, 0], images[:, 27] = 0, 255  # so that none is its own mirror image
-    flipped = images.reshape(-1, 28, 28)[:, :, ::-1].reshape(-1, PIXELS)
-    features, mirrored = features_of(images), features_of(flipped)
-    assert np.isfinite(mirrored).all()
-    assert not same(features, mirrored)
-
-
-@pytest.mark.parametrize("value", [0, 1, 127, 255])
-def test_a_constant_image_without_any_gradient_has_finite_features(
-    features_of: FeatureMap, value: int
+def test_an_image_without_any_gradient_has_finite_features_and_no_image_has_none(
+    features_of: FeatureMap,
 ):
-    assert np.isfinite(features_of(np.full((2, PIXELS), value))).all()
-
-
-def test_no_image_has_no_features(features_of: FeatureMap):
+    for value in (0, 1, 127, 255):
+        assert np.isfinite(features_of(np.full((2, PIXELS), value))).all()
     assert features_of(np.empty((0, PIXELS))).shape[0] == 0
 
 

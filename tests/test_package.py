@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def models(tmp_path: Path) -> dict[str, Source]:
     }
 
 
+Pack = Callable[..., None]
 LIMITS = Limits(body_mb=2, bodies_mb=4, request_seconds=9, waiting=8)
 
 
@@ -51,14 +53,22 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "serving" / "models"
 
 
+@pytest.fixture
+def pack(target: Path, models: dict[str, Source], features: Path, small: Images) -> Pack:
+    """Packages the models, or others, as a version."""
+
+    def pack(name: str, sources: dict[str, Source] = models) -> None:
+        package(target, sources, features, version(name), small)
+
+    return pack
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_each_model_has_its_file_and_true_settings(
-    target: Path, models: dict[str, Source], features: Path, small: Images
-):
-    package(target, models, features, version("v3"), small)
+def test_each_model_has_its_file_and_true_settings(target: Path, pack: Pack):
+    pack("v3")
     settings = json.loads((target / "a" / "v3" / "model-settings.json").read_text("utf-8"))
     assert settings["name"] == "a"
     assert settings["implementation"] == "runtime.A"
@@ -88,56 +98,38 @@ def test_each_model_has_its_file_and_true_settings(
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 
 
-def test_the_example_asks_for_the_first_image(
-    target: Path, models: dict[str, Source], features: Path, small: Images
-):
-    package(target, models, features, version("v1"), small)
+def test_the_example_asks_for_the_first_image(target: Path, pack: Pack, small: Images):
+    pack("v1")
     (tensor,) = json.loads((target / "example.json").read_text("utf-8"))["inputs"]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("predict", "FP64", [1, 784])
     assert np.array_equal(tensor["data"], small.images[0])
 
 
-def test_packaging_twice_gives_the_same_bytes(
-    target: Path, models: dict[str, Source], features: Path, small: Images
-):
-    package(target, models, features, version("v1"), small)
+def test_packaging_twice_gives_the_same_bytes(target: Path, pack: Pack):
+    pack("v1")
     first = content(target)
-    package(target, models, features, version("v1"), small)
+    pack("v1")
     assert content(target) == first
 
 
 def test_an_earlier_repository_is_replaced_whole(
-    target: Path, models: dict[str, Source], features: Path, small: Images
+    target: Path, pack: Pack, models: dict[str, Source]
 ):
-    package(target, models, features, version("v1"), small)
+    pack("v1")
     (target / "a" / "stray").write_text("x", "utf-8")
-    package(target, {"b": models["b"]}, features, version("v2"), small)
+    pack("v2", {"b": models["b"]})
     names = ["b.json", "features.npz", "model-settings.json", "training.json"]
     files = [*(f"b/v2/{name}" for name in names), "example.json", "samples.json"]
     assert sorted(content(target)) == files
 
 
-@pytest.fixture(params=[True, False], ids=["earlier ones", "none before"])
-def before(
-    request: pytest.FixtureRequest,
-    target: Path,
-    models: dict[str, Source],
-    features: Path,
-    small: Images,
-) -> dict[str, bytes]:
-    """What the target holds before a test."""
-    if request.param:
-        package(target, models, features, version("v1"), small)
-    return content(target)
-
-
+@pytest.mark.parametrize("earlier", [True, False])
 def test_a_failure_midway_leaves_what_was_there(
-    target: Path,
-    models: dict[str, Source],
-    small: Images,
-    monkeypatch: pytest.MonkeyPatch,
-    before: dict[str, bytes],
+    target: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch, earlier: bool
 ):
+    if earlier:
+        pack("v1")
+    before = content(target)
 
     def copy_but_fail_on_b(source: Path, to: Path) -> None:
         if source.name == "b.json":
@@ -146,23 +138,19 @@ def test_a_failure_midway_leaves_what_was_there(
 
     monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
     with pytest.raises(OSError, match="No space left"):
-        package(target, models, target.parent.parent / "features.npz", version("v2"), small)
+        pack("v2")
     assert content(target) == before
-    assert target.exists() == bool(before)
+    assert target.exists() == earlier
     assert not list(target.parent.parent.glob(".part-*"))
 
 
 @pytest.mark.parametrize("name", ["a.joblib", "features.npz"])
 def test_a_missing_file_is_named_with_its_remedy(
-    target: Path,
-    models: dict[str, Source],
-    features: Path,
-    small: Images,
-    name: str,
+    pack: Pack, models: dict[str, Source], features: Path, name: str
 ):
     (models["a"][0] if name == "a.joblib" else features).unlink()
     with pytest.raises(StageError, match=f"{name}: not found; make it with: dvc repro"):
-        package(target, models, features, version("v1"), small)
+        pack("v1")
 
 
 def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):

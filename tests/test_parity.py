@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scratch import Digits
 from wire import MODELS
 
 from serving.client import Client, GrpcClient, Outputs, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.data.idx import Images
 from stages.evaluate import offline_outputs
 from stages.evaluation.checks import TOLERANCE
 
@@ -20,7 +20,7 @@ SIZES = (1, 2, 63, 64, 65, 1000)
 
 
 @pytest.fixture(scope="module")
-def images(digits: tuple[Images, Images]) -> np.ndarray:
+def images(digits: Digits) -> np.ndarray:
     return np.concatenate([digits[0].images, digits[1].images])
 
 
@@ -60,7 +60,7 @@ def test_batches_that_arrive_together_over_both_protocols_are_answered_as_offlin
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    questions = [
+    requests_ = [
         (
             str(rng.choice(["rest", "grpc"])),
             str(rng.choice(MODELS)),
@@ -69,10 +69,10 @@ def test_batches_that_arrive_together_over_both_protocols_are_answered_as_offlin
         for _ in range(200)
     ]
 
-    def one(question: tuple[str, str, np.ndarray]) -> None:
-        protocol, model, rows = question
+    def one(request: tuple[str, str, np.ndarray]) -> None:
+        protocol, model, rows = request
         served = client(server, protocol).infer(model, images[rows], OUTPUTS)
         check(served, offline[model], rows)
 
     with ThreadPoolExecutor(16) as pool:
-        assert len(list(pool.map(one, questions))) == len(questions)
+        assert len(list(pool.map(one, requests_))) == len(requests_)

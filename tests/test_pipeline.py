@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from processes import servers_of, wait_until
-from scratch import environment, run
+from scratch import deep, environment, run
 
 from serving.client import RestClient
 from serving.fashion.packaged import models_in
@@ -122,7 +122,11 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
     ("change", "message"),
     [
         ("svm.C=ten", 'error: params.yaml: svm.C is "ten"; expected a valid number'),
-        ("evaluate.min_accuracy=1", "expected at least 1 (params.yaml: evaluate.min_accuracy)"),
+        pytest.param(
+            "evaluate.min_accuracy=1",
+            "expected at least 1 (params.yaml: evaluate.min_accuracy)",
+            marks=deep,
+        ),
     ],
 )
 def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_back(
@@ -160,7 +164,14 @@ def test_a_parameter_that_is_changed_back_trains_nothing_again(project: Path):
     assert run(project, "git", "status", "--short") == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=deep),
+        pytest.param(signal.SIGKILL, marks=deep),
+    ],
+)
 def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, tmp_path: Path, number: int):
     stage = subprocess.Popen(
         ["python", "-m", "stages.evaluate"],

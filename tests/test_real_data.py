@@ -1,12 +1,15 @@
-"""The pipeline on 2,000 images of the real data set.  Run: pytest tests/test_real_data.py"""
+"""The pipeline on 2,000 images of the real data set.  Run: DEEP=1 pytest tests/test_real_data.py"""
 
 import json
 from pathlib import Path
 
 import pytest
-from scratch import REAL_DATA, make_project, run
+from scratch import REAL_DATA, deep, make_project, run
 
-pytestmark = pytest.mark.skipif(not REAL_DATA.exists(), reason=f"no data set at {REAL_DATA}")
+pytestmark = [
+    deep,
+    pytest.mark.skipif(not REAL_DATA.exists(), reason=f"no data set at {REAL_DATA}"),
+]
 
 
 def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):

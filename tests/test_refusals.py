@@ -12,7 +12,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
     REFUSED,
     UNKNOWN,
-    Said,
+    Response,
     ask,
     body,
     each_model,
@@ -97,7 +97,7 @@ def test_what_the_contract_refuses_is_refused_with_the_same_words(
     server: Server, model: str, request_body: Any, words: str
 ):
     for protocol in ("rest", "grpc"):
-        assert ask(server, protocol, model, request_body) == Said(REFUSED, {}, words), protocol
+        assert ask(server, protocol, model, request_body) == Response(REFUSED, {}, words), protocol
 
 
 OTHER = "expected a request of the protocol, got another: "
@@ -145,10 +145,10 @@ REFUSED_BY_REST: list[tuple[str, Any, str]] = [
 def test_what_json_alone_can_say_is_refused_in_words(
     server: Server, model: str, request_body: Any, words: str
 ):
-    said = post(server, model, request_body)
-    assert said.status == REFUSED
-    assert said.error.startswith(words)
-    assert "\n" not in said.error
+    response = post(server, model, request_body)
+    assert response.status == REFUSED
+    assert response.error.startswith(words)
+    assert "\n" not in response.error
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"inputs": [NaN]}', b"\xff\xfe", b"Infinity"])
@@ -156,9 +156,9 @@ def test_what_json_alone_can_say_is_refused_in_words(
 def test_what_is_no_json_is_refused_in_words(server: Server, model: str, text: bytes):
     address = f"{server.rest}/v2/models/{model}/infer"
     headers = {"Content-Type": "application/json"}
-    answer = requests.post(address, data=text, headers=headers, timeout=60)
-    assert answer.status_code == REFUSED
-    assert answer.json()["error"].startswith("expected a body in JSON, got")
+    response = requests.post(address, data=text, headers=headers, timeout=60)
+    assert response.status_code == REFUSED
+    assert response.json()["error"].startswith("expected a body in JSON, got")
 
 
 @each_model
@@ -167,9 +167,9 @@ def test_what_is_no_json_is_refused_in_words(server: Server, model: str, text: b
 def test_what_is_no_number_is_refused_in_words(
     server: Server, model: str, value: float, protocol: str
 ):
-    said = ask(server, protocol, model, body(tensor(changed(17, value), [1, 784])))
+    response = ask(server, protocol, model, body(tensor(changed(17, value), [1, 784])))
     words = f"expected pixel values from 0 to 255, got {value} at image 0, pixel 17"
-    assert said == Said(REFUSED, {}, words)
+    assert response == Response(REFUSED, {}, words)
 
 
 @each_model
@@ -177,16 +177,16 @@ def test_raw_bytes_that_do_not_fit_are_refused_in_words(server: Server, model: s
     short, more, cut, none = (message(body(tensor(IMAGE)), model, raw=True) for _ in range(4))
     short.raw_input_contents[0] = short.raw_input_contents[0][:-1]
     expected = "expected 6,272 bytes of FP64 for shape [1, 784], got 6,271"
-    assert send(server, short) == Said(REFUSED, {}, expected)
+    assert send(server, short) == Response(REFUSED, {}, expected)
     more.raw_input_contents.append(b"")
     expected = "expected as many raw contents as inputs, 1, got 2"
-    assert send(server, more) == Said(REFUSED, {}, expected)
+    assert send(server, more) == Response(REFUSED, {}, expected)
     cut.inputs[0].datatype, cut.inputs[0].shape[:] = "BYTES", [1]
     cut.raw_input_contents[0] = b"\x09\x00\x00\x00abc"
     assert "that end within the one at byte 0" in send(server, cut).error
     del none.raw_input_contents[:]
     expected = "expected 784 values for shape [1, 784], got 0"
-    assert send(server, none) == Said(REFUSED, {}, expected)
+    assert send(server, none) == Response(REFUSED, {}, expected)
 
 
 @each_model
@@ -196,61 +196,43 @@ def test_a_picture_that_is_cut_off_is_refused_in_words(server: Server, model: st
     for kind in ("PNG", "JPEG"):
         file = base64.b64decode(png(random, kind))
         cut = base64.b64encode(file[: keep * len(file) // 100 if keep > 0 else 40]).decode()
-        said = post(server, model, body(tensor([cut], [1], "BYTES")))
-        assert said.status == REFUSED, kind
-        assert said.error.startswith("expected a"), kind
-        assert said.error.endswith("at image 0"), kind
+        response = post(server, model, body(tensor([cut], [1], "BYTES")))
+        assert response.status == REFUSED, kind
+        assert response.error.startswith("expected a"), kind
+        assert response.error.endswith("at image 0"), kind
 
 
 @each_protocol
 def test_an_unknown_model_or_version_is_not_found(server: Server, protocol: str):
     request = body(tensor(IMAGE))
-    said = ask(server, protocol, "fashion-torch", request)
-    assert said == Said(UNKNOWN, {}, "Model fashion-torch not found")
-    said = ask(server, protocol, "fashion-sklearn", request, "v9")
-    assert said == Said(UNKNOWN, {}, "Model fashion-sklearn with version v9 not found")
+    response = ask(server, protocol, "fashion-torch", request)
+    assert response == Response(UNKNOWN, {}, "Model fashion-torch not found")
+    response = ask(server, protocol, "fashion-sklearn", request, "v9")
+    assert response == Response(UNKNOWN, {}, "Model fashion-sklearn with version v9 not found")
 
 
 def test_words_of_a_client_cannot_begin_a_line_of_the_log(server: Server):
     before = len(server.log.read_text("utf-8").splitlines())
     for protocol in ("rest", "grpc"):
-        said = ask(server, protocol, "fashion-sklearn", body(tensor(IMAGE, datatype="A\nB")))
-        assert said.error.endswith(r"got 'A\nB'")
+        response = ask(server, protocol, "fashion-sklearn", body(tensor(IMAGE, datatype="A\nB")))
+        assert response.error.endswith(r"got 'A\nB'")
         ask(server, protocol, "no\nmodel" if protocol == "grpc" else "no%0Amodel", body())
     assert len(server.log.read_text("utf-8").splitlines()) == before + 4
 
 
-def test_readiness_and_metadata_of_an_unknown_model_are_not_found(server: Server):
-    for path in ("", "/ready", "/versions/v9", "/versions/v9/ready"):
-        assert requests.get(f"{server.rest}/v2/models/other{path}", timeout=60).status_code == 404
-    with grpc.insecure_channel(server.grpc) as channel:
-        stub = GRPCInferenceServiceStub(channel)
-        for method, kind in [
-            (stub.ModelReady, pb.ModelReadyRequest),
-            (stub.ModelMetadata, pb.ModelMetadataRequest),
-        ]:
-            with pytest.raises(grpc.RpcError) as error:
-                method(kind(name="other"), timeout=60)
-            assert error.value.code() == grpc.StatusCode.NOT_FOUND
-
-
 @each_model
-def test_loading_and_unloading_by_request_is_refused(server: Server, model: str):
-    for what in ("load", "unload"):
-        address = f"{server.rest}/v2/repository/models/{model}/{what}"
-        answer = requests.post(address, timeout=60)
-        assert answer.status_code == 403
-        assert answer.json()["error"].startswith(f"expected no request to {what} models")
+@pytest.mark.parametrize("action", ["load", "unload"])
+def test_loading_and_unloading_by_request_is_refused(server: Server, model: str, action: str):
+    address = f"{server.rest}/v2/repository/models/{model}/{action}"
+    response = requests.post(address, timeout=60)
+    assert response.status_code == 403
+    assert response.json()["error"].startswith(f"expected no request to {action} models")
+    kind = getattr(pb, f"RepositoryModel{action.title()}Request")
     with grpc.insecure_channel(server.grpc) as channel:
-        stub = GRPCInferenceServiceStub(channel)
+        method = getattr(GRPCInferenceServiceStub(channel), f"RepositoryModel{action.title()}")
         with pytest.raises(grpc.RpcError) as error:
-            stub.RepositoryModelUnload(
-                pb.RepositoryModelUnloadRequest(model_name=model), timeout=60
-            )
-        assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
-        with pytest.raises(grpc.RpcError) as error:
-            stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=model), timeout=60)
-        assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
+            method(kind(model_name=model), timeout=60)
+    assert error.value.code() == grpc.StatusCode.PERMISSION_DENIED
     assert requests.get(f"{server.rest}/v2/models/{model}/ready", timeout=60).ok
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from processes import check_served, wait_until
-from scratch import ROOT, environment, install, run
+from scratch import ROOT, deep, environment, install, run
 from sftp import USER
 from wire import MODELS
 
@@ -69,7 +69,7 @@ def here(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return made
 
 
-@pytest.fixture(params=["folder", "ssh"])
+@pytest.fixture(params=["folder", pytest.param("ssh", marks=deep)])
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """The URL of an empty remote, and where its files lie."""
     store = tmp_path / "store"
@@ -118,9 +118,9 @@ def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     run(other.folder, "make", "pull", expect=0, **other.variables)
     assert files(other.folder / PACKAGED) == files(here.folder / PACKAGED)
     assert not (other.folder / "data").exists()
-    said = check_served("make serve", other.folder / PACKAGED / "example.json", other.folder)
+    labels = check_served("make serve", other.folder / PACKAGED / "example.json", other.folder)
     right = read_npz(here.folder / PROCESSED / "test.npz").labels[0]
-    assert said == dict.fromkeys(MODELS, right)
+    assert labels == dict.fromkeys(MODELS, right)
 
     if url.startswith("ssh"):
         other.killed_midway("pull", other.folder / ".dvc/cache", by=500_000)
@@ -147,7 +147,7 @@ def test_a_file_that_the_remote_has_altered_is_not_taken_for_the_right_one(
     other = machine(tmp_path / "other")
     run(tmp_path, "git", "clone", "-q", str(here.folder), str(other.folder))
     use(other, str(store))
-    said = other.dvc("pull", "package", expect=1)
-    assert "failed to pull data from the cloud" in said
+    output = other.dvc("pull", "package", expect=1)
+    assert "failed to pull data from the cloud" in output
     assert not (other.folder / PACKAGED).exists()
     assert features[: len(features) // 2] not in files(other.folder / ".dvc/cache").values()

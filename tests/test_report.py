@@ -16,8 +16,8 @@ from scratch import ROOT, make_project, run
 
 from report.__main__ import PUBLISHED, content, render
 from report.comparison import (
-    Predictions,
     Pair,
+    Predictions,
     chance,
     common_mistakes,
     disagreements,
@@ -220,17 +220,13 @@ def test_published_results_are_those_of_the_readme():
         assert f"({published.url})" in readme
 
 
-def test_before_any_evaluation_one_line_says_what_to_do(tmp_path: Path):
-    nothing = make_project(tmp_path / "project")
-    (nothing / "metrics/evaluation.json").unlink()
-    said = run(nothing, "python", "-m", "report", expect=1)
-    assert said == "error: metrics/evaluation.json: not found; make it with: dvc repro\n"
-
-
-def test_a_metric_without_what_it_was_computed_from_is_told_in_one_line(tmp_path: Path):
+def test_where_a_file_is_missing_one_line_says_what_to_do(tmp_path: Path):
     fresh = make_project(tmp_path / "project")
-    said = run(fresh, "python", "-m", "report", expect=1)
-    assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", said)
+    output = run(fresh, "python", "-m", "report", expect=1)
+    assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", output)
+    (fresh / "metrics/evaluation.json").unlink()
+    output = run(fresh, "python", "-m", "report", expect=1)
+    assert output == "error: metrics/evaluation.json: not found; make it with: dvc repro\n"
 
 
 def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Predictions:

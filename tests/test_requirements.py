@@ -23,8 +23,8 @@ def test_the_first_requirement_is_for_every_python_but_those_that_make_takes():
 def test_pip_stops_at_it_with_the_python_that_is_needed(tmp_path):
     (tmp_path / "requirements.txt").write_text(f"{GUARD.name} @ {GUARD.url}\nno-such-package\n")
     pip = (sys.executable, "-m", "pip", "install", "--no-index", "--disable-pip-version-check")
-    said = run(tmp_path, *pip, "-r", "requirements.txt", expect=1).strip().splitlines()
-    assert said[-1].endswith(
+    output = run(tmp_path, *pip, "-r", "requirements.txt", expect=1).strip().splitlines()
+    assert output[-1].endswith(
         "No such file or directory: "
         "'/Python 3.11 or 3.12 is needed (MLServer needs less than 3.13).zip'"
     )

@@ -1,6 +1,5 @@
 """A server that is started is always stopped.  Run: pytest tests/test_server.py"""
 
-import json
 import shutil
 import signal
 import socket
@@ -11,26 +10,29 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from processes import (
-    DEADLINE_SECONDS,
-    is_ready,
-    listening_addresses,
-    processes_in,
-    servers_of,
-    started,
-    wait_until,
-)
-from scratch import ROOT, edit_json, environment, run
+from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
+from scratch import ROOT, deep, edit_json, environment, run
+from wire import MODELS
 
 from serving import launch as server_module
 from serving.launch import Server, ServerError, running
 
 
-def test_both_models_answer_ready_and_nothing_is_left_behind(own_repository: Path):
+def test_a_start_ends_in_one_line_whatever_variables_are_set_and_nothing_is_left_behind(
+    own_repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLSERVER_HTTP_PORT", "1")  # of another server
+    monkeypatch.setenv("MLSERVER_MODEL_NAME", "other")
     with running(own_repository) as server:
-        for model in ("fashion-sklearn", "fashion-xgboost"):
+        for model in MODELS:
             assert requests.get(f"{server.rest}/v2/models/{model}/ready", timeout=10).ok
         assert len(processes_in(server.guard.pid)) == 2  # the guard, and the server
+        wait_until(lambda: "Serving" in server.log.read_text("utf-8"), "the line")
+        (line,) = [x for x in server.log.read_text("utf-8").splitlines() if "Serving" in x]
+    assert line.endswith(
+        f"Serving fashion-sklearn v1, fashion-xgboost v1: REST {server.rest}, gRPC {server.grpc}; "
+        f"try them at http://localhost:{server.rest.rpartition(':')[2]}/demo"
+    )
     assert not processes_in(server.guard.pid)
     assert not server.log.parent.exists()
 
@@ -39,17 +41,14 @@ def test_the_server_listens_to_this_machine_alone(server: Server):
     assert listening_addresses(server.guard.pid) == {"127.0.0.1"}
 
 
-def test_variables_of_another_server_do_not_reach_it(
-    own_repository: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("MLSERVER_HTTP_PORT", "1")
-    monkeypatch.setenv("MLSERVER_MODEL_NAME", "other")
-    with running(own_repository) as server:
-        answer = requests.get(f"{server.rest}/v2/models/fashion-xgboost", timeout=10)
-        assert answer.json()["name"] == "fashion-xgboost"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=deep),
+        pytest.param(signal.SIGTERM, marks=deep),
+    ],
+)
 def test_no_server_outlives_the_process_that_started_it(
     own_repository: Path, tmp_path: Path, number: int
 ):
@@ -109,20 +108,10 @@ def test_a_model_that_is_not_served_is_told_with_the_reason(
 def test_a_model_that_is_not_ready_in_time_is_an_error(
     own_repository: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    path = own_repository / "models/fashion-sklearn/v1/model-settings.json"
-    settings = json.loads(path.read_text("utf-8"))
-    settings["implementation"] = "sleeper.Sleeper"
-    path.write_text(json.dumps(settings), "utf-8")
-    (own_repository / "sleeper.py").write_text(
-        "import asyncio, mlserver\n"
-        "class Sleeper(mlserver.MLModel):\n"
-        "    async def load(self): await asyncio.sleep(600)\n",
-        "utf-8",
-    )
-    monkeypatch.setattr(server_module, "START_SECONDS", 5.0)
+    monkeypatch.setattr(server_module, "START_SECONDS", 0.1)
     monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
     with (
-        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 5 s"),
+        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 0.1 s"),
         running(own_repository),
     ):
         pass
@@ -134,8 +123,8 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        said = start(own_repository, MLSERVER_HTTP_PORT=str(port), MLSERVER_HOST="127.0.0.1")
-    assert said == (
+        output = start(own_repository, MLSERVER_HTTP_PORT=str(port), MLSERVER_HOST="127.0.0.1")
+    assert output == (
         f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
         "or choose another: MLSERVER_HTTP_PORT=…\n"
     )
@@ -148,20 +137,20 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
             "eighty",
             "error: MLServer's setting http_port is 'eighty': Input should be a valid integer",
         ),
-        ("99999", "error: port 99999 of 127.0.0.1: "),
+        pytest.param("99999", "error: port 99999 of 127.0.0.1: ", marks=deep),
     ],
 )
 def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str, message: str):
-    said = start(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
-    assert said.startswith(message)
-    assert said.count("\n") == 1
+    output = start(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
+    assert output.startswith(message)
+    assert output.count("\n") == 1
 
 
 def test_nothing_packaged_is_told_in_one_line(own_repository: Path):
     shutil.rmtree(own_repository / "models")
-    said = start(own_repository)
-    assert said.endswith("no model packaged; package them with: dvc repro\n")
-    assert said.count("\n") == 1
+    output = start(own_repository)
+    assert output.endswith("no model packaged; package them with: dvc repro\n")
+    assert output.count("\n") == 1
 
 
 def start(repository: Path, **variables: str) -> str:
@@ -170,20 +159,6 @@ def start(repository: Path, **variables: str) -> str:
 
 def test_worker_processes_are_refused_in_one_line(own_repository: Path):
     edit_json(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
-    said = start(own_repository)
-    assert said.startswith("error: MLServer's setting parallel_workers is 2; expected 0: start ")
-    assert said.count("\n") == 1
-
-
-def test_a_good_start_ends_in_one_line_of_what_is_served_and_where(
-    repository: Path, tmp_path: Path
-):
-    with started(repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "both models")
-        wait_until(lambda: "Serving" in server.log.read_text("utf-8"), "the line")
-        (line,) = [x for x in server.log.read_text("utf-8").splitlines() if "Serving" in x]
-    port = server.rest.rpartition(":")[2]
-    assert line.endswith(
-        f"Serving fashion-sklearn v1, fashion-xgboost v1: REST {server.rest}, gRPC {server.grpc}; "
-        f"try them at http://localhost:{port}/demo"
-    )
+    output = start(own_repository)
+    assert output.startswith("error: MLServer's setting parallel_workers is 2; expected 0: start ")
+    assert output.count("\n") == 1

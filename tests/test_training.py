@@ -9,32 +9,30 @@ import joblib
 import numpy as np
 import pytest
 import sklearn.svm
+from scratch import Digits, Fitted
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.model.features import FeatureArrays, FeatureMap
+from serving.fashion.model.features import FeatureMap
 from serving.fashion.model.svm import PairwiseDecisions
 from stages import train_sklearn, train_xgboost
 from stages.console import StageError
-from stages.data.idx import Images
 from stages.params import Params
 from stages.train_xgboost import Trained, check_device
 
-Fitted = tuple[FeatureArrays, np.ndarray]
-
 
 @pytest.fixture(scope="module")
-def svm(digits: tuple[Images, Images], fitted: Fitted, params: Params) -> SVC:
+def svm(digits: Digits, fitted: Fitted, params: Params) -> SVC:
     return train_sklearn.train(fitted[1], digits[0].labels, params.svm)
 
 
 @pytest.fixture(scope="module")
-def trees(digits: tuple[Images, Images], fitted: Fitted, params: Params) -> Trained:
+def trees(digits: Digits, fitted: Fitted, params: Params) -> Trained:
     return train_xgboost.fit(fitted[1], digits[0].labels, params)
 
 
 def test_both_learn_digits(
-    svm: SVC, trees: Trained, fitted: Fitted, digits: tuple[Images, Images], params: Params
+    svm: SVC, trees: Trained, fitted: Fitted, digits: Digits, params: Params
 ):
     features = FeatureMap(fitted[0])(digits[1].images)
     assert (svm.predict(features) == digits[1].labels).mean() > 0.97
@@ -43,11 +41,7 @@ def test_both_learn_digits(
 
 
 def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
-    svm: SVC,
-    fitted: Fitted,
-    digits: tuple[Images, Images],
-    params: Params,
-    monkeypatch: pytest.MonkeyPatch,
+    svm: SVC, fitted: Fitted, digits: Digits, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
     stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
@@ -57,7 +51,7 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
 
 
 def test_training_and_saving_twice_gives_the_same_bytes(
-    tmp_path: Path, fitted: Fitted, digits: tuple[Images, Images], params: Params
+    tmp_path: Path, fitted: Fitted, digits: Digits, params: Params
 ):
     features, labels = fitted[1][:300], digits[0].labels[:300]
     for name in ("1", "2"):
@@ -101,12 +95,8 @@ def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
 def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
     tmp_path: Path, trees: Trained, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(XGBClassifier, "load_model", lambda *_: None)
-    monkeypatch.setattr(
-        XGBClassifier,
-        "predict",
-        lambda self, rows: np.full(len(rows), self is trees.model),
-    )
+    other = XGBClassifier(n_estimators=1).fit(fitted[1][:, :30], np.arange(len(fitted[1])) % 10)
+    monkeypatch.setattr(trees.model, "save_model", other.save_model)
     with pytest.raises(RuntimeError, match="reloaded, it labels images differently"):
         train_xgboost.save(tmp_path, trees, params.xgboost, fitted[1])
     assert not list(tmp_path.iterdir())
@@ -126,7 +116,7 @@ def test_the_training_curve_has_a_line_a_round_and_falls(
 
 
 def test_boosting_stops_where_the_loss_of_held_out_images_is_least(
-    fitted: Fitted, digits: tuple[Images, Images], params: Params
+    fitted: Fitted, digits: Digits, params: Params
 ):
     changes = {"n_estimators": 200, "early_stopping_rounds": 3, "learning_rate": 1.0}
     section = params.xgboost.model_copy(update=changes)
@@ -140,7 +130,7 @@ def test_boosting_stops_where_the_loss_of_held_out_images_is_least(
 
 
 def test_without_early_stopping_every_round_is_boosted(
-    fitted: Fitted, digits: tuple[Images, Images], params: Params
+    fitted: Fitted, digits: Digits, params: Params
 ):
     section = params.xgboost.model_copy(update={"early_stopping_rounds": None, "n_estimators": 4})
     trained = train_xgboost.fit(

@@ -1,4 +1,4 @@
-"""Array lookups add up a forest's leaves as XGBoost does.  Run: pytest tests/test_forest.py"""
+"""Array lookups add up a forest's leaves as XGBoost does.  Run: pytest tests/test_trees.py"""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from xgboost import XGBClassifier
 from serving.fashion.model.classifiers import SMALL_BATCH, TreesClassifier, load_classifier
 from serving.fashion.model.trees import DEEPEST, SmallBatchTrees
 from serving.fashion.packaged import models_in
-from stages.data.idx import Images
 
 FEATURES = 7
 
@@ -35,7 +34,7 @@ on_a_threshold = ordinary.map(lambda value: round(value, 1))
 extreme = st.sampled_from([0.0, -np.inf, np.inf, float(np.finfo(np.float32).max)])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=25)
 @given(
     rows=arrays(
         np.float32,
@@ -55,13 +54,11 @@ def test_trees_that_are_too_deep_are_refused():
         SmallBatchTrees(fitted(DEEPEST + 1).get_booster())
 
 
-def test_the_packaged_trees_answer_few_images_as_many(
-    repository: Path, digits: tuple[Images, Images]
-):
+def test_the_packaged_trees_answer_few_images_as_many(repository: Path, images: np.ndarray):
     (path,) = (found.path for found in models_in(repository) if found.name == "fashion-xgboost")
     classifier = load_classifier(path)
     assert isinstance(classifier, TreesClassifier)
-    many = classifier.predict_proba(digits[1].images[: 2 * SMALL_BATCH])
+    many = classifier.predict_proba(images[: 2 * SMALL_BATCH])
     for size in (1, 2, SMALL_BATCH):
-        few = classifier.predict_proba(digits[1].images[:size])
+        few = classifier.predict_proba(images[:size])
         assert np.array_equal(few, many[:size])

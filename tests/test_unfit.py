@@ -1,12 +1,15 @@
 """A model that does not fit is not served.  Run: pytest tests/test_unfit.py"""
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+import requests
 from processes import is_ready, started, wait_until
 from scratch import edit_json
 from test_deploy import healthy
@@ -16,61 +19,70 @@ from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
 from serving.fashion.integrity import UnfitModelError, check_libraries
 from serving.fashion.packaged import MODEL_SETTINGS
-from stages.data.idx import Images
+from serving.launch import Server
+
+DAMAGES = {  # by name of the model that has it, the message of the log
+    "truncated": "model.joblib: expected SHA-256 .*, got .*; package it again",
+    "altered": "features.npz: expected SHA-256 .*, got .*; package it again",
+    "removed": "Invalid URI specified for model removed",
+    "older": "trained with scikit-learn 0.1, .*; install scikit-learn==",
+}
 
 
-def truncate(folder: Path) -> None:
-    file = folder / "model.joblib"
-    file.write_bytes(file.read_bytes()[:-1])
+def damage(folder: Path) -> None:
+    """Give a model the damage that it is named after."""
+    model, features = folder / "model.joblib", folder / "features.npz"
+    match folder.parent.name:
+        case "truncated":
+            model.write_bytes(model.read_bytes()[:-1])
+        case "altered":
+            features.write_bytes(b"x" + features.read_bytes()[1:])
+        case "removed":
+            model.unlink()
+        case "older":
+            edit_json(
+                folder / MODEL_SETTINGS,
+                lambda s: s["parameters"]["extra"]["libraries"].update({"scikit-learn": "0.1"}),
+            )
 
 
-def alter(folder: Path) -> None:
-    file = folder / "features.npz"
-    file.write_bytes(b"x" + file.read_bytes()[1:])
+@pytest.fixture(scope="module")
+def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of models each of which has another damage, and of two good ones."""
+    copy = Path(shutil.copytree(repository, tmp_path_factory.mktemp("damaged") / "serving"))
+    for name in DAMAGES:
+        folder = copy / "models" / name / "v1"
+        shutil.copytree(copy / "models/fashion-sklearn/v1", folder)
+        edit_json(folder / MODEL_SETTINGS, partial(dict.update, name=name))
+        damage(folder)
+    with started(copy, copy.parent) as (_, server):
+        log = server.log.read_text
+        wait_until(lambda: log("utf-8").count("is not served") >= len(DAMAGES), "all refused")
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "a good model")
+        yield server
 
 
-def remove(folder: Path) -> None:
-    (folder / "model.joblib").unlink()
-
-
-def train_with_another_library(folder: Path) -> None:
-    def edit(settings: dict[str, Any]) -> None:
-        settings["parameters"]["extra"]["libraries"]["scikit-learn"] = "0.1"
-
-    edit_json(folder / MODEL_SETTINGS, edit)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (truncate, "model.joblib: expected SHA-256 .*, got .*; package it again"),
-        (alter, "features.npz: expected SHA-256 .*, got .*; package it again"),
-        (remove, "Invalid URI specified for model fashion-sklearn"),
-        (train_with_another_library, "trained with scikit-learn 0.1, .*; install scikit-learn=="),
-    ],
-)
-def test_a_model_that_must_not_be_loaded_is_refused_and_the_other_one_served(
-    own_repository: Path,
-    tmp_path: Path,
-    digits: tuple[Images, Images],
-    damage: Callable[[Path], None],
-    words: str,
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_model_that_must_not_be_loaded_is_refused_in_one_line_of_the_log(
+    damaged: Server, images: np.ndarray, name: str
 ):
-    damage(own_repository / "models/fashion-sklearn/v1")
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
-        wait_until(lambda: "is not served" in server.log.read_text("utf-8"), "a line of the log")
-        lines = [x for x in server.log.read_text("utf-8").splitlines() if "is not served" in x]
-        assert len(lines) == 1
-        assert re.search(f"fashion-sklearn v1 is not served: .*({words})", lines[0])
-        request = body(tensor(digits[1].images[:2]))
-        assert ask(server, "grpc", "fashion-xgboost", request).status == OK
-        assert post(server, "fashion-sklearn", request).status == REFUSED
-        rest, grpc = RestClient(server.rest), GrpcClient(server.grpc)
-        for client in (rest, grpc):
-            assert not client.ready()
-            assert not client.ready("fashion-sklearn")
-            assert client.ready("fashion-xgboost")
+    lines = damaged.log.read_text("utf-8").splitlines()
+    (line,) = [line for line in lines if f"{name} v1 is not served" in line]
+    assert re.search(f"{name} v1 is not served: .*({DAMAGES[name]})", line)
+    assert post(damaged, name, body(tensor(images[:2]))).status == REFUSED
+    for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
+        assert not client.ready(name)
+
+
+def test_the_other_models_are_served_and_the_server_is_not_ready(
+    damaged: Server, images: np.ndarray
+):
+    request = body(tensor(images[:2]))
+    for model in ("fashion-sklearn", "fashion-xgboost"):
+        assert ask(damaged, "grpc", model, request).status == OK
+    for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
+        assert client.ready("fashion-xgboost")
+        assert not client.ready()
 
 
 def test_another_version_of_a_library_is_refused_or_warned_about():
@@ -100,12 +112,18 @@ def test_xgboost_counts_without_its_gpu_code_too(monkeypatch: pytest.MonkeyPatch
         check_libraries({"xgboost": "3.3.0"})
 
 
-def test_broken_settings_of_a_model_leave_the_other_one_served_and_the_server_not_ready(
-    own_repository: Path, tmp_path: Path, digits: tuple[Images, Images]
+def test_broken_settings_and_missing_samples_leave_the_other_model_served(
+    own_repository: Path, tmp_path: Path, images: np.ndarray
 ):
     (own_repository / "models/fashion-sklearn/v1" / MODEL_SETTINGS).write_text("{", "utf-8")
+    (own_repository / "models/samples.json").unlink()
     with started(own_repository, tmp_path) as (_, server):
         wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
-        assert post(server, "fashion-xgboost", body(tensor(digits[1].images[:2]))).status == OK
+        assert post(server, "fashion-xgboost", body(tensor(images[:2]))).status == OK
         assert not RestClient(server.rest).ready()
         assert not healthy(server.rest.rpartition(":")[2])
+        response = requests.get(f"{server.rest}/demo/samples.json", timeout=60)
+        assert response.status_code == 404
+        assert response.json()["error"] == (
+            "expected samples.json beside the models, got none; package them again"
+        )

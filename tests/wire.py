@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import json
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -14,7 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from serving.client import Outputs
+from serving.fashion.packaged import models_in
 from serving.launch import Server
+from stages.evaluate import offline_outputs
 
 MODELS = ("fashion-sklearn", "fashion-xgboost")
 SECONDS = 60
@@ -38,8 +43,8 @@ each_protocol = pytest.mark.parametrize("protocol", ["rest", "grpc"])
 each_way = pytest.mark.parametrize("protocol", ["rest", "grpc", "raw"])
 
 
-class Said(NamedTuple):
-    """An answer. status: of HTTP, or what stands for it; outputs: by name; error: in words."""
+class Response(NamedTuple):
+    """A response. status: of HTTP, or what stands for it; outputs: by name; error: in words."""
 
     status: int | grpc.StatusCode
     outputs: dict[str, Any]
@@ -61,33 +66,31 @@ def png(pixels: np.ndarray, kind: str = "PNG", **more: Any) -> str:
 
 
 def body(*inputs: dict[str, Any], outputs: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
-    """A request with these tensors, asking for these outputs."""
-    asked = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
-    return {"inputs": list(inputs)} | asked | more
+    """A request with these tensors, for these outputs."""
+    requested = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
+    return {"inputs": list(inputs)} | requested | more
 
 
 def message(request: dict[str, Any], model: str, version: str = "", raw: bool = False) -> Any:
-    """A request of REST as gRPC has it; raw: with the tensors' bytes rather than their values."""
+    """A request of REST as gRPC has it; raw: with the bytes of the tensors, not their values."""
     built = pb.ModelInferRequest(model_name=model, model_version=version, id=request.get("id", ""))
     for name, value in request.get("parameters", {}).items():
         _set(built.parameters[name], value)
-    for given in request["inputs"]:
-        one = built.inputs.add(name=given["name"], datatype=given["datatype"], shape=given["shape"])
-        for name, value in given.get("parameters", {}).items():
-            _set(one.parameters[name], value)
-        data = _flat(given["data"])
-        if given["datatype"] == "BYTES":
+    for tensor_ in request["inputs"]:
+        datatype, data = tensor_["datatype"], _flat(tensor_["data"])
+        input_ = built.inputs.add(name=tensor_["name"], datatype=datatype, shape=tensor_["shape"])
+        for name, value in tensor_.get("parameters", {}).items():
+            _set(input_.parameters[name], value)
+        if datatype == "BYTES":
             data = [_file(item) for item in data]
         if not raw:
-            getattr(one.contents, FIELDS.get(given["datatype"], "fp64_contents")).extend(data)
-        elif given["datatype"] == "BYTES":
-            built.raw_input_contents.append(
-                b"".join(len(item).to_bytes(4, "little") + item for item in data)
-            )
+            getattr(input_.contents, FIELDS.get(datatype, "fp64_contents")).extend(data)
+        elif datatype == "BYTES":
+            built.raw_input_contents.append(elements(data))
         else:
-            built.raw_input_contents.append(np.array(data, TYPES[given["datatype"]]).tobytes())
-    for wanted in request.get("outputs", []):
-        built.outputs.add(name=wanted["name"])
+            built.raw_input_contents.append(np.array(data, TYPES[datatype]).tobytes())
+    for output in request.get("outputs", []):
+        built.outputs.add(name=output["name"])
     return built
 
 
@@ -107,39 +110,64 @@ def _file(text: str) -> bytes:
         return text.encode()
 
 
-def post(server: Server, model: str, request: Any, version: str = "") -> Said:
-    """Ask over REST."""
+def post(server: Server, model: str, request: Any, version: str = "") -> Response:
+    """Send a request over REST."""
     path = f"/versions/{version}" if version else ""
     address = f"{server.rest}/v2/models/{model}{path}/infer"
-    answer = requests.post(address, json=request, timeout=SECONDS)
-    said = answer.json()
-    return Said(
-        answer.status_code,
-        {output["name"]: output["data"] for output in said.get("outputs", [])},
-        said.get("error", ""),
+    response = requests.post(address, json=request, timeout=SECONDS)
+    content = response.json()
+    return Response(
+        response.status_code,
+        {output["name"]: output["data"] for output in content.get("outputs", [])},
+        content.get("error", ""),
     )
 
 
-def send(server: Server, request: Any) -> Said:
-    """Ask over gRPC with a message."""
+LENGTH = "Inference-Header-Content-Length"
+
+
+def post_binary(
+    server: Server, model: str, text: Any, raw: bytes = b"", **headers: str | None
+) -> requests.Response:
+    """Send JSON over REST, and bytes behind it, with a header of its length unless one is given."""
+    content = json.dumps(text).encode()
+    all_headers = {LENGTH: str(len(content))} | headers
+    sent = {name: value for name, value in all_headers.items() if value is not None}
+    address = f"{server.rest}/v2/models/{model}/infer"
+    return requests.post(address, content + raw, headers=sent, timeout=SECONDS)
+
+
+def binary(size: int, shape: list[int], datatype: str = "UINT8", **more: Any) -> dict[str, Any]:
+    """An input whose data follow as so many bytes."""
+    parameters = {"binary_data_size": size} | more
+    return {"name": "x", "shape": shape, "datatype": datatype, "parameters": parameters}
+
+
+def send(server: Server, request: Any) -> Response:
+    """Send a message over gRPC."""
     unlimited = [("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(server.grpc, unlimited) as channel:
         try:
-            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=SECONDS)
+            response = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=SECONDS)
         except grpc.RpcError as error:
-            return Said(STATUS.get(error.code(), error.code()), {}, error.details())
+            return Response(STATUS.get(error.code(), error.code()), {}, error.details())
     outputs: dict[str, Any] = {}
-    for place, output in enumerate(answer.outputs):
-        if not answer.raw_output_contents:
+    for place, output in enumerate(response.outputs):
+        if not response.raw_output_contents:
             values = list(getattr(output.contents, FIELDS[output.datatype]))
         elif output.datatype == "BYTES":
-            values = _elements(answer.raw_output_contents[place])
+            values = _elements(response.raw_output_contents[place])
         else:
-            raw = answer.raw_output_contents[place]
+            raw = response.raw_output_contents[place]
             values = np.frombuffer(raw, TYPES[output.datatype]).tolist()
         texts = output.datatype == "BYTES"
         outputs[output.name] = [value.decode() for value in values] if texts else values
-    return Said(OK, outputs, "")
+    return Response(OK, outputs, "")
+
+
+def elements(files: list[bytes]) -> bytes:
+    """Elements of BYTES as raw contents have them, each after its length."""
+    return b"".join(len(file).to_bytes(4, "little") + file for file in files)
 
 
 def _elements(raw: bytes) -> list[bytes]:
@@ -151,11 +179,26 @@ def _elements(raw: bytes) -> list[bytes]:
     return found
 
 
-def ask(server: Server, protocol: str, model: str, request: Any, version: str = "") -> Said:
-    """Ask over `rest`, `grpc`, or `raw`, which is gRPC with the tensors' bytes."""
+def ask(server: Server, protocol: str, model: str, request: Any, version: str = "") -> Response:
+    """Send a request over `rest`, `grpc`, or `raw`, which is gRPC with the tensors' bytes."""
     if protocol == "rest":
         return post(server, model, request, version)
     return send(server, message(request, model, version, raw=protocol == "raw"))
+
+
+def stream(channel: grpc.Channel) -> grpc.StreamStreamMultiCallable:
+    """The streaming method; Triton's own stub differs in what it returns."""
+    return channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=pb.ModelInferRequest.SerializeToString,
+        response_deserializer=pb.ModelInferResponse.FromString,
+    )
+
+
+def offline(repository: Path, model: str, images: np.ndarray) -> Outputs:
+    """What the packaged files of a model make of images, without a server."""
+    (path,) = (found.path for found in models_in(repository) if found.name == model)
+    return offline_outputs(path, [images])
 
 
 def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
