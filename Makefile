@@ -77,7 +77,7 @@ check: $(INSTALLED) ## lint, format and types
 # threads each, their libraries would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## every test, on real DVC and real servers
+test: $(INSTALLED) ## the tests, on real DVC and real servers, in four minutes
 	$(PYTEST)
 
 test-deep: $(INSTALLED) ## the same, with what is slow and rarely breaks; each night on GitHub
@@ -93,7 +93,7 @@ bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minut
 bench-serving: $(INSTALLED) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--quick --repeats 1)
 
-bench-beyond: dask ## training on up to 17 times the images, by each engine: half an hour
+bench-beyond: dask ## training on up to 16 times the images, by each engine: half an hour
 	@dvc repro --quiet download && python -m benchmarks.engines && python -m benchmarks.approximation
 
 soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)

@@ -14,7 +14,7 @@ LINE_SECONDS = 10.0  # between two plain lines
 
 
 class StageError(Exception):
-    """A mistake that the user can mend; the message says where, what came, what was expected."""
+    """A mistake that the user can mend; the message says where, what is wrong and what to do."""
 
 
 def run(main: Callable[[], None]) -> None:

@@ -62,7 +62,7 @@ MODELS = {
 def model_settings(
     name: str, source: Source, folder: Path, params: sections.Package, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What MLServer has to know of a model, and what it tells of it.
+    """A model's settings and metadata for MLServer.
 
     folder: holds all its files, training.json among them; names: of the classes.
     """

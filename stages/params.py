@@ -121,8 +121,8 @@ class Svm(Section):
     """Support vector classifier on the features; the names are scikit-learn's (SVC).
 
     approximation: null to fit it exactly, in time square in the images, or how many landmarks, at
-    most as many as images, to approximate it with, in time linear in the images; gamma: where two
-    images are a squared distance of about 2 apart on average; tol: of no effect on the
+    most as many as images, to approximate it with, in time linear in the images; gamma: the
+    squared distance of two images is about 2 on average; tol: of no effect on the
     approximation.
     """
 

@@ -41,8 +41,8 @@ FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
 LIBRARIES = ("numpy", "opencv-python-headless", "scikit-learn")  # that serving needs
 BATCH = 100  # images to check a saved model with
 # Images at most, to train the model that calibrates the final one. An exact one's temperature
-# depends little on them, and its time on their square; an approximation of few images for its
-# landmarks is surer than it may be.
+# depends little on them, and its time on their square; an approximation that is fitted on few
+# images for its landmarks is overconfident.
 TRIAL, TRIAL_APPROXIMATION = 5_000, 60_000
 
 
@@ -50,8 +50,15 @@ def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC | Pipeli
     """Fit on float32 [n, k] features with labels [n]; an approximation reads blocks of them."""
     if params.approximation:
         return nystroem.train(features, labels, params, resolve_gamma(features, params.gamma))
-    parameters = params.model_dump(exclude={"approximation"})
-    classifier = engine.SVC(**parameters, cache_size=CACHE_MB)
+    classifier = engine.SVC(
+        C=params.C,
+        kernel=params.kernel,
+        gamma=params.gamma,
+        degree=params.degree,
+        coef0=params.coef0,
+        tol=params.tol,
+        cache_size=CACHE_MB,
+    )
     return as_stock(classifier.fit(features[:], labels.astype(np.int64)))
 
 

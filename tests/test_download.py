@@ -108,8 +108,8 @@ def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str],
     [
         ("missing", 1, "HTTP 404 Not Found"),
         ("cut_off", 3, r"cut off midway \(3 attempts\)"),
-        ("slow", 3, r"nothing came for 0.3 s \(3 attempts\)"),
-        ("stalls_midway", 3, r"nothing came for 0.3 s \(3 attempts\)"),
+        ("slow", 3, r"no data for 0.3 s \(3 attempts\)"),
+        ("stalls_midway", 3, r"no data for 0.3 s \(3 attempts\)"),
         ("wrong", 1, "wrong checksum: expected MD5 [0-9a-f]{32}, got [0-9a-f]{32}"),
     ],
 )

@@ -82,7 +82,7 @@ def ask_while_it_is_killed(server: Server) -> None:
 
 def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path):
     with (
-        pytest.raises(ServerError, match="ended while it was asked") as error,
+        pytest.raises(ServerError, match="ended during the requests") as error,
         running(own_repository) as server,
     ):
         ask_while_it_is_killed(server)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from xgboost import XGBClassifier
 
+from serving.fashion.contract import PROBABILITIES
 from serving.fashion.model.classifiers import SMALL_BATCH, TreesClassifier, load_classifier
 from serving.fashion.model.trees import DEEPEST, SmallBatchTrees
 from serving.fashion.packaged import models_in
@@ -58,7 +59,7 @@ def test_the_packaged_trees_answer_few_images_as_many(repository: Path, images: 
     (path,) = (found.path for found in models_in(repository) if found.name == "fashion-xgboost")
     classifier = load_classifier(path)
     assert isinstance(classifier, TreesClassifier)
-    many = classifier.predict_proba(images[: 2 * SMALL_BATCH])
+    many = classifier.classify(images[: 2 * SMALL_BATCH])[PROBABILITIES]
     for size in (1, 2, SMALL_BATCH):
-        few = classifier.predict_proba(images[:size])
+        few = classifier.classify(images[:size])[PROBABILITIES]
         assert np.array_equal(few, many[:size])

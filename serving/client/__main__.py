@@ -29,9 +29,7 @@ class Pictures(NamedTuple):
 def parser() -> argparse.ArgumentParser:
     """The program's options."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--model", action="append", help="ask this one only; may be given again (default: all)"
-    )
+    common.add_argument("--model", action="append", help="this one only; repeatable (default: all)")
     common.add_argument("--version", default="", help="of the model (default: the newest)")
     common.add_argument("--protocol", choices=["rest", "grpc"], default="rest")
     common.add_argument(
@@ -39,11 +37,11 @@ def parser() -> argparse.ArgumentParser:
     )
     common.add_argument("--json", action="store_true", help="print JSON, not a table")
     program = argparse.ArgumentParser(
-        prog="python -m serving.client", description="Ask the server of both models."
+        prog="python -m serving.client", description="Send requests to the server of both models."
     )
     commands = program.add_subparsers(dest="command", required=True)
-    commands.add_parser("health", parents=[common], help="say whether server and models are ready")
-    commands.add_parser("metadata", parents=[common], help="show what each model says of itself")
+    commands.add_parser("health", parents=[common], help="check that server and models are ready")
+    commands.add_parser("metadata", parents=[common], help="show the metadata of each model")
     predict = commands.add_parser("predict", parents=[common], help="classify pictures")
     predict.add_argument("pictures", nargs="*", type=Path, help="PNG or JPEG files")
     predict.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")

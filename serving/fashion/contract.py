@@ -1,4 +1,4 @@
-"""What a request holds and what an answer means, stated once for training and serving.
+"""Names, shapes and classes of requests, responses and packaged files, for training and serving.
 
 Stages and tests import it as `serving.fashion.contract`, a server as `fashion.contract`.
 """
@@ -12,8 +12,8 @@ INPUT_NAME = "predict"
 # classes, names of the classes that the labels stand for, and the pixels that the model saw.
 OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS, IMAGES = "predict", "predict_proba", "label", "image"
 
-# What lies beside a model's own file: the map from pixels to features, and what training has told:
-# the temperature of the probabilities, the parameters, the versions of the libraries.
+# What lies beside a model's own file: the map from pixels to features, and what serving needs of
+# the training: the temperature of the probabilities, the parameters, the versions of the libraries.
 FEATURES_FILE, TRAINING_FILE = "features.npz", "training.json"
 
 # Beside the models, in the folder models: images for the try-it page to choose from.

@@ -1,4 +1,4 @@
-"""The one road of a request: validated, computed together with what else waits, returned."""
+"""An inference request from its validation to its response, computed with others that wait."""
 
 import asyncio
 from collections.abc import Callable

@@ -16,7 +16,7 @@ class UnfitModelError(RuntimeError):
     """A model that must not be loaded; the message says why and what to do."""
 
 
-# Whether such a model is an error: to who asked for it by request. At the start of a server it is a
+# Whether such a model is an error, as for a request to load it. At the start of a server it is a
 # line of the log, and the other models are served.
 STRICT: ContextVar[bool] = ContextVar("STRICT", default=False)
 

@@ -65,7 +65,7 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
         except Exception:
             with suppress(subprocess.TimeoutExpired):
                 server.guard.wait(NOTICE_SECONDS)
-            _check_alive(server, "while it was asked")
+            _check_alive(server, "during the requests")
             raise
 
 

@@ -26,4 +26,6 @@ def fetch_version(version: str, revision: str, source: Path, target: Path) -> No
         raise StageError(f"{setting}; expected a git revision of this repository") from None
     except (DvcException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise StageError(f"{setting}: its files cannot be had, try dvc fetch: {reason}") from None
+        raise StageError(
+            f"{setting}: its files are not in the cache or the remote, try dvc fetch: {reason}"
+        ) from None

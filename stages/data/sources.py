@@ -21,7 +21,7 @@ CHUNK = 1 << 18
 
 
 class File(NamedTuple):
-    """One of the four. name: in data/raw; published: at a source; md5: None for what comes."""
+    """One of the four. name: in data/raw; published: at a source; md5: None to accept any."""
 
     name: str
     published: str
@@ -83,7 +83,7 @@ def _retried(source: str, name: str, part: Path) -> str:
         except (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
             reason = f"no connection within {CONNECT_SECONDS:g} s"
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
-            reason = f"nothing came for {READ_SECONDS:g} s"
+            reason = f"no data for {READ_SECONDS:g} s"
         except (requests.exceptions.SSLError, urllib3.exceptions.SSLError):
             reason = "no secure connection: its certificate or TLS is refused"
         except requests.exceptions.ProxyError:

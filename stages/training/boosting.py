@@ -96,7 +96,7 @@ def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset
 
 
 def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
-    """Boost at most so many rounds by the engine of the params; see stages/training/boosting.py."""
+    """Boost at most so many rounds by the engine of the params."""
     if params.engine == "dask":
         from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
 

@@ -217,7 +217,7 @@ class GrpcServer(GRPCServer):
         if settings.tracing_server:
             provider = get_tracer_provider(settings)
             interceptors.append(aio_server_interceptor(tracer_provider=provider))
-        pool = ThreadPoolExecutor(1)  # for servicers that are not asynchronous, of which is none
+        pool = ThreadPoolExecutor(1)  # for servicers that are not asynchronous; there are none
         servers = []
         for _ in range(SERVERS):
             server = grpc.aio.server(pool, interceptors=interceptors, options=self._get_options())

@@ -32,7 +32,7 @@ class Patch(NamedTuple):
 
 PATCHES = (
     Patch("mlserver.server", "RESTServer", RestServer,
-          "answers 500 or in pydantic's words to bad requests (1055), knows no binary tensors (324)"
+          "answers 500 or in pydantic's words to bad requests (1055), has no binary tensors (324)"
           " and no limits; its uvicorn ends by cutting off who has connected"),
     Patch("mlserver.server", "GRPCServer", GrpcServer,
           "reads raw tensors into lists (926), logs a stack for each bad request, and takes one"

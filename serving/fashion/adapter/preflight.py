@@ -1,4 +1,4 @@
-"""What would keep a server from serving, said in one line before it starts.
+"""Checks before a server starts: ports, settings, and whether a model is packaged; one line each.
 
 MLServer itself prints a stack trace where a port is taken, and goes on where nothing is packaged.
 """

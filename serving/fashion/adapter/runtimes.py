@@ -1,4 +1,4 @@
-"""The MLServer runtimes of both models: the stock ones, which load them, before our own road."""
+"""The MLServer runtimes of both models: the stock ones load them, infer.py serves them."""
 
 import gc
 import json
@@ -23,11 +23,8 @@ from ..limits import Limits
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
 
-GC_THRESHOLD = (
-    20_000,
-    20,
-    20,
-)  # objects and collections; requests leave hardly any garbage in circles
+# Objects and collections; requests leave hardly any cycles.
+GC_THRESHOLD = 20_000, 20, 20
 # Of models that were packaged before there were any.
 NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
 
@@ -90,7 +87,7 @@ class FashionModel(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Raise MLServerError: MLServer's own road would pass pixels to a model of features."""
+        """Raise MLServerError: MLServer's own predict would pass pixels to a model of features."""
         raise MLServerError(
             f"{payload.id}: expected fashion.repository.Repository as MLServer's setting "
             "model_repository_implementation, through which alone these models are served",

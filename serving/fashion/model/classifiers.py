@@ -41,7 +41,7 @@ class Classifier(ABC):
         folder: Path,
         rows_per_thread: int = ROWS_PER_THREAD,
     ) -> None:
-        self._chunk_rows = rows_per_thread
+        self._rows_per_thread = rows_per_thread
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
@@ -52,7 +52,7 @@ class Classifier(ABC):
 
         images: uint8 [n, 784].
         """
-        count = -(-len(images) // self._chunk_rows)
+        count = -(-len(images) // self._rows_per_thread)
         if count > 1:
             logs = np.concatenate(list(POOL.map(self._log_proba_of, np.array_split(images, count))))
         else:
@@ -61,14 +61,6 @@ class Classifier(ABC):
 
     def _log_proba_of(self, images: np.ndarray) -> np.ndarray:
         return self._log_proba(self._features(images))
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """The labels alone."""
-        return self.classify(images)[LABELS]
-
-    def predict_proba(self, images: np.ndarray) -> np.ndarray:
-        """The probabilities alone."""
-        return self.classify(images)[PROBABILITIES]
 
     @abstractmethod
     def _log_proba(self, features: np.ndarray) -> np.ndarray:

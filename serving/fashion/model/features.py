@@ -3,8 +3,8 @@
 The descriptors are histograms of gradients and means of pixels; the scores are a kernel ridge
 regression of the classes on landmarks, which are training images.
 
-One definition for training and serving. A map is fitted once (stages/preprocess.py) and saved as
-plain arrays; a server applies it to the pixels that a request brings.
+One definition for training and serving. A map is fitted once (stages/training/features.py) and
+saved as plain arrays; a server applies it to the pixels of a request.
 """
 
 import os
@@ -58,7 +58,7 @@ class FeatureArrays(NamedTuple):
 
 
 def read_features(path: Path) -> FeatureArrays:
-    """Read what np.savez wrote of a FeatureArrays."""
+    """Read a FeatureArrays from its .npz file."""
     with np.load(path, allow_pickle=False) as content:
         return FeatureArrays(**content)
 
