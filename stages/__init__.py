@@ -1,1 +1,19 @@
-"""The six stages of dvc.yaml, one module each; run one as `python -m stages.<name>`."""
+"""The six stages of the pipeline.
+
+Sums of floats depend on the kernels that OpenBLAS and NumPy choose by processor. Here, before NumPy
+is loaded, every x86-64 processor with AVX2 gets the same ones: stages write the same bytes there.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+_PROCESSOR = Path("/proc/cpuinfo")
+SAME_KERNELS = (
+    platform.machine() == "x86_64"
+    and _PROCESSOR.exists()
+    and "avx2" in _PROCESSOR.read_text(encoding="utf-8")
+)
+if SAME_KERNELS:
+    os.environ["OPENBLAS_CORETYPE"] = "Haswell"
+    os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"  # all of AVX-512

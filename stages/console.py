@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from stages import SAME_KERNELS
+
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 LINE_SECONDS = 10.0  # between two plain lines
 
@@ -23,6 +25,8 @@ def run(main: Callable[[], None]) -> None:
     Ctrl-C exits 130 and SIGTERM 143, both after the clean-up that a stage does at its end.
     Everything else propagates: it is a defect, and the traceback is wanted.
     """
+    if not SAME_KERNELS:
+        print("this processor has kernels of its own: the outputs' bytes may differ from others'")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         main()

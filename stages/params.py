@@ -1,7 +1,4 @@
-"""The typed params.yaml: every value, its type and its range.
-
-There are no defaults: a key that params.yaml lacks is an error, as is one that is not known here.
-"""
+"""The typed params.yaml: every value, its type and its range. No key has a default."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -232,8 +229,9 @@ class Evaluate(Section):
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """All of params.yaml. threads: of the stages that train."""
 
+    threads: int = Field(ge=1, le=1024)
     download: Download
     preprocess: Preprocess
     features: FeatureConfig

@@ -6,7 +6,7 @@ Writes  data/processed/train_images.npy    uint8 [n, 784], the images that train
         data/processed/train_features.npy  float32 [n, k]
         data/processed/features.npz        the map from pixels to features (FeatureArrays)
         data/processed/test.npz            images uint8 [n, 784], labels uint8 [n], class_names
-Params  preprocess, features, scores, download.dataset, download.own
+Params  preprocess, features, scores, threads, download.dataset, download.own
 
 Of the images that train, a few thousand are in memory at once; of the images that evaluate, all.
 """
@@ -36,6 +36,7 @@ from stages.data.idx import (
 from stages.data.splits import split, stratified
 from stages.params import Download, Preprocess, load_params
 from stages.training.features import fit_features
+from stages.training.threads import fix_threads
 
 FEWEST = 2  # images of a class that train: a trial model has to go without some
 
@@ -105,6 +106,7 @@ def read_testing(params: Download) -> Images:
 
 def main() -> None:
     params = load_params()
+    fix_threads(params.threads)
     names = params.download.class_names
     labels = read_labels(RAW / TRAIN_FILES[1], names, params.download.first_label)
     chosen, held_out = choose(labels, params.preprocess)

@@ -4,7 +4,7 @@ Reads   data/processed/train_labels.npy, train_features.npy
 Writes  models/sklearn/model.joblib         a scikit-learn SVC on features, or the
                                             pipeline that approximates it
         models/sklearn/training.json        temperature, parameters, versions of libraries
-Params  svm, calibration
+Params  svm, calibration, threads
 """
 
 import time
@@ -25,6 +25,7 @@ from stages.params import Calibration, Svm, load_params
 from stages.training import nystroem
 from stages.training.calibration import fit_temperature, held_out_size, write_training
 from stages.training.stock_svm import as_stock
+from stages.training.threads import fix_threads
 
 # CACHE_MB, of kernel rows kept while fitting, changes the time, not the result; to
 # scikit-learn-intelex a row is about as quick to compute as to fetch.
@@ -115,6 +116,7 @@ def save(
 
 def main() -> None:
     params = load_params()
+    fix_threads(params.threads)
     labels, features = map_rows(TRAIN_LABELS), map_rows(TRAIN_FEATURES)
     print(f"fitting an SVM with {engine_of(params.svm)} on {len(labels):,} images", flush=True)
     start = time.monotonic()

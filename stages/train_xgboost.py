@@ -4,7 +4,7 @@ Reads   data/processed/train_labels.npy, train_features.npy
 Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
         models/xgboost/training.json        temperature, parameters, versions of libraries
         metrics/training_curve.csv          log loss by boosting round, of held-out images too
-Params  xgboost, calibration
+Params  xgboost, calibration, threads
 """
 
 import csv
@@ -37,6 +37,7 @@ from stages.training.boosting import (
     check_engine,
 )
 from stages.training.calibration import fit_temperature, held_out_size, write_training
+from stages.training.threads import fix_threads
 
 FOLDER, MODEL = Path("models/xgboost"), "model.json"
 LIBRARIES = ("numpy", "opencv-python-headless", "xgboost")  # that serving needs
@@ -111,6 +112,7 @@ def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
 
 def main() -> None:
     params, labels = load_params(), map_rows(TRAIN_LABELS)
+    fix_threads(params.threads)
     check_device(params.xgboost.device)
     check_engine(params.xgboost)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)

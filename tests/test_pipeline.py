@@ -76,6 +76,14 @@ def test_from_nothing_the_same_bytes_come_again(project: Path):
     assert run(project, "git", "diff", "--stat") == ""
 
 
+@deep
+@pytest.mark.skipif(not shutil.which("taskset"), reason="no taskset")
+def test_on_one_core_the_same_bytes_come(project: Path):
+    command = ("taskset", "-c", "0", "dvc", "repro", "--force", "train_sklearn", "train_xgboost")
+    assert stages_run(run(project, *command, OMP_NUM_THREADS="3")) == STAGES[:4]
+    assert run(project, "git", "diff", "--stat") == ""
+
+
 def test_a_new_version_is_served_beside_the_one_of_before_and_rolled_back(project: Path):
     commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
     earlier = run(project, "git", "rev-parse", "HEAD").strip()
