@@ -72,12 +72,14 @@ def mistakes(data: Images, predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def shown(data: Images, number: int, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """A picture with its actual class, and what the models said, by the words before it."""
+    """A picture with its actual class, and the predictions, by the words before each."""
     return {
         "number": number,
         "src": picture(data.images[number]),
         "actual": data.class_names[data.labels[number]],
-        "said": {w: (a.predicted[number], a.confidence[number]) for w, a in predictions.items()},
+        "by_model": {
+            w: (a.predicted[number], a.confidence[number]) for w, a in predictions.items()
+        },
     }
 
 

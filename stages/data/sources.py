@@ -40,7 +40,7 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
     """Bring a file into the folder from the first source that gives the right bytes.
 
     sources: folders or base URLs. A good file already there is kept, another one replaced.
-    Returns where it came from. Raises StageError when none does.
+    Returns its origin. Raises StageError when none does.
     """
     target = folder / file.name
     if target.exists():
@@ -52,8 +52,8 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
         try:
             with atomic_write(target) as part:
                 found = _fetch_from(source, file, part)
-            came = f"from {source}" + ("" if file.md5 else f", MD5 {found}")
-            return " ".join([came, *(f"(not from {why})" for why in failures)])
+            origin = f"from {source}" + ("" if file.md5 else f", MD5 {found}")
+            return " ".join([origin, *(f"(not from {why})" for why in failures)])
         except UnavailableError as why:
             failures.append(f"{source}: {why}")
     named = "it" if file.published == file.name else file.published

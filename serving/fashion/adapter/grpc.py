@@ -72,7 +72,7 @@ class Servicer(InferenceServicer):
 
     @in_words
     async def ModelInfer(self, request: bytes, context: Any) -> Any:  # noqa: N802
-        """The response to a request, which `add_to` has handed on as it came."""
+        """The response to a request, as `add_to` has it: its bytes."""
         return await self._infer(pb.ModelInferRequest.FromString(request), context)
 
     async def ModelStreamInfer(  # noqa: N802
