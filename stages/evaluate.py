@@ -105,11 +105,10 @@ def main() -> None:
     results, judged = {}, {}
     for model, by_protocol in served.items():
         offline = offline_outputs(model.path, batches)
-        for outputs in by_protocol.values():
+        for outputs, described in zip(by_protocol.values(), metadata[model], strict=True):
             check_equal(model, outputs, offline)
             check_images(model, outputs, data.images)
-            for one in metadata[model]:
-                check_metadata(model, one, outputs, data.class_names)
+            check_metadata(model, described, outputs, data.class_names)
         if model.path.suffix == ".joblib":
             check_library(model.path, data.images)
         result = evaluation_metrics(data, offline)
