@@ -68,7 +68,8 @@ def boost(folder: Path, engine: str, scheduler: str | None) -> tuple[float, Boos
     changes = {"engine": engine, "scheduler": scheduler}
     params = load_params().xgboost.model_copy(update=changes)
     labels, features = map_rows(idx.TRAIN_LABELS), map_rows(idx.TRAIN_FEATURES)
-    subset = Subset(features, labels, np.arange(len(labels)), params.columns)
+    columns = train_xgboost.columns_seen(labels, load_params())
+    subset = Subset(features, labels, np.arange(len(labels)), columns)
     start = time.perf_counter()
     boosted = train_xgboost.boost(subset, params, params.n_estimators)
     return time.perf_counter() - start, boosted.booster
@@ -96,7 +97,7 @@ def measure(folder: Path, workers: int) -> Row:
     test = idx.read_npz(folder / idx.TEST)
     inputs = FeatureMap(read_features(folder / idx.FEATURES))(test.images)
     model = train_xgboost.as_classifier(booster)
-    predicted = model.predict(inputs[:, : load_params().xgboost.columns])
+    predicted = model.predict(inputs[:, : model.n_features_in_])
     return {
         "seconds": seconds,
         "client_mb": peak,

@@ -19,6 +19,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Landmarks = Annotated[int, Field(ge=10, le=20_000)]
+Directions = Annotated[int, Field(ge=2, le=512)]
 
 
 class OwnData(Section):
@@ -85,16 +86,17 @@ class Preprocess(Section):
 class FeatureConfig(Section):
     """What the models see of an image; see serving/fashion/model/features.py.
 
-    kind: hog, histograms of gradients and means of pixels, or pixels alone, to which nothing below
-    applies; cells: sides in pixels, a set of histograms each; bins: directions of a histogram;
-    pixel_weight: of the means, as 0 to 1, beside the histograms; components: kept, or null for all
-    descriptors as they are.
+    kind: hog, histograms of gradients and means of pixels; patches, these and responses to two
+    dictionaries; or pixels alone, without what is below; cells: sides in pixels, of a set of
+    histograms each; bins: directions of a histogram; pixel_weight: of the means, as 0 to 1;
+    directions: of the dictionaries; components: kept, or null for all descriptors as they are.
     """
 
-    kind: Literal["hog", "pixels"]
+    kind: Literal["patches", "hog", "pixels"]
     cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1)
     bins: int = Field(ge=2, le=72)
     pixel_weight: NotNegative
+    directions: list[Directions] = Field(min_length=2, max_length=2)
     components: Count | None
 
 
@@ -136,15 +138,15 @@ class Xgboost(Section):
     """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
 
     engine: local boosts in memory, dask on workers elsewhere; scheduler: of Dask, or null to start
-    a cluster of two workers on this machine; columns: how many features the trees see, the class
-    scores first; n_estimators: boosting rounds, one tree a class each, at most;
-    early_stopping_rounds: null to boost n_estimators rounds.
+    a cluster of two workers on this machine; components: that the trees see, beside all class
+    scores; n_estimators: boosting rounds, one tree a class each, at most; early_stopping_rounds:
+    null to boost n_estimators rounds.
     """
 
     engine: Literal["local", "dask"]
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://.+:[0-9]+$")] | None
     device: Literal["cpu", "cuda"]
-    columns: Count
+    components: Count
     n_estimators: int = Field(ge=1, le=100_000)
     early_stopping_rounds: Count | None
     learning_rate: Share

@@ -4,7 +4,7 @@ Reads   data/processed/train_labels.npy, train_features.npy
 Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
         models/xgboost/training.json        temperature, parameters, versions of libraries
         metrics/training_curve.csv          log loss by boosting round, of held-out images too
-Params  xgboost, calibration, threads
+Params  xgboost, scores.landmarks, calibration, threads
 """
 
 import csv
@@ -68,6 +68,12 @@ def calibrate(trial: Boosted, rounds: int, held_out: Subset) -> float:
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
 
 
+def columns_seen(labels: np.ndarray, params: Params) -> int:
+    """How many leading features the trees see: scores of all classes, if any, and components."""
+    scores = int(labels.max()) + 1 if params.scores.landmarks else 0
+    return scores + params.xgboost.components
+
+
 def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
     """Fit on the leading ones of float32 [n, k] features, with labels [n].
 
@@ -77,7 +83,8 @@ def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
     section = params.xgboost
     size = held_out_size(len(labels), params.calibration.held_out)
     positions = np.arange(len(labels)), *split(labels, size, params.calibration.seed)
-    every, rest, held_out = (Subset(features, labels, p, section.columns) for p in positions)
+    columns = columns_seen(labels, params)
+    every, rest, held_out = (Subset(features, labels, p, columns) for p in positions)
     trial = boost(rest, section, section.n_estimators, held_out)
     rounds = best_rounds(trial, section)
     temperature = calibrate(trial, rounds, held_out)

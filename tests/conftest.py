@@ -49,7 +49,7 @@ def params() -> Params:
     small = {
         "features": {"cells": [8], "components": 60},
         "scores": {"landmarks": 300},
-        "xgboost": {"columns": 30, "n_estimators": 15, "learning_rate": 0.5},
+        "xgboost": {"components": 20, "n_estimators": 15, "learning_rate": 0.5},
     }
     return params.model_copy(
         update={name: getattr(params, name).model_copy(update=v) for name, v in small.items()}

@@ -35,7 +35,6 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     changes = {
         "calibration": {"held_out": 20},
         "xgboost": {
-            "columns": classes + 30,
             "n_estimators": 3,
             "min_child_weight": 0.0,
             "subsample": 1.0,

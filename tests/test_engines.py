@@ -60,7 +60,8 @@ def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, 
 def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
     """All digits that train."""
     labels = digits[0].labels
-    return Subset(fitted[1], labels, np.arange(len(labels)), params.xgboost.columns)
+    columns = train_xgboost.columns_seen(labels, params)
+    return Subset(fitted[1], labels, np.arange(len(labels)), columns)
 
 
 def started(*command: str) -> subprocess.Popen[bytes]:

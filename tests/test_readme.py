@@ -17,7 +17,6 @@ from benchmarks import figures, soak, training
 from serving.fashion.contract import CLASS_NAMES, FEATURES_FILE, SAMPLES_FILE, TRAINING_FILE
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import package
-from stages.data.own_images import COMPONENTS
 from stages.params import Params, load_params
 
 PAGES = {str(p.relative_to(ROOT)): p.read_text("utf-8") for p in sorted(ROOT.glob("docs/*.md"))}
@@ -188,7 +187,6 @@ def test_the_commands_for_other_data_sets_set_what_they_should(data_set: str, tm
     params = load_params(tmp_path / "params.yaml")
     own = params.download.own
     assert params.download.dataset == "own"
-    assert params.xgboost.columns == len(own.class_names) + COMPONENTS
     is_emnist = data_set.startswith("emnist")
     assert len(own.class_names) == (26 if is_emnist else 10)
     assert (own.first_label, own.transposed) == (int(is_emnist), is_emnist)

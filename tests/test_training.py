@@ -31,12 +31,10 @@ def trees(digits: Digits, fitted: Fitted, params: Params) -> Trained:
     return train_xgboost.fit(fitted[1], digits[0].labels, params)
 
 
-def test_both_learn_digits(
-    svm: SVC, trees: Trained, fitted: Fitted, digits: Digits, params: Params
-):
+def test_both_learn_digits(svm: SVC, trees: Trained, fitted: Fitted, digits: Digits):
     features = FeatureMap(fitted[0])(digits[1].images)
     assert (svm.predict(features) == digits[1].labels).mean() > 0.97
-    labels = trees.model.predict(features[:, : params.xgboost.columns])
+    labels = trees.model.predict(features[:, : trees.model.n_features_in_])
     assert (labels == digits[1].labels).mean() > 0.95
 
 

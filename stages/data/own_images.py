@@ -23,7 +23,6 @@ from stages.params import MAX_CLASSES, MIN_CLASSES
 
 FILES = (*TRAIN_FILES, *TEST_FILES)
 FEWEST = 3  # pictures of a class: two train, of which a trial model may lack one, and one tests
-COMPONENTS = 30  # that the trees see beside the score of each class, as params.yaml has it for ten
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,8 +123,7 @@ def command(target: Path, class_names: Sequence[str]) -> str:
     sums = [hashlib.md5((target / name).read_bytes()).hexdigest() for name in FILES]
     lists = {"sources": [str(target.resolve())], "own.class_names": class_names, "own.md5": sums}
     values = [f"download.{key}=[{','.join(map(_quoted, v))}]" for key, v in lists.items()]
-    columns = f"xgboost.columns={len(class_names) + COMPONENTS}"
-    settings = ["download.dataset=own", *map(shlex.quote, values), columns]
+    settings = ["download.dataset=own", *map(shlex.quote, values)]
     return " \\\n  ".join(["dvc exp run", *(f"-S {setting}" for setting in settings)])
 
 

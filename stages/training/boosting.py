@@ -16,7 +16,7 @@ from stages.params import Xgboost
 
 BATCH = 20_000  # images that are read, or sent to a worker, at once
 LOSS = "mlogloss"
-NOT_OF_XGBOOST = {"columns", "n_estimators", "early_stopping_rounds", "engine", "scheduler"}
+NOT_OF_XGBOOST = {"components", "n_estimators", "early_stopping_rounds", "engine", "scheduler"}
 TRAINING, HELD_OUT = "training", "held_out"
 
 

@@ -1,7 +1,8 @@
 """What the models see of an image: a score for each class, and a projection of its descriptors.
 
-The descriptors are histograms of gradients and means of pixels; the scores are a kernel ridge
-regression of the classes on landmarks, which are training images.
+The descriptors are histograms of gradients, means of pixels, and responses to dictionaries of
+patches (dictionary.py); the scores are a kernel ridge regression of the classes on landmarks, which
+are training images.
 
 One definition for training and serving. A map is fitted once (stages/training/features.py) and
 saved as plain arrays; a server applies it to the pixels of a request.
@@ -16,8 +17,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..contract import PIXEL_MAX, SIDE
+from .dictionary import responses
+from .exact import quantize
 from .kernel import Rbf
 
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
@@ -29,11 +33,11 @@ ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory:
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
-# Binary places that values are rounded to. The norm of descriptors is below 2^5, so sums of their
-# products with directions have 5 + 8 + 11 = 24 bits; that of features is below 2^2, so squared
-# distances have 6 + 2 · 9 = 24 bits. A float32 holds 24: such sums have no rounding errors, and are
-# the same in whatever order they are added, for a batch of any size and by any library.
-DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 11, 9
+# Binary places that values are rounded to (exact.py). The norm of descriptors is below 2^6, so sums
+# of their products with directions have 6 + 8 + 10 = 24 bits; that of features is below 2^2, so
+# squared distances have 6 + 2 · 9 = 24 bits.
+DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 10, 9
+NOTHING = np.empty((0, 0), np.float32)
 
 
 class FeatureArrays(NamedTuple):
@@ -44,6 +48,12 @@ class FeatureArrays(NamedTuple):
     the descriptors, [0, 0] for none; offset: float32 [k], subtracted then; scale: float32 [1];
     landmarks: float32 [m, k], m training images so projected; gamma: float32 [], kernel width;
     weights: float32 [m, classes], of the scores, [0, 0] for none.
+
+    Of dictionary.py, [0, 0] for none: patches: float32 [25, a], directions of patches of pixels,
+    each of sum 0; channels: float32 [2a, c], mixes what a cell has of them; channel_offset: float32
+    [c], subtracted then; regions: float32 [9c, b], directions of patches of cells; region_offset:
+    float32 [b], subtracted from responses; contrast: float32 [2], added to a patch's mean square,
+    of either layer; response_weight: float32 [], of responses.
     """
 
     cells: np.ndarray
@@ -55,6 +65,13 @@ class FeatureArrays(NamedTuple):
     landmarks: np.ndarray
     gamma: np.ndarray
     weights: np.ndarray
+    patches: np.ndarray = NOTHING
+    channels: np.ndarray = NOTHING
+    channel_offset: np.ndarray = NOTHING
+    regions: np.ndarray = NOTHING
+    region_offset: np.ndarray = NOTHING
+    contrast: np.ndarray = NOTHING
+    response_weight: np.ndarray = NOTHING
 
 
 def read_features(path: Path) -> FeatureArrays:
@@ -98,16 +115,8 @@ def standardize(values: np.ndarray, features: FeatureArrays) -> np.ndarray:
     return quantize((values - features.offset) * features.scale, FEATURE_PLACES)
 
 
-def quantize(values: np.ndarray, places: int) -> np.ndarray:
-    """Float32 values, rounded in place to so many binary places."""
-    values *= np.float32(2**places)
-    np.rint(values, out=values)
-    values *= np.float32(2**-places)
-    return values
-
-
 def describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
-    """Histograms of gradients at each cell size, then 14 × 14 means of pixels; or pixels alone.
+    """Histograms of gradients at each cell size, means of pixels, responses; or pixels alone.
 
     images: uint8 [n, 784]; returns float32 [n, d], every value 0 to 1, in steps of 2^-8. Each cell
     holds a histogram of `bins` directions over the full circle. Square roots are taken of the
@@ -122,11 +131,21 @@ def describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     chunks = [
         images[start : start + ROWS_PER_THREAD] for start in range(0, len(images), ROWS_PER_THREAD)
     ]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(THREADS) as pool:
         return np.concatenate(list(pool.map(partial(_describe, features=features), chunks)))
 
 
 def _describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
+    descriptors = _histograms_and_means(images, features)
+    if not features.regions.size:
+        return descriptors
+    found = responses(images, features)
+    found *= features.response_weight
+    np.minimum(found, 1, out=found)
+    return np.hstack([descriptors, quantize(found, DESCRIPTOR_PLACES)])
+
+
+def _histograms_and_means(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     weight = np.float32(features.pixel_weight / PIXEL_MAX)
     if not features.cells.size:
         return quantize(images * weight, DESCRIPTOR_PLACES)

@@ -1,0 +1,137 @@
+"""Learn the directions that patches are compared with (serving/fashion/model/dictionary.py).
+
+Directions are centres of patches whose contrast is normalised and whose values are decorrelated
+(ZCA), as Coates, Lee and Ng choose them (An analysis of single-layer networks in unsupervised
+feature learning, AISTATS 2011).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from sklearn.cluster import MiniBatchKMeans
+
+from serving.fashion.contract import PIXEL_MAX
+from serving.fashion.model import dictionary
+from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PATCHES, CELL_PLACES, PIXEL_PATCHES
+from serving.fashion.model.exact import exact_weights
+from serving.fashion.model.features import FeatureArrays
+
+SEED = 7
+IMAGES, PATCHES = 5_000, 100_000  # of the sample, to take patches of; and patches, at most
+BATCH = 500  # images at once
+CONTRAST = 0.01  # added to a patch's mean square: of pixels as 0 to 1; of cells, times their mean
+WHITENING = 0.01  # added to the variances that are made equal; of cells, times their mean
+FAINT = 0.02, 0.15  # patches left out: of pixels, by standard deviation; of cells, this share
+CHANNELS = 16  # that the values of a cell are mixed to
+PASSES, PATCHES_A_STEP = 15, 4096  # of k-means
+
+
+class Directions(NamedTuple):
+    """weights: [inputs, directions]; offset: [directions], of responses; contrast: as added."""
+
+    weights: np.ndarray
+    offset: np.ndarray
+    contrast: float
+
+
+def fit_dictionaries(
+    images: np.ndarray, fitted: FeatureArrays, directions: list[int], variance: np.ndarray
+) -> FeatureArrays:
+    """Add dictionaries to a map, fitted on uint8 [n, 784] images that are not all alike.
+
+    directions: of patches of pixels and of cells, at most; variance: [1], that the responses are
+    weighted to have in all, up to rounding.
+    """
+    some = images[:: -(-len(images) // IMAGES)]
+    random = np.random.default_rng(SEED)
+    first = _directions(_pixel_patches(some, random), directions[0], centred=True)
+    fitted = fitted._replace(
+        patches=exact_weights(first.weights, PIXEL_MAX, 0),
+        contrast=np.array([first.contrast, 0], np.float32),
+    )
+    cells = _in_batches(some, lambda batch: dictionary.cells(batch, fitted))
+    mixing, mean = _leading(cells.reshape(len(cells), -1).T)
+    fitted = fitted._replace(
+        channels=exact_weights(mixing, CELL_LIMIT, CELL_PLACES),
+        channel_offset=(mean @ mixing).astype(np.float32),
+    )
+    channels = _in_batches(some, lambda batch: dictionary.channels(batch, fitted))
+    second = _directions(_cell_patches(channels, random), directions[1], centred=False)
+    fitted = fitted._replace(
+        regions=exact_weights(second.weights, CELL_LIMIT, CELL_PLACES),
+        region_offset=second.offset.astype(np.float32),
+        contrast=np.array([first.contrast, second.contrast], np.float32),
+    )
+    found = dictionary.responses(some, fitted).var(axis=0).sum(keepdims=True)
+    weight = np.sqrt(variance / np.maximum(found, np.finfo(np.float32).tiny))
+    return fitted._replace(response_weight=weight.astype(np.float32)[0])
+
+
+def _in_batches(images: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    parts = [make(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    return np.concatenate(parts, axis=1)
+
+
+def _leading(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions of most variance of values [n, k], [k, at most CHANNELS], and the mean, [k]."""
+    mean = values.mean(axis=0, dtype=np.float64)
+    centred = values - mean.astype(np.float32)
+    vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1]
+    return vectors[:, ::-1][:, :CHANNELS], mean
+
+
+def _pixel_patches(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Patches of uint8 [n, 784] images that are not faint, less their means, [m, 25], 0 to 255."""
+    patches = _patches(dictionary.pixels(images), PIXEL_PATCHES.side, 2 * PATCHES, random)
+    patches -= patches.mean(axis=1, keepdims=True)
+    spread = patches.std(axis=1)
+    return patches[spread >= min(FAINT[0] * PIXEL_MAX, spread.max())][:PATCHES]
+
+
+def _cell_patches(channels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Patches of float32 [c, n, 7, 7] channels without the faintest ones, [m, 9c]."""
+    patches = _patches(channels, CELL_PATCHES.side, PATCHES, random)
+    squares = (patches**2).mean(axis=1)
+    return patches[squares >= np.quantile(squares, FAINT[1])]
+
+
+def _patches(maps: np.ndarray, side: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """Patches of maps [c, n, s, s], at random, [count, side · side · c]."""
+    windows = sliding_window_view(maps, (side, side), axis=(2, 3))
+    image, row, column = (random.integers(0, size, count) for size in windows.shape[1:4])
+    return windows[:, image, row, column].transpose(1, 2, 3, 0).reshape(count, -1)
+
+
+def _directions(patches: np.ndarray, count: int, *, centred: bool) -> Directions:
+    """Centres of patches [m, k], to multiply patches with before these are divided by contrast.
+
+    centred: the patches' own means are 0, so the directions' are, too.
+    """
+    squares = (patches.astype(np.float64) ** 2).mean(axis=1, keepdims=True)
+    contrast = CONTRAST * (PIXEL_MAX**2 if centred else squares.mean())
+    normalised = patches / np.sqrt(squares + contrast)
+    mean = np.zeros(normalised.shape[1]) if centred else normalised.mean(axis=0)
+    normalised -= mean
+    variances, vectors = np.linalg.eigh(normalised.T @ normalised / len(normalised))
+    ridge = WHITENING * (1 if centred else variances.mean())
+    whitening = (vectors / np.sqrt(np.maximum(variances, 0) + ridge)) @ vectors.T
+    white = _of_length_1(normalised @ whitening).astype(np.float32)
+    kmeans = MiniBatchKMeans(
+        min(count, len(white)),
+        batch_size=PATCHES_A_STEP,
+        n_init=1,
+        max_iter=PASSES,
+        max_no_improvement=None,
+        random_state=SEED,
+    )
+    weights = whitening @ _of_length_1(kmeans.fit(white).cluster_centers_).T
+    if centred:
+        weights -= weights.mean(axis=0)
+    return Directions(weights, mean @ weights, float(contrast))
+
+
+def _of_length_1(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -1,0 +1,107 @@
+"""Responses are what dictionaries define.  Run: pytest tests/test_dictionary.py"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scratch import Digits
+
+from serving.fashion.contract import PIXEL_MAX, PIXELS, SIDE
+from serving.fashion.model import dictionary
+from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PLACES, TILE
+from serving.fashion.model.exact import exact_weights
+from serving.fashion.model.features import FeatureArrays
+from stages.params import Params
+from stages.training.features import fit_components
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: Digits, params: Params) -> FeatureArrays:
+    section = params.features.model_copy(update={"directions": [6, 10]})
+    return fit_components(digits[0].images[:300], section)
+
+
+def patches_at(maps: np.ndarray, side: int) -> dict[tuple[int, int], np.ndarray]:
+    """Patches of maps [c, s, s], by the place of their corner, each [side · side · c]."""
+    size = maps.shape[-1] - side + 1
+    return {
+        (row, column): maps[:, row : row + side, column : column + side]
+        .transpose(1, 2, 0)
+        .ravel()
+        .astype(np.float64)
+        for row in range(size)
+        for column in range(size)
+    }
+
+
+def beyond(values: np.ndarray, threshold: float) -> np.ndarray:
+    return np.concatenate([np.maximum(values - threshold, 0), np.maximum(-values - threshold, 0)])
+
+
+def test_a_cell_is_the_root_of_the_mean_response_of_the_patches_around_it(
+    fitted: FeatureArrays, digits: Digits
+):
+    image = digits[1].images[0]
+    square = np.pad(image.reshape(1, SIDE, SIDE), ((0, 0), (2, 2), (2, 2)))
+    total = np.zeros((12, 7, 7))
+    weights = np.array([1, 1, 3, 3, 3, 3, 1, 1]) / 16  # of 8 positions, every fourth, 2 outside
+    for (row, column), patch in patches_at(square, 5).items():
+        strength = np.sqrt(patch.var() + fitted.contrast[0])
+        found = beyond((patch - patch.mean()) @ fitted.patches / strength, 0.25)
+        for i in range(7):
+            for j in range(7):
+                down, right = row + 2 - 4 * i, column + 2 - 4 * j
+                if 0 <= down < 8 and 0 <= right < 8:
+                    total[:, i, j] += weights[down] * weights[right] * found
+    cells = dictionary.cells(image[None], fitted)[:, 0]
+    assert np.allclose(cells, np.sqrt(total), atol=0.05)
+    assert np.abs(cells - np.sqrt(total)).mean() < 0.005
+
+
+def test_a_response_is_that_of_the_patches_of_cells(fitted: FeatureArrays, digits: Digits):
+    image = digits[1].images[0]
+    channels = dictionary.channels(image[None], fitted)[:, 0]
+    total = np.zeros((20, 3, 3))
+    weights = np.array([1, 2, 1]) / 4
+    for (row, column), patch in patches_at(channels, 3).items():
+        strength = np.sqrt((patch**2).mean() + fitted.contrast[1])
+        found = beyond(patch @ fitted.regions / strength - fitted.region_offset, 0.6)
+        for i in range(3):
+            for j in range(3):
+                down, right = row + 1 - 2 * i, column + 1 - 2 * j
+                if 0 <= down < 3 and 0 <= right < 3:
+                    total[:, i, j] += weights[down] * weights[right] * found
+    responses = dictionary.responses(image[None], fitted).reshape(20, 3, 3)
+    assert np.allclose(responses, np.sqrt(total), atol=0.1)
+    assert np.abs(responses - np.sqrt(total)).mean() < 0.01
+
+
+@settings(deadline=None, max_examples=25)
+@given(count=st.integers(1, 3 * TILE), seed=st.integers(0, 2**32 - 1))
+def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureArrays, count: int, seed: int):
+    images = np.random.default_rng(seed).integers(0, 256, (count, PIXELS), dtype=np.uint8)
+    images[::2] //= 200  # nearly blank ones, too
+    together = dictionary.responses(images, fitted)
+    alone = np.concatenate([dictionary.responses(image[None], fitted) for image in images])
+    assert np.array_equal(together, alone)
+
+
+def test_what_a_patch_of_pixels_has_in_common_changes_nothing(fitted: FeatureArrays):
+    assert np.allclose(fitted.patches.sum(axis=0), 0, atol=1e-2)
+    flat = dictionary.cells(np.full((1, PIXELS), PIXEL_MAX, np.uint8), fitted)
+    assert not flat[:, 0, 2:5, 2:5].any()
+
+
+@given(
+    inputs=st.integers(1, 300), limit=st.sampled_from([1.0, 4.0, 255.0]), seed=st.integers(0, 999)
+)
+def test_products_with_exact_weights_have_no_rounding_errors(inputs: int, limit: float, seed: int):
+    random = np.random.default_rng(seed)
+    places = 0 if limit > CELL_LIMIT else CELL_PLACES
+    weights = exact_weights(
+        random.normal(size=(inputs, 5)) * 10.0 ** random.integers(-3, 3), limit, places
+    )
+    steps = int(limit * 2**places)
+    rows = random.choice([-steps, steps, *random.integers(-steps, steps + 1, 20)], (40, inputs))
+    rows = (rows / 2**places).astype(np.float32)
+    assert np.array_equal(rows @ weights, rows.astype(np.float64) @ weights)
