@@ -19,7 +19,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Landmarks = Annotated[int, Field(ge=10, le=20_000)]
-Directions = Annotated[int, Field(ge=2, le=512)]
+DictionarySize = Annotated[int, Field(ge=2, le=512)]
 
 
 class OwnData(Section):
@@ -96,7 +96,7 @@ class FeatureConfig(Section):
     cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1)
     bins: int = Field(ge=2, le=72)
     pixel_weight: NotNegative
-    directions: list[Directions] = Field(min_length=2, max_length=2)
+    directions: list[DictionarySize] = Field(min_length=2, max_length=2)
     components: Count | None
 
 

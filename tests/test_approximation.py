@@ -19,7 +19,8 @@ from test_svm import won_pairs
 from serving.client import RestClient
 from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.features import FEATURE_PLACES, FeatureMap, quantize
+from serving.fashion.model.exact import quantize
+from serving.fashion.model.features import FEATURE_PLACES, FeatureMap
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from serving.launch import running
 from stages import train_sklearn

@@ -7,7 +7,8 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.svm import SVC
 
-from serving.fashion.model.features import FEATURE_PLACES, quantize
+from serving.fashion.model.exact import quantize
+from serving.fashion.model.features import FEATURE_PLACES
 from serving.fashion.model.svm import PairwiseDecisions, pairwise_log_proba
 from stages.params import Params
 from stages.train_sklearn import train

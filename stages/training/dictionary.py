@@ -18,12 +18,13 @@ from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PATCHES, CELL_PLAC
 from serving.fashion.model.exact import exact_weights
 from serving.fashion.model.features import FeatureArrays
 
-SEED = 7
+SEED = 7  # of all that is random in the features but the class scores
 IMAGES, PATCHES = 5_000, 100_000  # of the sample, to take patches of; and patches, at most
 BATCH = 500  # images at once
 CONTRAST = 0.01  # added to a patch's mean square: of pixels as 0 to 1; of cells, times their mean
 WHITENING = 0.01  # added to the variances that are made equal; of cells, times their mean
-FAINT = 0.02, 0.15  # patches left out: of pixels, by standard deviation; of cells, this share
+FAINT_PIXELS = 0.02  # patches of a lower standard deviation are left out, of pixels as 0 to 1
+FAINT_CELLS = 0.15  # share of patches of cells that is left out, of lowest mean square
 CHANNELS = 16  # that the values of a cell are mixed to
 PASSES, PATCHES_A_STEP = 15, 4096  # of k-means
 
@@ -87,14 +88,14 @@ def _pixel_patches(images: np.ndarray, random: np.random.Generator) -> np.ndarra
     patches = _patches(dictionary.pixels(images), PIXEL_PATCHES.side, 2 * PATCHES, random)
     patches -= patches.mean(axis=1, keepdims=True)
     spread = patches.std(axis=1)
-    return patches[spread >= min(FAINT[0] * PIXEL_MAX, spread.max())][:PATCHES]
+    return patches[spread >= min(FAINT_PIXELS * PIXEL_MAX, spread.max())][:PATCHES]
 
 
 def _cell_patches(channels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Patches of float32 [c, n, 7, 7] channels without the faintest ones, [m, 9c]."""
     patches = _patches(channels, CELL_PATCHES.side, PATCHES, random)
     squares = (patches**2).mean(axis=1)
-    return patches[squares >= np.quantile(squares, FAINT[1])]
+    return patches[squares >= np.quantile(squares, FAINT_CELLS)]
 
 
 def _patches(maps: np.ndarray, side: int, count: int, random: np.random.Generator) -> np.ndarray:

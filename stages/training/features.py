@@ -16,10 +16,10 @@ from stages.data.arrays import blocks, map_rows, write_rows
 from stages.data.idx import BLOCK
 from stages.params import Params
 from stages.training.class_scores import ROWS, fit_class_scores
-from stages.training.dictionary import fit_dictionaries
+from stages.training.dictionary import SEED, fit_dictionaries
 
 SAMPLE = 20_000  # images at most, evenly spread, to fit directions, offset and scale on
-ITERATIONS, SEED = 2, 7  # of the randomised decomposition: more change no component that matters
+ITERATIONS = 2  # of the randomised decomposition
 
 
 def fit_features(

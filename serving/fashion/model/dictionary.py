@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BORDER = 2  # black pixels put around an image
 CELL_LIMIT, CELL_PLACES = 4.0, 7  # of what the second layer sees
 RESPONSE_LIMIT, RESPONSE_PLACES = 16.0, 8  # beyond a threshold, before means are taken
-TILE = 32  # images at once, whose responses the processor's cache holds
+TILE = 32  # images at once: fewer cost more calls, more cost more memory traffic
 
 
 class Layer(NamedTuple):
@@ -97,8 +97,8 @@ def _layer(
 ) -> np.ndarray:
     """Square roots of mean responses, float32 [2 · directions, n, g, g], of maps [c, n, s, s].
 
-    Without an offset, patches count minus their means. All but the product with the weights, which
-    is exact, is the same for an image in any batch, as it adds in one order.
+    Without an offset, a patch's mean is subtracted from it. Matrix products are exact, and all
+    other sums are added in one order: an image has the same responses in any batch.
     """
     depth, count, size, _ = maps.shape
     side = layer.side
@@ -157,9 +157,9 @@ def _buffer(name: str, shape: tuple[int, ...]) -> np.ndarray:
     Fresh memory for each step would take longer than the step.
     """
     size = math.prod(shape)
-    held = _buffers.__dict__.get(name)
+    held = vars(_buffers).get(name)
     if held is None or held.size < size:
-        held = _buffers.__dict__[name] = np.empty(size, np.float32)
+        held = vars(_buffers)[name] = np.empty(size, np.float32)
     return held[:size].reshape(shape)
 
 
