@@ -34,46 +34,43 @@ def patches_at(maps: np.ndarray, side: int) -> dict[tuple[int, int], np.ndarray]
     }
 
 
-def beyond(values: np.ndarray, threshold: float) -> np.ndarray:
-    return np.concatenate([np.maximum(values - threshold, 0), np.maximum(-values - threshold, 0)])
-
-
-def test_a_cell_is_the_root_of_the_mean_response_of_the_patches_around_it(
+def test_a_cell_is_the_root_of_the_mean_of_the_largest_responses_around_it(
     fitted: FeatureArrays, digits: Digits
 ):
     image = digits[1].images[0]
     square = np.pad(image.reshape(1, SIDE, SIDE), ((0, 0), (2, 2), (2, 2)))
-    total = np.zeros((12, 7, 7))
-    weights = np.array([1, 1, 3, 3, 3, 3, 1, 1]) / 16  # of 8 positions, every fourth, 2 outside
+    largest = np.zeros((6, 14, 14))
     for (row, column), patch in patches_at(square, 5).items():
         strength = np.sqrt(patch.var() + fitted.contrast[0])
-        found = beyond((patch - patch.mean()) @ fitted.patches / strength, 0.25)
-        for i in range(7):
-            for j in range(7):
-                down, right = row + 2 - 4 * i, column + 2 - 4 * j
-                if 0 <= down < 8 and 0 <= right < 8:
-                    total[:, i, j] += weights[down] * weights[right] * found
-    cells = dictionary.cells(image[None], fitted)[:, 0]
-    assert np.allclose(cells, np.sqrt(total), atol=0.05)
+        found = np.abs((patch - patch.mean()) @ fitted.patches) / strength
+        block = largest[:, row // 2, column // 2]
+        np.maximum(block, found, out=block)
+    total = np.zeros((6, 7, 7))
+    around = np.pad(largest, ((0, 0), (1, 1), (1, 1)))
+    weights = np.array([1, 3, 3, 1]) / 8
+    for row, column in np.ndindex(7, 7):
+        blocks = around[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4]
+        total[:, row, column] = np.einsum("kij,i,j->k", blocks, weights, weights)
+    cells = dictionary.cells(image[None], fitted)[..., 0]
+    assert np.ptp(total) > 1
+    assert np.allclose(cells, np.sqrt(total), atol=0.02)
     assert np.abs(cells - np.sqrt(total)).mean() < 0.005
 
 
-def test_a_response_is_that_of_the_patches_of_cells(fitted: FeatureArrays, digits: Digits):
+def test_a_response_is_the_largest_of_a_block_of_patches_of_cells(
+    fitted: FeatureArrays, digits: Digits
+):
     image = digits[1].images[0]
-    channels = dictionary.channels(image[None], fitted)[:, 0]
-    total = np.zeros((20, 3, 3))
-    weights = np.array([1, 2, 1]) / 4
-    for (row, column), patch in patches_at(channels, 3).items():
+    channels = dictionary.channels(image[None], fitted)[..., 0]
+    largest = np.zeros((20, 3, 3))
+    for (row, column), patch in patches_at(channels, 2).items():
         strength = np.sqrt((patch**2).mean() + fitted.contrast[1])
-        found = beyond(patch @ fitted.regions / strength - fitted.region_offset, 0.6)
-        for i in range(3):
-            for j in range(3):
-                down, right = row + 1 - 2 * i, column + 1 - 2 * j
-                if 0 <= down < 3 and 0 <= right < 3:
-                    total[:, i, j] += weights[down] * weights[right] * found
+        found = patch @ fitted.regions / strength - fitted.region_offset
+        block = largest[:, row // 2, column // 2]
+        np.maximum(block, np.concatenate([found, -found]) - 0.6, out=block)
     responses = dictionary.responses(image[None], fitted).reshape(20, 3, 3)
-    assert np.allclose(responses, np.sqrt(total), atol=0.1)
-    assert np.abs(responses - np.sqrt(total)).mean() < 0.01
+    assert np.ptp(largest) > 1
+    assert np.allclose(responses, np.sqrt(largest), atol=1e-3)
 
 
 @settings(deadline=None, max_examples=25)
@@ -89,7 +86,8 @@ def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureArrays, cou
 def test_what_a_patch_of_pixels_has_in_common_changes_nothing(fitted: FeatureArrays):
     assert np.allclose(fitted.patches.sum(axis=0), 0, atol=1e-2)
     flat = dictionary.cells(np.full((1, PIXELS), PIXEL_MAX, np.uint8), fitted)
-    assert not flat[:, 0, 2:5, 2:5].any()
+    assert flat[:, 2:5, 2:5].max() < 0.05  # weights are rounded; other cells are above 1
+    assert flat.max() > 1
 
 
 @given(

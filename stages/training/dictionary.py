@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
 
 from serving.fashion.contract import PIXEL_MAX
 from serving.fashion.model import dictionary
-from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PATCHES, CELL_PLACES, PIXEL_PATCHES
+from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PLACES, CELL_SIDE, PIXEL_SIDE
 from serving.fashion.model.exact import exact_weights
 from serving.fashion.model.features import FeatureArrays
 
@@ -25,7 +26,7 @@ CONTRAST = 0.01  # added to a patch's mean square: of pixels as 0 to 1; of cells
 WHITENING = 0.01  # added to the variances that are made equal; of cells, times their mean
 FAINT_PIXELS = 0.02  # patches of a lower standard deviation are left out, of pixels as 0 to 1
 FAINT_CELLS = 0.15  # share of patches of cells that is left out, of lowest mean square
-CHANNELS = 16  # that the values of a cell are mixed to
+CHANNELS = 8  # that the values of a cell are mixed to
 PASSES, PATCHES_A_STEP = 15, 4096  # of k-means
 
 
@@ -53,10 +54,11 @@ def fit_dictionaries(
         contrast=np.array([first.contrast, 0], np.float32),
     )
     cells = _in_batches(some, lambda batch: dictionary.cells(batch, fitted))
-    mixing, mean = _leading(cells.reshape(len(cells), -1).T)
+    values = cells.reshape(len(cells), -1).T
+    pca = PCA(min(CHANNELS, len(cells)), svd_solver="covariance_eigh").fit(values)
     fitted = fitted._replace(
-        channels=exact_weights(mixing, CELL_LIMIT, CELL_PLACES),
-        channel_offset=(mean @ mixing).astype(np.float32),
+        channels=exact_weights(pca.components_.T, CELL_LIMIT, CELL_PLACES),
+        channel_offset=(pca.components_ @ pca.mean_).astype(np.float32),
     )
     channels = _in_batches(some, lambda batch: dictionary.channels(batch, fitted))
     second = _directions(_cell_patches(channels, random), directions[1], centred=False)
@@ -72,37 +74,29 @@ def fit_dictionaries(
 
 def _in_batches(images: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     parts = [make(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return np.concatenate(parts, axis=1)
-
-
-def _leading(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions of most variance of values [n, k], [k, at most CHANNELS], and the mean, [k]."""
-    mean = values.mean(axis=0, dtype=np.float64)
-    centred = values - mean.astype(np.float32)
-    vectors = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1]
-    return vectors[:, ::-1][:, :CHANNELS], mean
+    return np.concatenate(parts, axis=-1)
 
 
 def _pixel_patches(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Patches of uint8 [n, 784] images that are not faint, less their means, [m, 25], 0 to 255."""
-    patches = _patches(dictionary.pixels(images), PIXEL_PATCHES.side, 2 * PATCHES, random)
+    patches = _patches(dictionary.pixels(images), PIXEL_SIDE, 2 * PATCHES, random)
     patches -= patches.mean(axis=1, keepdims=True)
     spread = patches.std(axis=1)
     return patches[spread >= min(FAINT_PIXELS * PIXEL_MAX, spread.max())][:PATCHES]
 
 
 def _cell_patches(channels: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Patches of float32 [c, n, 7, 7] channels without the faintest ones, [m, 9c]."""
-    patches = _patches(channels, CELL_PATCHES.side, PATCHES, random)
+    """Patches of float32 [c, 7, 7, n] channels without the faintest ones, [m, 4c]."""
+    patches = _patches(channels, CELL_SIDE, PATCHES, random)
     squares = (patches**2).mean(axis=1)
     return patches[squares >= np.quantile(squares, FAINT_CELLS)]
 
 
 def _patches(maps: np.ndarray, side: int, count: int, random: np.random.Generator) -> np.ndarray:
-    """Patches of maps [c, n, s, s], at random, [count, side · side · c]."""
-    windows = sliding_window_view(maps, (side, side), axis=(2, 3))
-    image, row, column = (random.integers(0, size, count) for size in windows.shape[1:4])
-    return windows[:, image, row, column].transpose(1, 2, 3, 0).reshape(count, -1)
+    """Patches of maps [c, s, s, n], at random, [count, side · side · c]."""
+    windows = sliding_window_view(maps, (side, side), axis=(1, 2))
+    row, column, image = (random.integers(0, size, count) for size in windows.shape[1:4])
+    return windows[:, row, column, image].transpose(1, 2, 3, 0).reshape(count, -1)
 
 
 def _directions(patches: np.ndarray, count: int, *, centred: bool) -> Directions:

@@ -50,8 +50,8 @@ class FeatureArrays(NamedTuple):
     weights: float32 [m, classes], of the scores, [0, 0] for none.
 
     Of dictionary.py, [0, 0] for none: patches: float32 [25, a], directions of patches of pixels,
-    each of sum 0; channels: float32 [2a, c], mixes what a cell has of them; channel_offset: float32
-    [c], subtracted then; regions: float32 [9c, b], directions of patches of cells; region_offset:
+    each of sum 0; channels: float32 [a, c], mixes what a cell has of them; channel_offset: float32
+    [c], subtracted then; regions: float32 [4c, b], directions of patches of cells; region_offset:
     float32 [b], subtracted from responses; contrast: float32 [2], added to a patch's mean square,
     of either layer; response_weight: float32 [], of responses.
     """
