@@ -1,6 +1,6 @@
 """Write report.html, one page on the last evaluation, that needs nothing beside it.
 
-Reads   metrics/, dvc.yaml, dvc.lock, data/processed/test.npz, serving/models/, git
+Reads   metrics/, dvc.yaml, dvc.lock, data/processed/, serving/models/, git
 Writes  report.html
 
 Most of its few seconds go to DVC, asked for plots and status, and to drawing the plots.
@@ -10,6 +10,7 @@ import base64
 import io
 import json
 from math import sqrt
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +24,12 @@ from report.drawings import drawings
 from report.metrics_table import flatten
 from serving.fashion.contract import SIDE
 from stages.console import StageError, run
-from stages.data.arrays import atomic_write
-from stages.data.idx import PROCESSED, Images, read_npz
+from stages.data.arrays import atomic_write, map_rows
+from stages.data.idx import PROCESSED, TRAIN_LABELS, Images, read_npz
 from stages.evaluation.plots import METRICS, PREDICTIONS, surest_mistakes
 
 REPORT = Path("report.html")
-MISTAKES, DISAGREEMENTS, PAIRS, COMMON = 12, 12, 10, 3  # shown, at most
+MISTAKES, DISAGREEMENTS, PAIRS, COMMON, WEAKEST = 12, 12, 10, 3, 3  # shown, at most
 
 
 class Published(NamedTuple):
@@ -112,6 +113,11 @@ def content() -> dict[str, Any]:
         "common": {m: comparison.common_mistakes(a, COMMON) for m, a in predictions.items()},
         "mistakes": {m: mistakes(data, a) for m, a in predictions.items()},
         "compared": compared(data, predictions),
+        "class_names": data.class_names,
+        "trained_on": len(map_rows(TRAIN_LABELS)),
+        "weakest": {
+            m: sorted(v["recall"].items(), key=itemgetter(1))[:WEAKEST] for m, v in metrics.items()
+        },
         "drawings": drawings(),
         "commit": provenance.commit(),
         "changed_stages": provenance.changed_stages(),

@@ -125,6 +125,15 @@ def test_what_was_right_adds_up_to_the_images(page: Page):
     assert sum(counted[name] for name in who) == 300
 
 
+def test_the_model_card_has_data_classes_and_the_weakest_of_them(page: Page, project: Path):
+    labels = np.load(project / "data/processed/train_labels.npy")
+    assert f"{len(labels):,} images trained, 300 others evaluated. Classes: 0, 1, 2," in page.text
+    metrics = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
+    for name in MODELS:
+        label, recall = min(metrics[name]["recall"].items(), key=lambda item: item[1])
+        assert f"{name} recognises {label} in {100 * recall:.1f} %," in page.text
+
+
 def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page):
     assert "These figures say nothing about Fashion-MNIST." in page.text
     assert page.text.startswith("Digits:")
