@@ -131,7 +131,7 @@ def test_the_model_card_has_data_classes_and_the_weakest_of_them(page: Page, pro
     metrics = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
     for name in MODELS:
         label, recall = min(metrics[name]["recall"].items(), key=lambda item: item[1])
-        assert f"{name} recognises {label} in {100 * recall:.1f} %," in page.text
+        assert f"{name} recognises {100 * recall:.1f} % of {label}," in page.text
 
 
 def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page):
