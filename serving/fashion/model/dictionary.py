@@ -26,7 +26,7 @@ PIXEL_SIDE, CELL_SIDE = 5, 2  # of patches of pixels, and of cells
 CELL_LIMIT, CELL_PLACES = 4.0, 7  # of what the second layer sees, at most, and binary places
 THRESHOLD = 0.6  # of responses to the second layer, on either side
 GRID = 3  # places a side that are left of an image
-TILE = 32  # images at once: fewer cost more calls, more cost more memory traffic
+TILE = 64  # images at once: fewer cost more calls, more cost more memory traffic
 _buffers = threading.local()
 
 
