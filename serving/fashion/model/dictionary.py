@@ -1,4 +1,4 @@
-"""What an image has of two dictionaries of patches, the second above the first; no label is used.
+"""Responses of an image to two dictionaries of patches, the second above the first.
 
 Each layer compares every patch with its directions and keeps the largest response of each block of
 2 × 2 places. The first layer's patches are of pixels, the second's of the first one's cells.
@@ -21,7 +21,7 @@ from .exact import quantize
 if TYPE_CHECKING:
     from .features import FeatureArrays
 
-BORDER = 2  # black pixels put around an image
+BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PIXEL_SIDE, CELL_SIDE = 5, 2  # of patches of pixels, and of cells
 CELL_LIMIT, CELL_PLACES = 4.0, 7  # of what the second layer sees, at most, and binary places
 THRESHOLD = 0.6  # of responses to the second layer, on either side
@@ -82,9 +82,9 @@ def _bounded(values: np.ndarray) -> np.ndarray:
 def _compare(
     maps: np.ndarray, side: int, weights: np.ndarray, contrast: np.float32, *, centred: bool
 ) -> np.ndarray:
-    """Products [directions, q, q, n] of the patches of maps [c, s, s, n], each divided by a root.
+    """Products [directions, q, q, n] of the patches of maps [c, s, s, n], of like contrast.
 
-    It is of the patch's mean square, or of its variance, if centred, and the contrast.
+    Each is divided by the root of contrast + the patch's mean square, or its variance, if centred.
     """
     depth, size, _, count = maps.shape
     places = size - side + 1

@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..contract import PIXEL_MAX, SIDE
-from .dictionary import responses
+from .dictionary import BORDER, responses
 from .exact import quantize
 from .kernel import Rbf
 
@@ -31,7 +31,6 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory:
 # ROWS_PER_THREAD × landmarks × 12 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
-BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
 # Binary places that values are rounded to (exact.py). The norm of descriptors is below 2^6, so sums
 # of their products with directions have 6 + 8 + 10 = 24 bits; that of features is below 2^2, so
