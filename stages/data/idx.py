@@ -19,7 +19,7 @@ FEATURES, TRAIN_FEATURES = PROCESSED / FEATURES_FILE, PROCESSED / "train_feature
 TEST = PROCESSED / "test.npz"
 TRAIN_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
 TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
-BLOCK = 5000  # images that are in memory at once, where not all of them need be
+BLOCK = 2500  # images that are in memory at once, where not all of them need be
 
 # Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
 # type (8: unsigned byte), number of dimensions, then each dimension as a big-endian uint32.

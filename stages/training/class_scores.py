@@ -16,7 +16,7 @@ from stages.params import ClassScores
 ITERATIONS = 6  # the residual has fallen to some percent then; more change no accuracy
 JITTER = 1e-6  # keeps a kernel matrix positive definite in float32, even where landmarks repeat
 TINY = np.finfo(np.float32).tiny  # of a sum of squares, so that nothing is divided by 0
-CACHE_BYTES = 1_500_000_000  # of kernel values; those of more images are computed each time anew
+CACHE_BYTES = 1_440_000_000  # of kernel values; those of more images are computed each time anew
 ROWS = 1000  # of images at once, which the processor's cache keeps from one product to the next
 
 
