@@ -65,7 +65,9 @@ def test_each_relative_link_leads_somewhere(page: str):
 @each_page
 def test_each_path_exists_or_is_made(page: str):
     for path in quoted(PAGES[page]):
-        is_path = re.fullmatch(r"[\w.-]+/[\w./-]*|[\w-]+\.(py|md|json|ya?ml|toml|txt|lock)", path)
+        is_path = re.fullmatch(
+            r"(?!\.\./)[\w.-]+/[\w./-]*|[\w-]+\.(py|md|json|ya?ml|toml|txt|lock)", path
+        )
         if is_path and path not in PACKAGED and not (ROOT / path).exists():
             made = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
             assert made.returncode == 0, path
