@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import alert_is_present
 from selenium.webdriver.support.wait import WebDriverWait
 from wire import MODELS
 
-from serving.client import RestClient
+from serving.client import ResponseError, RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
 from serving.launch import Server
 
@@ -146,6 +147,32 @@ def test_it_opens_with_what_both_models_predict_for_the_first_image(
     assert page.predictions() == expected(server, test.images[0], test.class_names, test.labels[0])
     assert np.array_equal(page.seen(), test.images[0])
     assert page.one("#grid button").get_attribute("aria-pressed") == "true"
+
+
+def test_it_asks_for_a_token_once_where_the_server_does(
+    driver: webdriver.Chrome, repository: Path, tmp_path: Path
+):
+    token = "0123456789abcdef"
+    file = tmp_path / "tokens"
+    file.write_text(token, "utf-8")
+    file.chmod(0o600)
+    with started(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as (_, server):
+        with RestClient(server.rest, token) as client:
+            wait_until(lambda: _is_ready(client), "the models to be ready")
+        driver.get(f"{server.rest}/demo")
+        asked = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
+        asked.send_keys(token)
+        asked.accept()
+        page = Page(driver, server)  # loads it again: the token stays
+        assert set(page.predictions()) == set(MODELS)
+        assert '-H "Authorization: Bearer $TOKEN"' in page.one("#curl").text
+        assert token not in page.driver.page_source
+
+
+def _is_ready(client: RestClient) -> bool:
+    with suppress(ResponseError):
+        return client.ready()
+    return False
 
 
 @pytest.mark.parametrize("size", PHONES)

@@ -13,7 +13,7 @@ import requests
 from scratch import edit_json
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, OK, UNKNOWN, body, each_model, post, tensor
+from wire import MODELS, OK, UNKNOWN, body, each_model, metrics, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion.contract import LABELS
@@ -82,12 +82,23 @@ def test_a_version_that_is_removed_is_unloaded_by_the_next_load(
     assert requests.post(f"{address}/load", timeout=60).status_code == OK
     assert post(server, "fashion-sklearn", request, "v10").status == UNKNOWN
     assert version_of(server, "fashion-sklearn", request) == "v9"
+    assert ready_in_metrics(server) == {"v1", "v9"}
     assert requests.post(f"{address}/unload", timeout=60).status_code == OK
     assert post(server, "fashion-sklearn", request).status == UNKNOWN
     assert post(server, "fashion-xgboost", request).status == OK
+    assert ready_in_metrics(server) == set()
     shutil.move(tmp_path / "v10", folder)
-    assert requests.post(f"{address}/load", timeout=60).status_code == OK
-    assert version_of(server, "fashion-sklearn", request) == "v10"
+    for _ in range(2):
+        assert requests.post(f"{address}/load", timeout=60).status_code == OK
+        assert version_of(server, "fashion-sklearn", request) == "v10"
+        assert ready_in_metrics(server) == {"v1", "v9", "v10"}
+
+
+def ready_in_metrics(server: Server) -> set[str]:
+    """The versions of one model that Prometheus is told to be ready."""
+    model = ("model", "fashion-sklearn")
+    ready = {labels: v for (n, labels), v in metrics(server).items() if n == "fashion_model_ready"}
+    return {dict(labels)["version"] for labels, v in ready.items() if model in labels and v == 1}
 
 
 def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before_stays(
@@ -108,6 +119,7 @@ def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before
             load(pb.RepositoryModelLoadRequest(model_name="fashion-sklearn"), timeout=60)
     assert error.value.code() == grpc_module.StatusCode.FAILED_PRECONDITION
     assert post(server, "fashion-sklearn", request, "v10").status == OK
+    assert "v10" in ready_in_metrics(server)
     file.write_bytes(good)
 
 

@@ -27,11 +27,16 @@ __all__ = [
 ]
 
 
-def connect(protocol: str, url: str = "") -> Client:
-    """A client for `rest` or `grpc`; url: of the server, if it is not this machine's usual one."""
+def connect(protocol: str, url: str = "", token: str = "", ca: str = "") -> Client:
+    """A client for `rest` or `grpc`.
+
+    url: of the server, if it is not this machine's usual one, https://… for one that speaks TLS;
+    token: for a server that asks for one; ca: a file of certificates, PEM, of which one has signed
+    the server's; "" for those that the system trusts.
+    """
     if protocol == "grpc":
-        return GrpcClient(url or GRPC_URL)
-    return RestClient(url or REST_URL)
+        return GrpcClient(url or GRPC_URL, token, ca)
+    return RestClient(url or REST_URL, token, ca)
 
 
 def infer_request(

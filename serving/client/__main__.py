@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect
+from serving.client.replay import HEADING, logged, replay, row
 from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
 SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
+CHANGED = 3  # exit code of a replay that changes more labels than allowed
 
 
 class Pictures(NamedTuple):
@@ -35,6 +38,14 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--url", default="", help=f"of the server (default: {REST_URL}, {GRPC_URL})"
     )
+    common.add_argument(
+        "--token-file", type=Path, default=os.environ.get("FASHION_TOKEN_FILE"),
+        help="whose first line the server asks for (default: FASHION_TOKEN_FILE)",
+    )  # fmt: skip
+    common.add_argument(
+        "--ca", default=os.environ.get("FASHION_CA", ""),
+        help="that may have signed the server's certificate (default: FASHION_CA, the system's)",
+    )  # fmt: skip
     common.add_argument("--json", action="store_true", help="print JSON, not a table")
     program = argparse.ArgumentParser(
         prog="python -m serving.client", description="Send requests to the server of both models."
@@ -47,6 +58,15 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")
     predict.add_argument("--proba", action="store_true", help="show every class's probability")
     predict.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
+    again = commands.add_parser(
+        "replay", parents=[common], help="send a request log's images again, and tell what changes"
+    )
+    again.add_argument("folder", type=Path, help="of the log")
+    again.add_argument("--limit", type=int, help="the newest requests of each model, at most")
+    again.add_argument(
+        "--allow", type=float, default=0.0, metavar="SHARE",
+        help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
+    )  # fmt: skip
     return program
 
 
@@ -81,6 +101,21 @@ def read_pictures(options: argparse.Namespace) -> Pictures:
             )
     except FileNotFoundError:
         raise ValueError(f"{TEST_IMAGES}: not found; make it with: dvc repro preprocess") from None
+
+
+def read_token(path: Path | None) -> str:
+    """The first line of a file, "" without one. Raises ValueError, in one line."""
+    if path is None:
+        return ""
+    try:
+        lines = path.read_text("ascii").split()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        lines = []
+    if not lines:
+        raise ValueError(f"{path}: expected a token, in its first line")
+    return lines[0]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -155,6 +190,22 @@ def metadata(client: Client, models: list[str], options: argparse.Namespace) -> 
     return "\n\n".join(parts)
 
 
+def show_changes(client: Client, options: argparse.Namespace) -> tuple[str, int]:
+    """What changes where logged requests are sent again, and the program's exit code."""
+    try:
+        by_model = logged(options.folder, options.model or [], options.limit)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from None
+    changes = {
+        model: replay(client, model, options.version, lines) for model, lines in by_model.items()
+    }
+    above = any(c.changed > options.allow * c.images for c in changes.values())
+    code = CHANGED if above else 0
+    if options.json:
+        return json.dumps({model: c._asdict() for model, c in changes.items()}, indent=2), code
+    return table([HEADING, *(row(model, c) for model, c in changes.items())]), code
+
+
 def _tensor(tensor: dict[str, Any]) -> str:
     shape = ", ".join(str(side) for side in tensor["shape"]).replace("-1", "n")
     return f"{tensor['name']} {tensor['datatype']} [{shape}]"
@@ -162,20 +213,26 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 1 and one line where something is wrong."""
-    options, success = parser().parse_args(arguments), True
+    options, code = parser().parse_args(arguments), 0
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line of its own
     try:
-        with connect(options.protocol, options.url) as client:
+        token = read_token(options.token_file)
+        if options.ca and not Path(options.ca).is_file():
+            raise ValueError(f"{options.ca}: expected a file of certificates, got none")
+        with connect(options.protocol, options.url, token, options.ca) as client:
             models = options.model or client.models()
             if options.command == "health":
                 text, success = health(client, models, options)
+                code = 0 if success else 1
+            elif options.command == "replay":
+                text, code = show_changes(client, options)
             else:
                 command = {"metadata": metadata, "predict": predict}[options.command]
                 text = command(client, models, options)
     except (ResponseError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(text)
-    sys.exit(0 if success else 1)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,27 @@ from serving.client.base import (
 )
 
 GRPC_URL = "localhost:8081"
+TLS = "https://"  # before the address of a server that speaks it
 
 
 class GrpcClient(Client):
-    """Over gRPC; threads may share it. url: as localhost:8081."""
+    """Over gRPC; threads may share it. url: as localhost:8081; token, ca: see `connect`."""
 
     _field = staticmethod(getattr)  # of a protocol buffer
 
-    def __init__(self, url: str = GRPC_URL) -> None:
+    def __init__(self, url: str = GRPC_URL, token: str = "", ca: str = "") -> None:
         # Not at the top: where MLServer is imported, it has these protocol buffers itself.
         import tritonclient.grpc as triton  # noqa: PLC0415
 
         direct = [("grpc.enable_http_proxy", 0)]
         limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        connection = triton.InferenceServerClient(url, channel_args=direct + limits)
+        self._headers = {"authorization": f"Bearer {token}"} if token else None
+        connection = triton.InferenceServerClient(
+            url.removeprefix(TLS),
+            ssl=url.startswith(TLS),
+            root_certificates=ca or None,
+            channel_args=direct + limits,
+        )
         super().__init__(url, triton, connection)
 
     def _ready(self, model: str, version: str) -> bool:
@@ -53,7 +60,9 @@ class GrpcClient(Client):
     def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         for pause in [*(PAUSE_SECONDS * 2**n for n in range(ATTEMPTS - 1)), None]:
             try:
-                return method(*args, client_timeout=RESPONSE_SECONDS, **options)
+                return method(
+                    *args, client_timeout=RESPONSE_SECONDS, headers=self._headers, **options
+                )
             except InferenceServerException as error:
                 status = (error.status() or "").removeprefix("StatusCode.")
                 if status != "UNAVAILABLE" or pause is None:

@@ -27,7 +27,7 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 
 
 class RestClient(Client):
-    """Over HTTP; threads may share it. url: as http://localhost:8080.
+    """Over HTTP; threads may share it. url: as http://localhost:8080; token, ca: see `connect`.
 
     tritonclient.http writes and reads the bodies, requests sends them: tritonclient's own
     connections keep a hub of gevent for each thread, cannot be shared by threads, and do not tell
@@ -36,12 +36,15 @@ class RestClient(Client):
 
     _field = staticmethod(operator.getitem)  # of JSON
 
-    def __init__(self, url: str = REST_URL) -> None:
+    def __init__(self, url: str = REST_URL, token: str = "", ca: str = "") -> None:
         # Not at the top: it imports gevent, which takes long.
         import tritonclient.http as triton  # noqa: PLC0415
 
         session = requests.Session()
         session.trust_env = False
+        session.verify = ca or True
+        if token:
+            session.headers["Authorization"] = f"Bearer {token}"
         retries = Retry(ATTEMPTS - 1, read=0, status=0, other=0, backoff_factor=PAUSE_SECONDS)
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))

@@ -5,21 +5,43 @@ const PIXELS = SIDE * SIDE;
 const OUTPUTS = ["predict", "predict_proba", "image"];
 const SERVER = new URL("..", document.baseURI); // the page is at …/demo/
 const LIKELIEST = 10; // classes shown, of at most 255
+const UNAUTHORIZED = 401;
 const STEP = 10; // of the drawing's 280 pixels a side, one of the models' own
 
 const at = (id) => document.getElementById(id);
 let requests = 0; // so far: the response to an earlier one is not shown
 
-// The JSON of a response, or an Error with the server's message.
-async function call(path, body) {
-  const options = body && {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
-  const response = await fetch(new URL(path, SERVER), options).catch(() => {
+// The token of a server that asks for one, for as long as this tab is open.
+const token = () => sessionStorage.getItem("token");
+let asking; // so that the calls of the page's start ask once, together
+
+function askForToken() {
+  asking ??= new Promise((answer) => setTimeout(() => {
+    const given = prompt("This server asks for a token:")?.trim();
+    if (given) sessionStorage.setItem("token", given);
+    answer(Boolean(given));
+  }));
+  return asking;
+}
+
+function send(path, body) {
+  const headers = { ...(token() && { Authorization: `Bearer ${token()}` }) };
+  const options = body
+    ? { method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) }
+    : { headers };
+  return fetch(new URL(path, SERVER), options).catch(() => {
     throw new Error("the server does not answer; is it still running?");
   });
+}
+
+// The JSON of a response, or an Error with the server's message.
+async function call(path, body) {
+  let response = await send(path, body);
+  if (response.status === UNAUTHORIZED && await askForToken()) response = await send(path, body);
+  if (response.status === UNAUTHORIZED) {
+    sessionStorage.removeItem("token");
+    asking = undefined;
+  }
   const json = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(json.error ?? `the server returned status ${response.status}`);
   return json;
@@ -129,7 +151,8 @@ const clear = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, 
 // The shell command that sends the page's request.
 const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 const KIND = "-H 'Content-Type: application/json'";
-const curlOfBody = (body, url) => `curl -s ${url} ${KIND} -d ${quoted(JSON.stringify(body))}`;
+const command = (url) => `curl -s ${url} ${KIND}${token() ? ' -H "Authorization: Bearer $TOKEN"' : ""}`;
+const curlOfBody = (body, url) => `${command(url)} -d ${quoted(JSON.stringify(body))}`;
 
 // Of a file: its base64, which may be megabytes, is made where the command runs.
 function curlOfFile(name) {
@@ -137,7 +160,7 @@ function curlOfFile(name) {
     const [before, after] = JSON.stringify({ ...body, inputs: [{ ...body.inputs[0], data: ["\0"] }] })
       .split("\\u0000");
     const parts = `{ printf %s ${quoted(before)}; base64 -w0 ${quoted(name)}; printf %s ${quoted(after)}; }`;
-    return `${parts} | curl -s ${url} ${KIND} -d @-`;
+    return `${parts} | ${command(url)} -d @-`;
   };
 }
 

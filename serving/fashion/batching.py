@@ -49,6 +49,11 @@ class Batcher:
             self._work = asyncio.create_task(self._empty())
         return await results
 
+    @property
+    def waiting(self) -> int:
+        """Requests that are not being computed yet."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False)

@@ -12,6 +12,8 @@ INPUT_NAME = "predict"
 # classes, names of the classes that the labels stand for, and the pixels that the model saw.
 OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS, IMAGES = "predict", "predict_proba", "label", "image"
 
+CONFIDENCES = "confidence"  # not for clients: the probabilities of the labels
+
 # What lies beside a model's own file: the map from pixels to features, and what serving needs of
 # the training: the temperature of the probabilities, the parameters, the versions of the libraries.
 FEATURES_FILE, TRAINING_FILE = "features.npz", "training.json"

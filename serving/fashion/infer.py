@@ -40,7 +40,7 @@ async def infer(request: InferRequest, model: ServedModel) -> InferResponse:
     results = await model.batcher(images)
     outputs = [(output, results[output.name]) for output in request.outputs]
     identifier = str(uuid4()) if request.id is None else request.id
-    return InferResponse(model.name, model.version, identifier, outputs)
+    return InferResponse(model.name, model.version, identifier, outputs, results)
 
 
 async def in_thread(

@@ -37,6 +37,11 @@ class BodiesInHand:
     def __init__(self) -> None:
         self._bytes = 0
 
+    @property
+    def bytes(self) -> int:
+        """Those that are counted now."""
+        return self._bytes
+
     def count(self, counted: int, size: int, limits: Limits) -> int:
         """Count a body as of this size; returns what is counted of it, which was `counted` before.
 

@@ -27,6 +27,7 @@ START_SECONDS = 120.0
 NOTICE_SECONDS = 1.0  # for the guard to see that its server has ended
 POLL_SECONDS = 0.1
 LOG_LINES = 15
+SERVER_VARIABLES = "MLSERVER_", "FASHION_"  # of the user's own server, no part of this one
 MLSERVER = [sys.executable, "-c", "from mlserver.cli import main; main()", "start"]
 
 
@@ -71,7 +72,7 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
 
 def _start(repository: Path, folder: Path) -> Server:
     own = on_free_ports(folder)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLSERVER_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(SERVER_VARIABLES)}
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
+from ..exchange import CLIENT_GONE, Exchange
 from ..infer import LARGE, in_thread
 from ..limits import IN_HAND, MB, SMALL_BODY, Limits
 from ..protocol.messages import RETRY_SECONDS, RequestError, one_line
@@ -36,9 +36,10 @@ OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # 
 def refusal(
     path: str, status: int, sentence: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The response of a rejected request, which leaves a line in the log."""
+    """The response of a rejected request, which leaves a line in the log. path: "" to omit it."""
     sentence = one_line(sentence)
-    logger.warning("refused with %d: %s: %s", status, one_line(path), sentence)
+    place = f"{one_line(path)}: " if path else ""
+    logger.warning("refused with %d: %s%s", status, place, sentence)
     return JSONResponse({"error": sentence}, status, headers)
 
 
@@ -88,31 +89,38 @@ class RestApplication:
     async def _infer(
         self, place: re.Match[str], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        name, version, verb = place.groups("")
-        start, status = time.perf_counter(), HTTPStatus.OK
+        verb = place[3]
+        exchange = self._models.exchange("rest")
+        exchange.model, exchange.version = place.groups("")[:2]
         try:
-            model = await self._models.find(name, version)
-            with Body(scope, model.limits) as incoming:
-                body = await incoming.read(receive)
-                length = incoming.header(JSON_LENGTH)
-                if len(body) > SMALL_BODY:
-                    request = await in_thread(LARGE, read_request, body, length)
-                else:
-                    request = read_request(body, length)
-                del body  # which the images of a large request replace
-                response = await self._models.infer(request, model, version)
-                written = write_response(response)
-            headers = self._headers(name) + _encoded(id_headers(response.id))
-            await _send(send, *written, headers, "stream" in verb)
+            with exchange:
+                await self._respond(exchange, scope, receive, send, as_stream="stream" in verb)
         except RequestError as error:
-            status = HTTPStatus(error.status)
-            busy = status == HTTPStatus.SERVICE_UNAVAILABLE
+            busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
             again = {"retry-after": str(RETRY_SECONDS)} if busy else None
-            await refusal(scope["path"], status, str(error), again)(scope, receive, send)
+            await refusal(scope["path"], error.status, str(error), again)(scope, receive, send)
         if self._metrics:
-            requests, seconds = self._counters(bool(version), verb, status)
+            requests, seconds = self._counters(bool(exchange.version), verb, exchange.status)
             requests.inc()
-            seconds.observe(time.perf_counter() - start)
+            seconds.observe(exchange.seconds)
+
+    async def _respond(
+        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send, *, as_stream: bool
+    ) -> None:
+        model = await self._models.find(exchange)
+        with Body(scope, model.limits) as incoming:
+            body = await incoming.read(receive)
+            exchange.arrived()
+            length = incoming.header(JSON_LENGTH)
+            if len(body) > SMALL_BODY:
+                request = await in_thread(LARGE, read_request, body, length)
+            else:
+                request = read_request(body, length)
+            del body  # which the images of a large request replace
+            response = await self._models.infer(request, exchange)
+            written = write_response(response)
+        headers = self._headers(exchange.model) + _encoded(id_headers(response.id))
+        await _send(send, *written, headers, as_stream)
 
     @cache  # noqa: B019 (there is one, as long as the server)
     def _headers(self, name: str) -> list[tuple[bytes, bytes]]:
@@ -150,6 +158,8 @@ async def _send(
 
 class ClientGoneError(Exception):
     """The client has hung up before its request had arrived."""
+
+    status = CLIENT_GONE
 
 
 class Body:

@@ -24,6 +24,7 @@ from opentelemetry.instrumentation.grpc import aio_server_interceptor
 from ..limits import IN_HAND
 from ..protocol.grpc import read_request, write_response
 from ..protocol.messages import RequestError, one_line
+from .access import ACCESS, GateInterceptor
 from .models import Models, id_headers
 from .repository import Handlers
 
@@ -86,16 +87,17 @@ class Servicer(InferenceServicer):
             _reject(error, context)
 
     async def _infer(self, message: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
-        name, version = message.model_name, message.model_version
-        model = await self._models.find(name, version)
-        counted = IN_HAND.count(0, message.ByteSize(), model.limits)
-        try:
-            response = await self._models.infer(read_request(message), model, version)
-        finally:
-            IN_HAND.release(counted)
-        fields = self._models.headers(name) | id_headers(response.id)
-        context.set_trailing_metadata(tuple(fields.items()))
-        return write_response(response, pb.ModelInferResponse())
+        with self._models.exchange("grpc") as exchange:
+            exchange.model, exchange.version = message.model_name, message.model_version
+            model = await self._models.find(exchange)
+            counted = IN_HAND.count(0, message.ByteSize(), model.limits)
+            try:
+                response = await self._models.infer(read_request(message), exchange)
+            finally:
+                IN_HAND.release(counted)
+            fields = self._models.headers(exchange.model) | id_headers(response.id)
+            context.set_trailing_metadata(tuple(fields.items()))
+            return write_response(response, pb.ModelInferResponse())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Take the server's calls, of ModelInfer the bytes.
@@ -206,10 +208,13 @@ class GrpcServer(GRPCServer):
         super().__init__(settings, data_plane, model_repository_handlers)
         handlers = model_repository_handlers
         handlers = Handlers(handlers._repository, handlers._model_registry)
-        self._servicer = Servicer(Models(data_plane), data_plane, handlers)
+        self._models = Models(data_plane, handlers._repository.observers)
+        self._servicer = Servicer(self._models, data_plane, handlers)
 
     def _create_server(self) -> ServersOnOnePort:
         settings, interceptors = self._settings, []
+        if ACCESS.tokens:
+            interceptors.append(GateInterceptor(ACCESS.tokens, self._models.observers))
         if settings.debug:
             interceptors.append(LoggingInterceptor())
         if settings.metrics_endpoint:
@@ -222,7 +227,19 @@ class GrpcServer(GRPCServer):
         for _ in range(SERVERS):
             server = grpc.aio.server(pool, interceptors=interceptors, options=self._get_options())
             self._servicer.add_to(server)
-            server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+            self._listen(server, f"{settings.host}:{settings.grpc_port}")
             servers.append(server)
         self._server = ServersOnOnePort(servers)
         return self._server
+
+    def _listen(self, server: grpc.aio.Server, address: str) -> None:
+        certificate = ACCESS.certificate
+        if certificate is None:
+            server.add_insecure_port(address)
+            return
+
+        def pair() -> grpc.ServerCertificateConfiguration:
+            return grpc.ssl_server_certificate_configuration([certificate.pair])
+
+        credentials = grpc.dynamic_ssl_server_credentials(pair(), pair)
+        server.add_secure_port(address, credentials)

@@ -1,6 +1,7 @@
 """What MLServer has loaded, as the core wants it, and what it counts of requests."""
 
 import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -12,6 +13,7 @@ from mlserver.handlers import DataPlane
 from mlserver.utils import extract_headers
 from prometheus_client import Counter, Summary
 
+from ..exchange import Exchange
 from ..infer import ServedModel, infer
 from ..packaged import MODEL_SETTINGS
 from ..protocol.messages import InferRequest, InferResponse, RequestError
@@ -20,16 +22,24 @@ from ..protocol.messages import InferRequest, InferResponse, RequestError
 class Models:
     """The models of MLServer's registry.
 
-    version: as the protocol has it, "" for the one of the highest number.
+    version: as the protocol has it, "" for the one of the highest number; observers: are told each
+    request at its end.
     """
 
-    def __init__(self, data_plane: DataPlane) -> None:
-        self._data_plane = data_plane
+    def __init__(
+        self, data_plane: DataPlane, observers: Sequence[Callable[[Exchange], None]]
+    ) -> None:
+        self._data_plane, self.observers = data_plane, observers
         self._registry = data_plane._model_registry
         self._root = Path(data_plane._settings.model_repository_root)
 
-    async def find(self, name: str, version: str) -> ServedModel:
-        """A model that is ready. Raises RequestError, 404 for one that is not there."""
+    def exchange(self, protocol: str) -> Exchange:
+        """A request that begins, as the context of the work on it."""
+        return Exchange(protocol, self.observers)
+
+    async def find(self, exchange: Exchange) -> ServedModel:
+        """The model that is asked, if it is ready. Raises RequestError, 404 if it is not there."""
+        name, version = exchange.model, exchange.version
         try:
             model = await self._registry.get_model(name, version or None)
         except MLServerError as error:
@@ -41,6 +51,7 @@ class Models:
                 f"expected a model of the runtimes of fashion.runtimes, {name} has another one",
                 HTTPStatus.NOT_IMPLEMENTED,
             )
+        exchange.served = model.served
         return model.served
 
     async def is_ready(self, name: str, version: str) -> bool:
@@ -65,9 +76,12 @@ class Models:
         served = [model.served for model in models if hasattr(model, "served")]
         return max((model.limits.request_seconds for model in served), default=0)
 
-    async def infer(self, request: InferRequest, model: ServedModel, version: str) -> InferResponse:
+    async def infer(self, request: InferRequest, exchange: Exchange) -> InferResponse:
         """As infer.py has it, counted in the metrics that MLServer has for it."""
-        duration, failures, successes = self._counters(model.name, version or None)
+        model = exchange.served
+        assert model is not None
+        exchange.id = request.id or ""
+        duration, failures, successes = self._counters(model.name, exchange.version or None)
         start = time.perf_counter()
         try:
             response = await infer(request, model)
@@ -77,6 +91,7 @@ class Models:
         finally:
             duration.observe(time.perf_counter() - start)
         successes.inc()
+        exchange.id, exchange.response = response.id, response
         return response
 
     @cache  # noqa: B019 (there is one, as long as the server)

@@ -12,8 +12,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from .access import MetricsServer
 from .grpc import GrpcServer
-from .http import GracefulServer
 from .preflight import say_invalid_settings
 from .repository import is_newer
 from .rest import RestServer
@@ -37,7 +37,7 @@ PATCHES = (
     Patch("mlserver.server", "GRPCServer", GrpcServer,
           "reads raw tensors into lists (926), logs a stack for each bad request, and takes one"
           " call a turn of the event loop"),
-    Patch("mlserver.metrics.server", "_NoSignalServer", GracefulServer,
+    Patch("mlserver.metrics.server", "_NoSignalServer", MetricsServer,
           "means to leave signals to MLServer, by a method that uvicorn no longer calls: a signal"
           " would end the server before its requests are answered"),
     Patch("mlserver.registry", "_is_newer", is_newer,

@@ -6,6 +6,7 @@ MLServer itself prints a stack trace where a port is taken, and goes on where no
 import os
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,6 +43,14 @@ def check_start(root: Path, allow_load: bool, settings: Any) -> None:
     for name in PORTS:
         if why := refusal(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}"):
             sys.exit(f"error: {why}")
+
+
+def is_local(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def say_invalid_settings() -> None:

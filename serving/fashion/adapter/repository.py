@@ -1,8 +1,11 @@
 """The folder of models, and what of it may be changed by request."""
 
+import sys
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from mlserver.errors import MLServerError, ModelNotFound
 from mlserver.handlers import ModelRepositoryHandlers
@@ -11,23 +14,44 @@ from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import ModelSettings, Settings
 from mlserver.types import State
 
+from ..access_files import SecretError
 from ..integrity import STRICT
+from ..metrics import LOST, add_request
+from ..request_log import RequestLog
+from ..settings import ServerSettings, read_settings
+from .access import ACCESS
 from .preflight import check_start
 
 
 class Repository(SchemalessModelRepository):
     """A folder of models, in which nothing is loaded or unloaded by request unless allowed.
 
-    root: the folder; allow_load: what settings.json says of it. Ends the program, in one line,
-    where a server could not serve.
+    root: the folder; allow_load: what settings.json says of it; options: of ServerSettings, there
+    too. Ends the program, in one line, where a server could not serve.
     """
 
-    def __init__(self, root: str, allow_load: bool = False) -> None:
+    def __init__(self, root: str, allow_load: bool = False, **options: Any) -> None:
         super().__init__(root)
         self.allow_load = allow_load
         path = Path(root, "settings.json")
         settings = Settings.model_validate_json(path.read_bytes()) if path.exists() else Settings()
         check_start(Path(root), allow_load, settings)
+        self.observers = [add_request] if settings.metrics_endpoint else []
+        own = read_settings(options)
+        try:
+            ACCESS.configure(own)
+            if own.request_log:
+                self.observers.append(_open_log(own).add)
+        except (SecretError, OSError) as error:
+            sys.exit(f"error: {error}")
+
+
+@cache  # MLServer makes two repositories, of which it serves one
+def _open_log(settings: ServerSettings) -> RequestLog:
+    assert settings.request_log is not None
+    return RequestLog(
+        settings.request_log, settings.request_log_images, settings.request_log_mb, LOST.inc
+    )
 
 
 class Handlers(ModelRepositoryHandlers):

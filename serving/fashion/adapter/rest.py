@@ -26,13 +26,19 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
+from .access import ACCESS, Gate
 from .application import RestApplication, refusal
 from .http import GracefulServer, HttpProtocol
 from .models import Models
+from .preflight import is_local
 from .repository import Handlers
 
 logger = logging.getLogger("mlserver.fashion")
 DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
+# The page asks for a token, so it has to be shown without one; what it shows is not.
+OPEN_PATHS = frozenset(
+    ["/", DEMO_PATH, f"{DEMO_PATH}/", *(f"{DEMO_PATH}/{path.name}" for path in DEMO.glob("*"))]
+)
 
 
 class RestServer(RESTServer):
@@ -44,7 +50,8 @@ class RestServer(RESTServer):
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
-        self._models, handlers = Models(data_plane), model_repository_handlers
+        handlers = model_repository_handlers
+        self._models = Models(data_plane, handlers._repository.observers)
         self._handlers = Handlers(handlers._repository, handlers._model_registry)
         super().__init__(settings, data_plane, self._handlers)
         for error in (RequestValidationError, MLServerError, HTTPException):
@@ -65,11 +72,18 @@ class RestServer(RESTServer):
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
         app: ASGIApp = RestApplication(self._app, self._models, settings)
+        if ACCESS.tokens:
+            app = Gate(app, ACCESS.tokens, OPEN_PATHS, self._models.observers)
         if settings.tracing_server:
             app = OpenTelemetryMiddleware(app)
         if settings.cors_settings is not None:
             app = CORSMiddleware(app, **settings.cors_settings.model_dump())
         config.app, config.http, config.ws = app, HttpProtocol, "none"
+        if ACCESS.certificate:
+            config.ssl_certfile = str(ACCESS.certificate.chain)
+            config.ssl_keyfile = str(ACCESS.certificate.key)
+            config.load()
+            ACCESS.certificate.serve(config.ssl)
         return config
 
     async def start(self) -> None:
@@ -77,14 +91,21 @@ class RestServer(RESTServer):
         self._server = GracefulServer(self._get_config(), self._look_around)
         if not self._settings.debug:
             disable_health_access_logs()
-        logger.info("HTTP server running on http://%s", self._address)
+        if not (ACCESS.tokens or is_local(self._settings.host)):
+            logger.warning(
+                "everyone who reaches %s may ask: name a file of tokens, FASHION_TOKEN_FILE",
+                self._settings.host,
+            )
+        logger.info("HTTP server running on %s", self._url)
         await self._server.serve()
 
     @property
-    def _address(self) -> str:
-        return f"{self._settings.host}:{self._settings.http_port}"
+    def _url(self) -> str:
+        scheme = "https" if ACCESS.certificate else "http"
+        return f"{scheme}://{self._settings.host}:{self._settings.http_port}"
 
     async def _look_around(self) -> None:
+        ACCESS.refresh()
         seconds = await self._models.request_seconds()
         for connection in self._server.connections if seconds else ():
             connection.end_if_late(seconds)
@@ -92,9 +113,10 @@ class RestServer(RESTServer):
             self._announced = True
             names, page = ", ".join(await self._models.names()), ""
             if DEMO.is_dir():
-                page = f"; try them at http://localhost:{self._settings.http_port}{DEMO_PATH}"
+                page = self._url.replace(self._settings.host, "localhost")
+                page = f"; try them at {page}{DEMO_PATH}"
             grpc = f"{self._settings.host}:{self._settings.grpc_port}"
-            logger.info("Serving %s: REST http://%s, gRPC %s%s", names, self._address, grpc, page)
+            logger.info("Serving %s: REST %s, gRPC %s%s", names, self._url, grpc, page)
 
     async def _live(self, _: Request) -> JSONResponse:
         return JSONResponse({"live": True})

@@ -16,10 +16,18 @@ from mlserver_sklearn import SKLearnModel
 from mlserver_xgboost import XGBoostModel
 
 from ..batching import Batcher
-from ..contract import CLASS_LABELS, IMAGES, LABELS, NOT_SERVED
+from ..contract import (
+    CLASS_LABELS,
+    CONFIDENCES,
+    IMAGES,
+    LABELS,
+    NOT_SERVED,
+    PROBABILITIES,
+)
 from ..infer import ServedModel
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
 from ..limits import Limits
+from ..metrics import READY, ModelMetrics
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
 
@@ -52,6 +60,7 @@ class FashionModel(MLModel):
             if STRICT.get():
                 message = f"{self.name} is not loaded: {error}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
+            READY.labels(self.name, self.version or "").set(0)
             logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
             return False
         for warning in warnings:
@@ -73,17 +82,25 @@ class FashionModel(MLModel):
         limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
         classify = self.classifier(self._model, folder, rows_per_thread).classify
 
+        self._metrics = metrics = ModelMetrics(self.name, self.version or "", extra["class_names"])
+
         def predict(images: np.ndarray) -> dict[str, np.ndarray]:
             results = classify(images)
-            return results | {CLASS_LABELS: names[results[LABELS]], IMAGES: images}
+            confidences = results[PROBABILITIES].max(axis=1)
+            results |= {CLASS_LABELS: names[results[LABELS]], IMAGES: images}
+            results[CONFIDENCES] = confidences
+            metrics.add(results)
+            return results
 
         batcher = Batcher(predict, extra["max_rows"], delay, limits.waiting)
+        self._metrics.begin(batcher)
         return ServedModel(self.name, self.version or "", extra["max_rows"], limits, batcher)
 
     async def unload(self) -> bool:
         """Let go of the thread that computes."""
         if hasattr(self, "served"):
             self.served.batcher.close()
+            self._metrics.end()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

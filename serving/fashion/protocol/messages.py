@@ -56,12 +56,17 @@ class InferRequest(NamedTuple):
 
 
 class InferResponse(NamedTuple):
-    """A response. outputs: what was requested, in that order; their first axis the images."""
+    """A response.
+
+    outputs: what was requested, in that order; results: all that was computed, by name; the first
+    axis of both the images.
+    """
 
     model: str
     version: str
     id: str
     outputs: Sequence[tuple[Output, np.ndarray]]
+    results: dict[str, np.ndarray]
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,83 @@
+"""Send logged images to another version or another server, and tell what changes."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from serving.client.base import Client
+from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
+from serving.fashion.request_log import Line, read_log
+
+
+class Change(NamedTuple):
+    """Of one model's logged requests, sent again.
+
+    changed: labels; probability: the largest difference, 0 to 1, of that of a logged label;
+    milliseconds: medians, as logged by the server, and now, which has the network in it.
+    """
+
+    requests: int
+    images: int
+    changed: int
+    probability: float
+    logged_ms: float
+    now_ms: float
+
+
+HEADING = (
+    *("model", "requests", "images", "labels changed", "probability, at most"),
+    "ms in the server, ms now",
+)
+
+
+def row(model: str, change: Change) -> list[str]:
+    """A model's change as a row under HEADING."""
+    share = change.changed / change.images
+    return [
+        model,
+        f"{change.requests:,}",
+        f"{change.images:,}",
+        f"{change.changed:,} ({share:.2%})",
+        f"{change.probability:.4f}",
+        f"{change.logged_ms:.1f}, {change.now_ms:.1f}",
+    ]
+
+
+def logged(folder: Path, models: list[str], limit: int | None) -> dict[str, list[Line]]:
+    """The log's newest requests that have their pixels, by model. models: these only, if any.
+
+    Raises ValueError, in one line, where there is none, OSError where a file cannot be read.
+    """
+    found: dict[str, list[Line]] = {}
+    for line in read_log(folder):
+        if line.pixels and (line.model in models or not models):
+            found.setdefault(line.model, []).append(line)
+    if not found:
+        raise ValueError(
+            f"{folder}: expected requests with pixels, found none; a server logs those of the "
+            "share FASHION_REQUEST_LOG_IMAGES"
+        )
+    return {model: lines[-limit:] if limit else lines for model, lines in sorted(found.items())}
+
+
+def replay(client: Client, model: str, version: str, lines: Iterable[Line]) -> Change:
+    """Send requests of a model again, one after another. Raises ResponseError."""
+    images = changed = 0
+    difference, before, now = 0.0, [], []
+    for line in lines:
+        pixels = np.frombuffer(line.pixels, np.uint8).reshape(-1, PIXELS)
+        start = time.perf_counter()
+        outputs = client.infer(model, pixels, [LABELS, PROBABILITIES], version)
+        now.append(1000 * (time.perf_counter() - start))
+        before.append(line.milliseconds)
+        labels = np.array(line.labels)
+        images += len(labels)
+        changed += int((outputs[LABELS] != labels).sum())
+        same = outputs[PROBABILITIES][np.arange(len(labels)), labels]
+        difference = max(difference, float(np.abs(same - line.probabilities).max()))
+    return Change(
+        len(now), images, changed, difference, float(np.median(before)), float(np.median(now))
+    )

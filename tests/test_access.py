@@ -1,0 +1,433 @@
+"""Strangers stay outside, and everyone else gets in.  Run: pytest tests/test_access.py"""
+
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from processes import started, wait_until
+from scratch import edit_json, run
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from wire import body, each_protocol, message, tensor
+
+from serving.client import ResponseError, RestClient, connect, infer_request
+from serving.fashion.access_files import Certificate, SecretError, Tokens
+from serving.fashion.adapter.preflight import is_local
+from serving.fashion.contract import LABELS
+from serving.fashion.request_log import log_files, read_log
+from serving.launch import Server
+
+TOKEN, OTHER = "0123456789abcdef0123", "another-token-of-24-chars"
+MODEL = "fashion-sklearn"
+INFER = f"/v2/models/{MODEL}/infer"
+
+
+class Guarded(NamedTuple):
+    """A server that asks for a token. file: of its tokens; log: of its requests; metrics: URL."""
+
+    server: Server
+    file: Path
+    log: Path
+
+    @property
+    def metrics(self) -> str:
+        lines = self.server.log.read_text("utf-8").splitlines()
+        (url,) = (line.split()[-1] for line in lines if "Metrics server running on" in line)
+        return f"{url}/metrics"
+
+
+def private(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    file, log = private(folder / "tokens", f"{OTHER}\n{TOKEN}\n"), folder / "log"
+    variables = {
+        "FASHION_TOKEN_FILE": str(file),
+        "FASHION_REQUEST_LOG": str(log),
+        "FASHION_REQUEST_LOG_IMAGES": "1",
+    }
+    with started(repository, folder, **variables) as (_, server):
+        wait_until(lambda: requests_ok(server), "the models to be ready")
+        yield Guarded(server, file, log)
+
+
+def requests_ok(server: Server) -> bool:
+    try:
+        return requests.get(f"{server.rest}/v2/health/ready", timeout=60).ok
+    except requests.ConnectionError:
+        return False
+
+
+@each_protocol
+def test_a_client_with_a_token_is_served_and_one_without_is_not(
+    guarded: Guarded, images: np.ndarray, protocol: str
+):
+    url = getattr(guarded.server, protocol)
+    for token in (TOKEN, OTHER):
+        with connect(protocol, url, token) as client:
+            assert client.ready(MODEL)
+            assert client.models() == ["fashion-sklearn", "fashion-xgboost"]
+            assert client.metadata(MODEL)["name"] == MODEL
+            assert len(client.infer(MODEL, images[:2])[LABELS]) == 2
+    for token in ("", "wrong", TOKEN[:-1], TOKEN + "0"):
+        with connect(protocol, url, token) as client:
+            assert client.ready(MODEL)  # health is open
+            for ask in (
+                client.models,
+                client.metadata,
+                lambda c=client: c.infer(MODEL, images[:1]),
+            ):
+                with pytest.raises(ResponseError, match="expected a token of this server"):
+                    ask()
+
+
+CALLS: dict[str, Callable[[GRPCInferenceServiceStub], object]] = {
+    "ModelInfer": lambda stub: stub.ModelInfer(pb.ModelInferRequest(), timeout=60),
+    "ModelStreamInfer": lambda stub: list(stub.ModelStreamInfer(iter(()), timeout=60)),
+    "ModelMetadata": lambda stub: stub.ModelMetadata(pb.ModelMetadataRequest(), timeout=60),
+    "ServerMetadata": lambda stub: stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=60),
+    "RepositoryIndex": lambda stub: stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60),
+    "RepositoryModelLoad": lambda stub: stub.RepositoryModelLoad(
+        pb.RepositoryModelLoadRequest(), timeout=60
+    ),
+    "RepositoryModelUnload": lambda stub: stub.RepositoryModelUnload(
+        pb.RepositoryModelUnloadRequest(), timeout=60
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_every_call_but_health_needs_a_token(
+    guarded: Guarded, call: Callable[[GRPCInferenceServiceStub], object]
+):
+    with grpc.insecure_channel(guarded.server.grpc) as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            call(stub)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert stub.ServerLive(pb.ServerLiveRequest(), timeout=60).live
+        assert stub.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
+
+
+METADATA = {
+    "two": (("authorization", f"Bearer {TOKEN}"), ("authorization", f"Bearer {TOKEN}")),
+    "another scheme": (("authorization", f"Basic {TOKEN}"),),
+    "no scheme": (("authorization", TOKEN),),
+    "another name": (("x-authorization", f"Bearer {TOKEN}"),),
+    "bytes": (("authorization-bin", f"Bearer {TOKEN}".encode()),),
+}
+
+
+@pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA.keys())
+def test_metadata_that_strangers_try(
+    guarded: Guarded, images: np.ndarray, metadata: tuple[tuple[str, str], ...]
+):
+    request = message(body(tensor(images[:1])), MODEL)
+    with grpc.insecure_channel(guarded.server.grpc) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60, metadata=metadata)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+ASKED = f"Authorization: Bearer {TOKEN}"
+MARK = "stranger-was-here"
+# The head of a request, after which the server has to answer one of these, or hang up (0).
+STRANGE = {
+    "no token": (f"GET /v2/models/{MODEL} HTTP/1.1", [], {401}),
+    "a wrong one": (f"POST {INFER} HTTP/1.1", [f"Authorization: Bearer {MARK}-0123456789"], {401}),
+    "a truncated one": (f"POST {INFER} HTTP/1.1", [f"Authorization: Bearer {TOKEN[:-1]}"], {401}),
+    "an empty one": (f"POST {INFER} HTTP/1.1", ["Authorization: Bearer "], {401}),
+    "another scheme": (f"POST {INFER} HTTP/1.1", [f"Authorization: Basic {TOKEN}"], {401}),
+    "the token alone": (f"POST {INFER} HTTP/1.1", [f"Authorization: {TOKEN}"], {401}),
+    "in the URL": (f"POST {INFER}?token={TOKEN}&access_token={TOKEN} HTTP/1.1", [], {401}),
+    "in a cookie": (f"POST {INFER} HTTP/1.1", [f"Cookie: token={TOKEN}"], {401}),
+    "two lines": (f"POST {INFER} HTTP/1.1", [ASKED, "Authorization: Bearer x"], {401}),
+    "two in a line": (f"POST {INFER} HTTP/1.1", [f"{ASKED}, Bearer x"], {401}),
+    "a folded line": (f"POST {INFER} HTTP/1.1", [f"X: a\r\n {ASKED}"], {400, 401}),
+    "the demo's parent": (f"GET /demo/../v2/models/{MODEL} HTTP/1.1", [], {401}),
+    "dots, encoded": (f"GET /demo/%2e%2e/v2/models/{MODEL} HTTP/1.1", [], {401}),
+    "slashes, encoded": (f"GET /demo%2f..%2fv2%2fmodels%2f{MODEL} HTTP/1.1", [], {401}),
+    "two slashes": (f"GET //v2/health/ready/../../models/{MODEL} HTTP/1.1", [], {401}),
+    "health's child": ("GET /v2/health/ready/../../repository/index HTTP/1.1", [], {401}),
+    "health, by POST": ("POST /v2/health/ready HTTP/1.1", [], {401}),
+    "a URL of its own": (f"GET http://{MARK}/v2/models/{MODEL} HTTP/1.1", [], {400, 401}),
+    "a forwarded path": (f"GET /v2/models/{MODEL} HTTP/1.1", ["X-Original-URL: /demo"], {401}),
+    "a forwarded method": (
+        f"GET /v2/models/{MODEL} HTTP/1.1", ["X-HTTP-Method-Override: GET"], {401},
+    ),
+    "a long path": (f"GET /{'a' * 60_000} HTTP/1.1", [], {401, 414, 431}),
+    "a longer one": (f"GET /{'a' * 100_000} HTTP/1.1", [], {400, 414, 431}),
+    "a thousand headers": ("GET /v2 HTTP/1.1", [f"X-{n}: {MARK}" for n in range(1000)], {401}),
+    "100,000 bytes of headers": ("GET /v2 HTTP/1.1", [f"X: {MARK * 6000}"], {401, 431}),
+    "an unknown method": (f"BREW {INFER} HTTP/1.1", [], {400, 401}),
+    "CONNECT": (f"CONNECT {MARK}:443 HTTP/1.1", [], {400, 401}),
+    "HTTP/1.0": (f"GET /v2/models/{MODEL} HTTP/1.0", [], {401}),
+    "HTTP/0.9": (f"GET /v2/models/{MODEL}", [], {0, 400, 401}),
+    "samples": ("GET /demo/samples.json HTTP/1.1", [], {401}),
+    "the API": ("GET /v2/docs/dataplane.json HTTP/1.1", [], {401}),
+}  # fmt: skip
+
+
+def status_of(server: Server, content: bytes) -> tuple[int, bytes]:
+    """The status of the response to such bytes, 0 for none, and all that is sent."""
+    host, port = server.rest.rpartition("/")[2].split(":")
+    answer = b""
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass
+    return int(answer.split()[1]) if answer.startswith(b"HTTP/") else 0, answer
+
+
+@pytest.mark.parametrize(("line", "headers", "allowed"), STRANGE.values(), ids=STRANGE.keys())
+def test_heads_that_strangers_try(
+    guarded: Guarded, line: str, headers: list[str], allowed: set[int]
+):
+    head = "\r\n".join([line, "Host: x", *headers, "Content-Length: 0", "", ""]).encode()
+    status, answer = status_of(guarded.server, head)
+    assert status in allowed, answer[:300]
+    assert b'"outputs"' not in answer
+    assert b"platform" not in answer
+
+
+def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Guarded):
+    hidden = f"GET /v2/models/{MODEL} HTTP/1.1\r\nHost: x\r\n{ASKED}\r\n\r\n"
+    for lengths in (
+        f"Content-Length: {len(hidden) + 5}\r\nTransfer-Encoding: chunked",
+        f"Transfer-Encoding: chunked\r\nContent-Length: {len(hidden) + 5}",
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+    ):
+        head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\n"
+        status, answer = status_of(guarded.server, (head + hidden).encode())
+        assert status in (400, 401), (lengths, answer)
+        assert len(re.findall(rb"HTTP/1.1 \d", answer)) == 1, (lengths, answer)
+
+
+def test_nothing_of_what_is_refused_is_kept(guarded: Guarded, images: np.ndarray):
+    marked = images[:1].copy()
+    for number, path in enumerate((INFER, f"/v2/models/{MARK}/infer", f"/{MARK}")):
+        response = requests.post(
+            f"{guarded.server.rest}{path}",
+            json=infer_request(marked) | {"id": MARK},
+            headers={"Authorization": f"Bearer {MARK}-{number}", "X-Mark": MARK},
+            timeout=60,
+        )
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert MARK not in response.text
+
+    def text() -> bytes:
+        return b"".join(path.read_bytes() for path in log_files(guarded.log))
+
+    wait_until(lambda: text().count(b'"status":401') >= 3, "three refusals in the log")
+    assert MARK.encode() not in text()
+    assert TOKEN.encode() not in text()
+    server_log = guarded.server.log.read_text("utf-8")
+    assert "refused with 401: expected a token of this server" in server_log
+    assert MARK not in server_log
+    assert TOKEN not in server_log
+
+
+def test_metrics_need_a_token_and_the_page_needs_none(guarded: Guarded):
+    assert requests.get(guarded.metrics, timeout=60).status_code == 401
+    field = {"Authorization": f"Bearer {TOKEN}"}
+    response = requests.get(guarded.metrics, headers=field, timeout=60)
+    assert 'fashion_requests_total{model="",outcome="401",version=""}' in response.text
+    for path in ("/demo/", "/demo/demo.js", "/v2/health/live", f"/v2/models/{MODEL}/ready"):
+        assert requests.get(guarded.server.rest + path, timeout=60).ok
+
+
+def test_a_token_can_be_taken_away_and_another_given_while_the_server_runs(tmp_path: Path):
+    file = private(tmp_path / "tokens", TOKEN)
+    tokens = Tokens(file)
+    old, new = (f"Bearer {text}".encode() for text in (TOKEN, OTHER))
+    assert (tokens.allow([old]), tokens.allow([new])) == (True, False)
+    private(file, f"{OTHER}\n")
+    tokens.refresh()
+    assert (tokens.allow([old]), tokens.allow([new])) == (False, True)
+    for bad in ("", "short"):
+        private(file, bad)
+        tokens.refresh()
+        assert tokens.allow([new])  # what was read before stays
+    file.unlink()
+    tokens.refresh()
+    assert tokens.allow([new])
+    private(file, TOKEN)
+    tokens.refresh()
+    assert (tokens.allow([old]), tokens.allow([new])) == (True, False)
+
+
+def test_metrics_are_open_by_choice_and_a_warning_names_what_is_open(
+    repository: Path, tmp_path: Path
+):
+    file = private(tmp_path / "tokens", TOKEN)
+    more = {"FASHION_TOKEN_FILE": str(file), "FASHION_OPEN_METRICS": "true"}
+    with started(repository, tmp_path, **more) as (_, server):
+        wait_until(lambda: requests_ok(server), "the models to be ready")
+        assert requests.get(Guarded(server, file, file).metrics, timeout=60).ok
+        assert "may ask" not in server.log.read_text("utf-8")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_an_address_of_this_machine_alone_needs_no_token(host: str):
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.com"])
+def test_any_other_address_is_warned_of(host: str):
+    assert not is_local(host)
+
+
+def test_settings_json_may_have_them_all_and_a_variable_comes_first(
+    own_repository: Path, tmp_path: Path, images: np.ndarray
+):
+    private(tmp_path / "tokens", TOKEN)
+    options = {"token_file": str(tmp_path / "tokens"), "request_log": str(tmp_path / "unused")}
+
+    def change(content: dict[str, dict[str, object]]) -> None:
+        content["model_repository_implementation_args"] |= options
+
+    edit_json(own_repository / "settings.json", change)
+    with started(own_repository, tmp_path, FASHION_REQUEST_LOG=str(tmp_path / "log")) as (
+        _,
+        server,
+    ):
+        wait_until(lambda: requests_ok(server), "the models to be ready")
+        with RestClient(server.rest, TOKEN) as client:
+            client.infer(MODEL, images[:1])
+        wait_until(lambda: len(list(read_log(tmp_path / "log"))) == 1, "a line")
+        assert not (tmp_path / "unused").exists()
+        with pytest.raises(ResponseError, match="expected a token"):
+            RestClient(server.rest).models()
+    options["nonsense"] = "1"
+    edit_json(own_repository / "settings.json", change)
+    with started(own_repository, tmp_path) as (process, server):
+        assert process.wait(60) == 1
+        assert "error: FASHION_NONSENSE is '1'" in server.log.read_text("utf-8")
+
+
+CERTIFICATE = (
+    "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+    "-nodes", "-days", "2", "-subj", "/CN=localhost",
+    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+)  # fmt: skip
+
+
+def make_certificate(folder: Path) -> dict[str, str]:
+    """A certificate that signs itself, and its key, as a server's variables."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    run(folder, *CERTIFICATE, "-out", str(cert), "-keyout", str(key))
+    return {"FASHION_TLS_CERT": str(cert), "FASHION_TLS_KEY": str(key)}
+
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl")
+
+
+@needs_openssl
+def test_both_protocols_speak_tls_and_take_a_renewed_certificate(
+    repository: Path, tmp_path: Path, images: np.ndarray
+):
+    variables = make_certificate(tmp_path)
+    ca = variables["FASHION_TLS_CERT"]
+    with started(repository, tmp_path, **variables) as (_, plain):
+        server = plain._replace(
+            rest=plain.rest.replace("http", "https"), grpc=f"https://{plain.grpc}"
+        )
+
+        def asked(protocol: str, ca: str) -> int:
+            with connect(protocol, getattr(server, protocol), ca=ca) as client:
+                return len(client.infer(MODEL, images[:3])[LABELS])
+
+        def is_served(protocol: str, ca: str) -> bool:
+            try:
+                return asked(protocol, ca) == 3
+            except ResponseError:
+                return False
+
+        for protocol in ("rest", "grpc"):
+            wait_until(partial(is_served, protocol, ca), f"TLS over {protocol}")
+        with pytest.raises(ResponseError, match="no answer: SSLError"):
+            asked("rest", "")
+        with pytest.raises(ResponseError):
+            RestClient(plain.rest).models()
+        old = shutil.copy(ca, tmp_path / "old.pem")
+        make_certificate(tmp_path)
+        for protocol in ("rest", "grpc"):
+            wait_until(partial(is_served, protocol, ca), f"the new one over {protocol}")
+            assert not is_served(protocol, str(old))
+
+
+def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Variables with a bad file, and what the line at the start says."""
+    token, missing = "FASHION_TOKEN_FILE", folder / "missing"
+    yield {token: str(missing)}, f"{missing}: No such file"
+    yield {token: str(private(folder / "empty", ""))}, "expected a token a line, got none"
+    yield {token: str(private(folder / "short", "abc"))}, "each of 16 or more printable characters"
+    open_ = private(folder / "open", TOKEN)
+    open_.chmod(0o644)
+    yield {token: str(open_)}, f"got mode 644; run: chmod o= {open_}"
+    pair = make_certificate(folder)
+    yield (
+        {"FASHION_TLS_CERT": pair["FASHION_TLS_CERT"]},
+        "expected FASHION_TLS_CERT and FASHION_TLS_KEY",
+    )
+    yield pair | {"FASHION_TLS_KEY": str(private(folder / "no key", "x"))}, "in PEM, got an error"
+    other = folder / "other"
+    other.mkdir()
+    yield (
+        pair | {"FASHION_TLS_KEY": make_certificate(other)["FASHION_TLS_KEY"]},
+        "KEY_VALUES_MISMATCH",
+    )
+    yield {"FASHION_REQUEST_LOG_IMAGES": "7"}, "FASHION_REQUEST_LOG_IMAGES is '7': Input should be"
+
+
+@needs_openssl
+def test_a_bad_file_or_setting_ends_the_start_in_one_line(repository: Path, tmp_path: Path):
+    for variables, sentence in bad_files(tmp_path):
+        with started(repository, tmp_path, **variables) as (process, server):
+            assert process.wait(60) == 1
+            (line,) = server.log.read_text("utf-8").strip().splitlines()
+            assert line.startswith("error: ")
+            assert sentence in line
+
+
+def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl")
+    pair = make_certificate(tmp_path)
+    Path(pair["FASHION_TLS_KEY"]).chmod(0o644)
+    with pytest.raises(SecretError, match="chmod o="):
+        Certificate(Path(pair["FASHION_TLS_CERT"]), Path(pair["FASHION_TLS_KEY"]))
+
+
+def test_the_command_line_takes_token_and_certificates(guarded: Guarded, tmp_path: Path):
+    command = ("python", "-m", "serving.client", "health", "--url", guarded.server.rest)
+    root = Path(__file__).parents[1]
+    assert "ready" in run(root, *command, "--token-file", str(guarded.file))
+    models = ("python", "-m", "serving.client", "metadata", "--url", guarded.server.rest)
+    assert MODEL in run(root, *models, FASHION_TOKEN_FILE=str(guarded.file))
+    assert "expected a token of this server" in run(root, *models, expect=1)
+    empty = private(tmp_path / "empty", "")
+    assert "expected a token, in its first line" in run(
+        root, *models, "--token-file", str(empty), expect=1
+    )
+    assert "expected a file of certificates" in run(root, *models, "--ca", "nowhere", expect=1)

@@ -1,0 +1,172 @@
+"""Every request leaves a line, and none waits for it.  Run: pytest tests/test_request_log.py"""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import is_ready, started, wait_until
+from wire import body, each_protocol, metrics, post, tensor
+
+from serving.client import RestClient, connect
+from serving.fashion import request_log
+from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
+from serving.fashion.exchange import Exchange
+from serving.fashion.protocol.messages import InferResponse
+from serving.fashion.request_log import RequestLog, log_files, read_log
+from serving.launch import Server
+
+SECRET = "not-to-be-found-anywhere"
+
+
+@contextmanager
+def logging(repository: Path, folder: Path, **more: str) -> Iterator[tuple[Server, Path]]:
+    """A server that logs each request, and the log."""
+    log = folder / "log"
+    variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"} | more
+    with started(repository, folder, **variables) as (_, server):
+        wait_until(lambda: is_ready(server), "the models to be ready")
+        yield server, log
+
+
+def lines_of(folder: Path, count: int) -> list[request_log.Line]:
+    """The log's lines once there are so many."""
+    wait_until(lambda: len(list(read_log(folder))) >= count, f"{count} lines")
+    return list(read_log(folder))
+
+
+def test_each_request_is_found_by_its_id_with_what_was_answered(
+    repository: Path, tmp_path: Path, images: np.ndarray
+):
+    with logging(repository, tmp_path) as (server, folder):
+        answers = {}
+        for number, model in enumerate(("fashion-sklearn", "fashion-xgboost")):
+            answers[model] = post(
+                server, model, body(tensor(images[:3]), outputs=OUTPUTS, id=f"mine {number}")
+            )
+        refused = post(server, "fashion-sklearn", body(tensor([0.0], [1, 784]), id="bad"))
+        unknown = post(server, "nobody", body(tensor(images[:1])))
+        first, second, bad, none = lines_of(folder, 4)
+    for number, (model, line) in enumerate(
+        (("fashion-sklearn", first), ("fashion-xgboost", second))
+    ):
+        outputs = answers[model].outputs
+        assert (line.id, line.model, line.version, line.protocol) == (
+            f"mine {number}", model, "v1", "rest",
+        )  # fmt: skip
+        assert (line.status, line.images, line.labels) == (200, 3, outputs["predict"])
+        highest = np.reshape(outputs["predict_proba"], (3, -1)).max(axis=1)
+        assert line.probabilities == pytest.approx(highest, abs=1e-6)
+        assert line.pixels == images[:3].tobytes()
+        assert line.milliseconds > 0
+    assert (bad.id, bad.status, bad.error, bad.pixels) == ("bad", 400, refused.error, b"")
+    assert (none.model, none.status, none.error) == ("nobody", 404, unknown.error)
+
+
+@each_protocol
+def test_the_id_that_a_client_was_given_is_in_the_log(
+    repository: Path, tmp_path: Path, images: np.ndarray, protocol: str
+):
+    with logging(repository, tmp_path, FASHION_REQUEST_LOG_IMAGES="0") as (server, folder):
+        with connect(protocol, getattr(server, protocol)) as client:
+            labels = client.infer("fashion-sklearn", images[:2])[LABELS]
+        (line,) = lines_of(folder, 1)
+        text = b"".join(path.read_bytes() for path in log_files(folder))
+    assert (line.protocol, line.labels, line.pixels) == (protocol, labels.tolist(), b"")
+    assert len(line.id) == len("9f3c1a52-0d5e-4b8e-8f0e-0123456789ab")
+    assert b"127.0.0.1" not in text
+
+
+def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(
+    repository: Path, tmp_path: Path, images: np.ndarray
+):
+    with logging(repository, tmp_path) as (server, _):
+        size = server.log.stat().st_size + 10 * PIXELS
+        resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))
+        with RestClient(server.rest) as client:
+            for _ in range(4):
+                client.infer("fashion-sklearn", images[:40])
+            wait_until(lambda: lost(server) > 0, "lost lines")
+            before = lost(server)
+            client.infer("fashion-sklearn", images[:40])
+            wait_until(lambda: lost(server) > before, "another lost line")
+        text = server.log.read_text("utf-8")
+    assert text.count("lines of the request log are lost") == 1
+
+
+def lost(server: Server) -> float:
+    return metrics(server)["fashion_request_log_lost_lines_total", frozenset()]
+
+
+def exchange_of(images: np.ndarray) -> Exchange:
+    """A request that was answered."""
+    results = {
+        LABELS: np.zeros(len(images), int),
+        CONFIDENCES: np.ones(len(images)),
+        IMAGES: images,
+    }
+    with Exchange("rest") as exchange:
+        exchange.model, exchange.response = "m", InferResponse("m", "v1", "1", [], results)
+    return exchange
+
+
+def test_the_oldest_files_go_beyond_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(request_log, "WRITE_SECONDS", 0.001)
+    log = RequestLog(tmp_path, 1, 1, lambda _: None)
+    images = np.zeros((40, PIXELS), np.uint8)
+    for _ in range(60):  # 42 kB each, in files of 64 KiB
+        log.add(exchange_of(images))
+        wait_until(lambda: log._done == log._taken, "the line", 0.001)
+    log.close()
+    sizes = [path.stat().st_size for path in log_files(tmp_path)]
+    assert 5 < len(sizes) < 20
+    assert sum(sizes) <= 2**20
+    assert len(list(read_log(tmp_path))) < 30
+
+
+def test_a_slow_disk_loses_lines_and_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(request_log, "WRITE_SECONDS", 0.001)
+    monkeypatch.setattr(request_log, "WAITING_BYTES", 2**20)
+    counts: list[int] = []
+    log = RequestLog(tmp_path, 1, 100, counts.append)
+    reading, writing = os.pipe()  # which nobody reads: the second write waits
+    assert log._file is not None
+    log._file.close()
+    log._file = os.fdopen(writing, "wb", 0)
+    images = np.zeros((100, PIXELS), np.uint8)
+    for _ in range(50):
+        log.add(exchange_of(images))
+    assert sum(counts) >= 50 - 2**20 // (100 * PIXELS) - 2
+    os.close(reading)  # the disk is gone: what waited is lost too, and the thread goes on
+    wait_until(lambda: log._done == log._taken, "nothing to wait")
+    log.add(exchange_of(images[:1]))
+    log.close()
+    assert len(list(read_log(tmp_path))) == 1
+
+
+def test_what_is_cut_off_is_left_out_when_it_is_read(tmp_path: Path):
+    log = RequestLog(tmp_path, 0, 1, lambda _: None)
+    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    log.close()
+    (path,) = log_files(tmp_path)
+    path.write_bytes(path.read_bytes() + b'{"time": "2026-')
+    assert len(list(read_log(tmp_path))) == 1
+
+
+def test_a_log_that_cannot_be_written_ends_the_start(repository: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    cases: dict[str, Any] = {
+        str(tmp_path / "file/log"): "Not a directory",
+    }
+    for folder, reason in cases.items():
+        with started(repository, tmp_path, FASHION_REQUEST_LOG=folder) as (process, server):
+            assert process.wait(60) == 1
+            (line,) = server.log.read_text("utf-8").strip().splitlines()[-1:]
+            assert line.startswith("error: ")
+            assert reason in line
