@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving bench-beyond
-.PHONY: soak lock diff pull image image-run test-image sbom audit
+.PHONY: soak drift lock diff pull image image-run test-image sbom audit
 
 PYTHONS := 3.11|3.12
 NEEDED := Python $(subst |, or ,$(PYTHONS))
@@ -98,6 +98,9 @@ bench-beyond: dask ## training on up to 16 times the images, by each engine: hal
 
 soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+drift: $(INSTALLED) ## what a server was asked beside what the models know: make drift LOG=folder
+	@python -m report.drift $(LOG)
 
 lock: $(INSTALLED) ## make both locks anew, the project's and the image's
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

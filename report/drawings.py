@@ -83,10 +83,15 @@ def draw(name: str, plot: dict[str, Any]) -> Drawing:
     spec = filled(plot["content"], values)
     for choice in spec.get("params", []):
         choice["value"] = choice["name"] == "showValues" or choice.get("value")
+    return Drawing(title, to_svg(name, title, spec))
+
+
+def to_svg(name: str, title: str, spec: dict[str, Any]) -> str:
+    """An element for a page of Vega-Lite's specification. name: unique in the page."""
     svg = vl_convert.vegalite_to_svg(spec, config=CONFIG, allowed_base_urls=[])
     svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page
     svg = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", svg)  # of each mark; the whole has one
-    return Drawing(title, svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
 
 
 def drawings() -> dict[str, Drawing]:

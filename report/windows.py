@@ -1,0 +1,142 @@
+"""How far a window of images is from those of the evaluation, with thresholds by resampling."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import chisquare, ks_2samp
+from sklearn.neighbors import NearestNeighbors
+
+from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
+from serving.fashion.model.classifiers import load_classifier
+from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.packaged import Model
+from stages.console import StageError
+from stages.data.arrays import map_rows
+from stages.data.idx import TRAIN_FEATURES
+
+FALSE_ALARMS = 0.01  # of windows of nothing new, at most, that raise an alarm
+MARGIN = 2  # since thresholds have an error of their own
+RESAMPLES = 2000  # windows of the evaluation images, whose statistics give a threshold
+FEWEST = 50  # images of a window
+NEIGHBOURS = 10_000  # training images, of which the nearest one's distance counts
+SEED = 7
+
+CLASSES, CONFIDENCE, DISAGREEMENT, DISTANCE = "classes", "confidence", "disagreement", "distance"
+Values = dict[str, np.ndarray]  # of each image, by "classes of fashion-sklearn" and so on
+
+
+class Measure(NamedTuple):
+    """A statistic of a window beside its threshold; images: of the window."""
+
+    name: str
+    value: float
+    threshold: float
+    images: int
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is above what FALSE_ALARMS of unchanged windows reach."""
+        return self.value > self.threshold
+
+
+def chi_square(labels: np.ndarray, reference: np.ndarray) -> float:
+    """Pearson's statistic of the classes' counts, over the images. labels: int [n]."""
+    size = int(max(labels.max(), reference.max())) + 1
+    expected = np.bincount(reference, minlength=size) + 1.0  # no class is impossible
+    expected *= len(labels) / expected.sum()
+    observed = np.bincount(labels, minlength=size)
+    return float(chisquare(observed, expected).statistic) / len(labels)
+
+
+def largest_gap(values: np.ndarray, reference: np.ndarray) -> float:
+    """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1."""
+    return float(ks_2samp(values, reference, method="asymp").statistic)
+
+
+def difference(values: np.ndarray, reference: np.ndarray) -> float:
+    """Between the means, either way."""
+    return float(abs(values.mean() - reference.mean()))
+
+
+STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    CLASSES: chi_square,
+    CONFIDENCE: largest_gap,
+    DISAGREEMENT: difference,
+    DISTANCE: largest_gap,
+}
+
+
+def measures(
+    window: Values, reference: Values, limits: Mapping[str, float] | None = None
+) -> list[Measure]:
+    """A measure of each value that the window has. Raises StageError for too small a window.
+
+    limits: thresholds by name, if they are known already.
+    """
+    found = []
+    for name, values in window.items():
+        if len(values) < FEWEST:
+            raise StageError(
+                f"expected at least {FEWEST} images to measure {name}, got {len(values)}"
+            )
+        value = _statistic(name)(values, reference[name])
+        limit = (
+            limits[name] if limits else threshold(name, reference[name], len(values), len(window))
+        )
+        found.append(Measure(name, value, limit, len(values)))
+    return found
+
+
+def threshold(name: str, reference: np.ndarray, size: int, count: int) -> float:
+    """What a statistic rarely exceeds, in windows of so many evaluation images.
+
+    That is in FALSE_ALARMS / MARGIN / count of them, each compared with the images outside it, as
+    images from elsewhere would be. count: of statistics that may each raise the alarm; Bonferroni's
+    bound holds for all of them.
+    """
+    random, statistic = np.random.default_rng(SEED), _statistic(name)
+    size = min(size, len(reference) // 2)
+    orders = (random.permutation(reference) for _ in range(RESAMPLES))
+    values = [statistic(order[:size], order[size:]) for order in orders]
+    return float(np.quantile(values, 1 - FALSE_ALARMS / MARGIN / count))
+
+
+def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    return STATISTICS[name.partition(" ")[0]]
+
+
+class Space:
+    """The space of features that a packaged model sees, with training images in it."""
+
+    def __init__(self, model: Model) -> None:
+        self._map = FeatureMap(read_features(model.path.parent / FEATURES_FILE))
+        trained = map_rows(TRAIN_FEATURES)
+        chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
+        self._nearest = NearestNeighbors(n_neighbors=1, algorithm="brute")
+        self._nearest.fit(np.ascontiguousarray(trained[np.sort(chosen)]))
+
+    def distances(self, images: np.ndarray) -> np.ndarray:
+        """To the nearest training image, float [n]. images: uint8 [n, 784]."""
+        return self._nearest.kneighbors(self._map(images))[0][:, 0]
+
+
+class Models:
+    """Both packaged models, and what they make of images."""
+
+    def __init__(self, models: list[Model]) -> None:
+        self.names = [model.name for model in models]
+        self._classifiers = [load_classifier(model.path) for model in models]
+        self._space = Space(models[0])
+
+    def __call__(self, images: np.ndarray) -> Values:
+        """All values of images, uint8 [n, 784]: of each model, of both, and distances."""
+        values: Values = {}
+        for name, classifier in zip(self.names, self._classifiers, strict=True):
+            outputs = classifier.classify(images)
+            values[f"{CLASSES} of {name}"] = outputs[LABELS]
+            values[f"{CONFIDENCE} of {name}"] = outputs[PROBABILITIES].max(axis=1)
+        labels = [values[f"{CLASSES} of {name}"] for name in self.names]
+        values[DISAGREEMENT] = (labels[0] != labels[-1]).astype(float)
+        values[DISTANCE] = self._space.distances(images)
+        return values

@@ -1,0 +1,110 @@
+"""Something else than the models know is noticed.  Run: pytest tests/test_drift.py"""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scratch import Digits, run
+
+from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
+from serving.fashion.contract import LABELS, PROBABILITIES
+from serving.fashion.model.classifiers import load_classifier
+from serving.fashion.packaged import models_in
+from serving.fashion.request_log import Line
+
+
+@pytest.fixture(scope="module")
+def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on digits, of which evaluate has run."""
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("drift") / "project"))
+
+
+def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
+    """A log of both models' responses to images, in requests of 10."""
+    folder = project / "log"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    lines = []
+    for model in models_in(project / "serving"):
+        outputs = load_classifier(model.path).classify(images)
+        for start in range(0, len(images), 10):
+            rows = slice(start, start + 10)
+            lines.append(
+                Line(
+                    time=np.datetime64("2026-01-01T00:00:00").astype(object),
+                    id=str(start),
+                    model=model.name,
+                    version=model.version,
+                    protocol="rest",
+                    status=200,
+                    milliseconds=1.0,
+                    images=len(images[rows]),
+                    labels=outputs[LABELS][rows].tolist(),
+                    probabilities=outputs[PROBABILITIES][rows].max(axis=1).tolist(),
+                    pixels=images[rows].tobytes() if with_pixels else b"",
+                )
+            )
+    text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    (folder / "20260101T000000.000000-1.jsonl").write_bytes(text)
+    return folder
+
+
+def drift(project: Path, *options: str, expect: int = 0) -> str:
+    return run(project, "python", "-m", "report.drift", "log", *options, expect=expect)
+
+
+def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits: Digits):
+    images = digits[1].images
+    write_log(project, images[:200], with_pixels=True)
+    text = drift(project, "--images", "200")
+    assert text.count("as before") == 6
+    page = (project / "drift.html").read_text("utf-8")
+    assert "No measure is above its threshold" in page
+    assert page.count("<svg") == 5
+    assert page.count('src="data:image/png') == 12
+    write_log(project, 255 - images[:200], with_pixels=True)
+    text = drift(project, "--images", "200", expect=3)
+    for name in ("confidence of fashion-sklearn", "distance"):
+        (line,) = (line for line in text.splitlines() if line.startswith(name))
+        assert line.endswith("drifted")
+    assert "measures are above their thresholds" in (project / "drift.html").read_text("utf-8")
+
+
+def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Digits):
+    zeros = digits[1].images[digits[1].labels == 0]
+    write_log(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
+    text = drift(project, expect=3)
+    assert text.count("classes of") == text.count("confidence of") == 2
+    assert "distance" not in text
+    assert "FASHION_REQUEST_LOG_IMAGES" in (project / "drift.html").read_text("utf-8")
+
+
+def test_too_little_to_measure_is_an_error_in_one_line(project: Path, digits: Digits):
+    write_log(project, digits[1].images[:20], with_pixels=True)
+    assert "expected 50 images of a model at least" in drift(project, expect=1)
+    shutil.rmtree(project / "log")
+    assert "expected a request log, found no answered request" in drift(project, expect=1)
+
+
+def test_statistics_are_nothing_for_the_same_and_large_for_others():
+    random = np.random.default_rng(1)
+    labels, values = random.integers(0, 5, 5000), random.random(5000)
+    assert chi_square(labels, labels) == pytest.approx(0, abs=1e-4)
+    assert chi_square(np.zeros(100, int), labels) == pytest.approx(4, rel=0.2)
+    assert largest_gap(values, values) == 0
+    assert largest_gap(values + 1, values) == 1
+    assert difference(values - 0.25, values) == pytest.approx(0.25)
+
+
+def test_unchanged_windows_are_rarely_above_the_threshold():
+    random = np.random.default_rng(2)
+    reference = {"classes of m": random.integers(0, 10, 4000), "distance": random.random(4000)}
+    limits = {n: threshold(n, values, 200, 2) for n, values in reference.items()}
+    above = 0
+    for _ in range(300):
+        window = {"classes of m": random.integers(0, 10, 200), "distance": random.random(200)}
+        above += any(m.drifted for m in measures(window, reference, limits))
+    assert above <= 10  # 3 expected
+    assert RESAMPLES >= 2000
