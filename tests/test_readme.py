@@ -133,6 +133,15 @@ def test_the_soak_is_the_last_one_and_went_well():
     assert result["memory_mb"]["last"] <= 1.1 * result["memory_mb"]["settled"]
 
 
+def test_what_drift_measures_is_what_was_measured():
+    found, page = benchmark("drift"), PAGES["docs/operating.md"]
+    alarms, windows = found["unchanged"]["alarms"], found["unchanged"]["windows"]
+    assert f"{alarms} of {windows:,} windows of 500 untouched images" in " ".join(page.split())
+    assert alarms <= windows / 100
+    for name, images in found["images_until"].items():
+        assert f"| {name} | {images:,} |" in page
+
+
 def test_the_cost_of_training_grows_with_a_power_that_is_found():
     images = [1000, 2000, 4000]
     assert training.exponent(images, [3 * n**1.5 for n in images]) == pytest.approx(1.5)

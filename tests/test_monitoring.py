@@ -1,0 +1,294 @@
+"""Prometheus sees what happens, and alerts.  Run: pytest tests/test_monitoring.py"""
+
+import base64
+import json
+import re
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import yaml
+from processes import DEADLINE_SECONDS, is_ready, started, wait_until
+from scratch import ROOT, Digits, deep, edit_json, run
+from wire import MODELS, body, metrics, png, post, tensor
+
+from report.comparison import Predictions
+from report.expected import rules
+from serving.client import ResponseError, RestClient
+from serving.fashion.contract import CLASS_LABELS, PROBABILITIES
+from serving.launch import Server, free_ports
+from stages.evaluation.plots import PREDICTIONS
+
+MONITORING = ROOT / "deploy/monitoring"
+DASHBOARD = json.loads((MONITORING / "grafana/fashion.json").read_text("utf-8"))
+RULES = yaml.safe_load((MONITORING / "alerts.yml").read_text("utf-8"))
+ALERTS = [rule["alert"] for group in RULES["groups"] for rule in group["rules"] if "alert" in rule]
+needs_prometheus = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="no promtool: apt-get install prometheus"
+)
+
+
+def risen(server: Server, before: dict[Any, float], name: str) -> dict[frozenset[str], float]:
+    """How far each series of a name has risen, by the values of its labels."""
+    return {
+        frozenset(value for _, value in labels): value - before.get((found, labels), 0)
+        for (found, labels), value in metrics(server).items()
+        if found == name and value != before.get((found, labels), 0)
+    }
+
+
+def test_requests_images_and_confidences_are_counted(server: Server, images: np.ndarray):
+    before = metrics(server)
+    with RestClient(server.rest) as client:
+        outputs = client.infer("fashion-sklearn", images[:50], ["label", "predict_proba"])
+    post(server, "fashion-sklearn", body(tensor([0.0], [1, 784])))
+    post(server, "nobody", body(tensor([0.0])))
+    of = {"fashion-sklearn", "v1"}
+    assert risen(server, before, "fashion_requests_total") == {
+        frozenset({*of, "ok"}): 1,
+        frozenset({*of, "400"}): 1,
+        frozenset({"", "404"}): 1,
+    }
+    labels, counts = np.unique(outputs["label"].astype(str), return_counts=True)
+    expected = {frozenset({*of, name}): n for name, n in zip(labels, counts, strict=True)}
+    assert risen(server, before, "fashion_images_total") == expected
+    assert risen(server, before, "fashion_batch_images_sum") == {frozenset(of): 50}
+    assert risen(server, before, "fashion_confidence_count") == {frozenset(of): 50}
+    (total,) = risen(server, before, "fashion_confidence_sum").values()
+    highest = outputs["predict_proba"].max(axis=1)
+    assert total == pytest.approx(highest.sum())
+    buckets = risen(server, before, "fashion_confidence_bucket")
+    assert buckets[frozenset({*of, "0.9"})] == (highest <= 0.9).sum()
+    now = metrics(server)
+    assert (
+        now["fashion_model_ready", frozenset({("model", "fashion-sklearn"), ("version", "v1")})]
+        == 1
+    )
+    assert now["fashion_body_bytes_in_hand", frozenset()] == 0
+
+
+@needs_prometheus
+@pytest.mark.parametrize(
+    "command",
+    [("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")],
+    ids=" ".join,
+)
+def test_prometheus_accepts_configuration_and_rules(command: tuple[str, ...]):
+    assert "FAILED" not in run(MONITORING, "promtool", *command)
+
+
+def test_each_alert_has_its_own_unit_test_and_one_under_good_load():
+    cases = yaml.safe_load((MONITORING / "alerts_test.yml").read_text("utf-8"))["tests"]
+    quiet = [test["alertname"] for test in cases[0]["alert_rule_test"]]
+    firing = [test["alertname"] for case in cases[1:] for test in case["alert_rule_test"]]
+    assert quiet == firing == ALERTS
+    assert all(t["exp_alerts"] for case in cases[1:] for t in case["alert_rule_test"])
+
+
+@pytest.mark.skipif(not (ROOT / PREDICTIONS).exists(), reason="nothing was evaluated here")
+def test_the_evaluation_that_alerts_compare_with_is_the_last_one():
+    expected = run(
+        ROOT, "python", "-c", "from report.expected import content; print(content(), end='')"
+    )
+    assert (MONITORING / "evaluation.yml").read_text("utf-8") == expected
+
+
+def test_compose_starts_the_server_with_prometheus_and_grafana():
+    compose = yaml.safe_load((MONITORING / "compose.yaml").read_text("utf-8"))
+    services = compose["services"]
+    assert set(services) == {"server", "prometheus", "grafana"}
+    for service in services.values():
+        for volume in service["volumes"]:
+            place = volume.split(":")[0]
+            assert place in compose["volumes"] or (MONITORING / place).is_file(), place
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), port
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text("utf-8"))
+    mounted = {Path(volume.split(":")[1]).name for volume in services["prometheus"]["volumes"]}
+    assert {"prometheus.yml", *config["rule_files"]} == mounted
+    (scraped,) = config["scrape_configs"]
+    assert scraped["static_configs"] == [{"targets": ["server:8082"]}]
+    source = yaml.safe_load((MONITORING / "grafana/prometheus.yml").read_text("utf-8"))
+    assert source["datasources"][0]["url"] == "http://prometheus:9090"
+    if "Compose" in run(ROOT, "sh", "-c", "docker compose version", expect=None):
+        run(MONITORING, "docker", "compose", "config", "--quiet")
+
+
+def test_panels_and_alerts_name_metrics_that_there_are(server: Server):
+    there = {re.sub("_(total|bucket|sum|count|created)$", "", name) for name, _ in metrics(server)}
+    recorded = {
+        rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule
+    }
+    there |= recorded | {"fashion_evaluation_class_share", "fashion_evaluation_confidence"}
+    texts = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    texts += [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
+    for text in texts:
+        for name in re.findall(r"fashion[_:][a-z_0-9:]+", text):
+            assert re.sub("_(total|bucket|sum|count)$", "", name) in there, name
+
+
+# As a day's windows would make a test last a day.
+SOONER = {
+    "15s": "1s",
+    "[5m]": "[10s]",
+    "[1h]": "[10s]",
+    "for: 1m": "for: 0s",
+    "for: 5m": "for: 0s",
+    "$__rate_interval": "10s",
+}
+
+
+def sooner(text: str) -> str:
+    for old, new in SOONER.items():
+        text = text.replace(old, new)
+    return text
+
+
+class Prometheus:
+    """A real one, that scrapes a server and knows its alerts, all sooner."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, expression: str) -> list[Any]:
+        """The series of an expression, now."""
+        answer = requests.get(
+            f"{self.url}/api/v1/query", params={"query": sooner(expression)}, timeout=60
+        )
+        assert answer.ok, answer.text
+        return answer.json()["data"]["result"]
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        answer = requests.get(f"{self.url}/api/v1/alerts", timeout=60).json()
+        alerts = answer["data"]["alerts"]
+        return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
+
+
+@contextmanager
+def prometheus(folder: Path, target: str, evaluation: list[dict[str, Any]]) -> Iterator[Prometheus]:
+    for name in ("prometheus.yml", "alerts.yml"):
+        text = sooner((MONITORING / name).read_text("utf-8")).replace("server:8082", target)
+        (folder / name).write_text(text, "utf-8")
+    groups = {"groups": [{"name": "evaluation", "rules": evaluation}]}
+    (folder / "evaluation.yml").write_text(yaml.safe_dump(groups), "utf-8")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    with (
+        (folder / "prometheus.log").open("wb") as log,
+        subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder}/prometheus.yml",
+                f"--storage.tsdb.path={folder}/tsdb",
+                f"--web.listen-address={address}",
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            found = Prometheus(f"http://{address}")
+
+            def answers() -> bool:
+                with suppress(requests.ConnectionError):
+                    return requests.get(f"{found.url}/-/ready", timeout=60).ok
+                return False
+
+            wait_until(answers, "Prometheus")
+            yield found
+        finally:
+            process.kill()
+
+
+def expected(server: Server, digits: Digits) -> list[dict[str, Any]]:
+    """What evaluate would have found, for the alerts to compare with."""
+    images, labels, names = digits[1]
+    found = []
+    with RestClient(server.rest) as client:
+        for model in MODELS:
+            outputs = client.infer(model, images, [CLASS_LABELS, PROBABILITIES])
+            confidence = outputs[PROBABILITIES].max(axis=1)
+            predicted = outputs[CLASS_LABELS].astype(str)
+            found += rules(model, Predictions(np.array(names)[labels], predicted, confidence))
+    return found
+
+
+def keep_on(send: Callable[[], object], until: Callable[[], object], what: str) -> None:
+    """Send again and again until something has happened."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not until():
+        assert time.monotonic() < deadline, what
+        send()
+
+
+@deep
+@needs_prometheus
+def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
+    own_repository: Path, tmp_path: Path, digits: Digits
+):
+    for path in (own_repository / "models/fashion-xgboost").rglob("model-settings.json"):
+        edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(bodies_mb=1))
+    images = digits[1].images
+    log = {"FASHION_REQUEST_LOG": str(tmp_path / "log"), "FASHION_REQUEST_LOG_IMAGES": "1"}
+    with started(own_repository, tmp_path, **log) as (process, server):
+        wait_until(lambda: is_ready(server), "the models to be ready")
+        text = server.log.read_text("utf-8")
+        (url,) = re.findall(r"Metrics server running on http://(\S+)", text)
+        client, random = RestClient(server.rest), np.random.default_rng(1)
+
+        def send(model: str, some: np.ndarray | list[bytes]) -> None:
+            with suppress(ResponseError):
+                client.infer(model, some)
+
+        def good() -> None:
+            for model in MODELS:
+                send(model, images[random.permutation(len(images))[:100]])
+
+        with prometheus(tmp_path, url, expected(server, digits)) as watching:
+            queries = [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
+            for query in queries:
+                keep_on(good, partial(watching.query, query), f"data of {query}")
+            begin = time.monotonic()  # the first windows have but a part of what is sent
+            keep_on(good, lambda: time.monotonic() > begin + 15, "fifteen seconds of good load")
+            assert watching.firing() == set()
+
+            def fires(alert: str, send: Callable[[], object]) -> None:
+                keep_on(send, lambda: alert in watching.firing(), alert)
+
+            fires("FashionRefusals", lambda: post(server, MODELS[0], body(tensor([0.0], [1, 784]))))
+            zeros = images[digits[1].labels == 0]
+            fires("FashionClassShare", lambda: send(MODELS[0], zeros))
+            noise = random.integers(0, 256, (100, 784), dtype=np.uint8)
+            fires("FashionConfidence", lambda: send(MODELS[0], noise))
+            many = np.zeros((4000, 784), np.uint8)
+            fires("FashionErrors", lambda: send("fashion-xgboost", many))
+
+            large = [base64.b64decode(png(np.zeros((4000, 4000), np.uint8)))] * 20
+            fires("FashionLatency", lambda: send(MODELS[0], large))
+            size = server.log.stat().st_size + 10_000
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+            fires("FashionLogLosesLines", good)
+            client.close()
+            process.kill()
+            wait_until(lambda: "FashionServerDown" in watching.firing(), "FashionServerDown")
+
+
+def test_a_model_that_is_not_served_is_seen(own_repository: Path, tmp_path: Path):
+    (file,) = (own_repository / "models/fashion-sklearn").rglob("model.joblib")
+    file.write_bytes(b"altered")
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+        found = metrics(server)
+    ready = {
+        dict(labels)["model"]: v for (n, labels), v in found.items() if n == "fashion_model_ready"
+    }
+    assert ready == {"fashion-sklearn": 0, "fashion-xgboost": 1}
