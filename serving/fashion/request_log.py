@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-import numpy as np
 
 from .contract import CONFIDENCES, IMAGES, LABELS
 from .exchange import Exchange
@@ -27,6 +26,7 @@ WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
 WAITING_BYTES = 64 * MB
 LINE_BYTES = 512  # of memory, about, for a line beside its arrays
 FILE_SHARE = 16  # files that the folder holds, about
+DECIMALS = 6  # of a probability
 LONGEST = 200  # characters of a client's id, or of a sentence
 
 
@@ -169,7 +169,8 @@ def _line(exchange: Exchange, pixels: bytes) -> Line:
         line.version = exchange.response.version
         labels = exchange.response.results[LABELS]
         line.images, line.labels = len(labels), labels.tolist()
-        line.probabilities = np.round(exchange.response.results[CONFIDENCES], 6).tolist()
+        confidences = exchange.response.results[CONFIDENCES].tolist()
+        line.probabilities = [round(value, DECIMALS) for value in confidences]
     return line
 
 
