@@ -6,29 +6,23 @@ Writes  report.html
 Most of its few seconds go to DVC, asked for plots and status, and to drawing the plots.
 """
 
-import base64
-import io
 import json
 from math import sqrt
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
-
 from report import comparison, provenance
 from report.comparison import Predictions
 from report.drawings import drawings
 from report.metrics_table import flatten
-from serving.fashion.contract import SIDE
+from report.pages import picture, render
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write, map_rows
 from stages.data.idx import PROCESSED, TRAIN_LABELS, Images, read_npz
 from stages.evaluation.plots import METRICS, PREDICTIONS, surest_mistakes
 
-REPORT = Path("report.html")
+REPORT, TEMPLATE = Path("report.html"), "report.html.jinja"
 MISTAKES, DISAGREEMENTS, PAIRS, COMMON, WEAKEST = 12, 12, 10, 3, 3  # shown, at most
 
 
@@ -57,13 +51,6 @@ def read_metrics() -> dict[str, dict[str, Any]]:
     if not METRICS.exists():
         raise StageError(f"{METRICS}: not found; make it with: dvc repro")
     return json.loads(METRICS.read_text(encoding="utf-8"))
-
-
-def picture(image: np.ndarray) -> str:
-    """An image, uint8 [784], as a data URI."""
-    file = io.BytesIO()
-    Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def mistakes(data: Images, predictions: Predictions) -> list[dict[str, Any]]:
@@ -127,20 +114,8 @@ def content() -> dict[str, Any]:
     }
 
 
-def render(found: dict[str, Any]) -> str:
-    """The page, HTML. found: what `content` gives."""
-    environment = Environment(
-        loader=PackageLoader("report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(found)
-
-
 def main() -> None:
-    page = render(content())
+    page = render(TEMPLATE, content())
     with atomic_write(REPORT) as part:
         part.write_text(page, encoding="utf-8")
     print(f"Read the report:    {REPORT}")

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from report.__main__ import picture
 from report.drawings import COLOUR, Drawing, to_svg
+from report.pages import picture, render
 from report.windows import (
     CLASSES,
     CONFIDENCE,
@@ -32,7 +31,7 @@ from stages.console import StageError, run
 from stages.data.arrays import atomic_write
 from stages.data.idx import TEST, Images, read_npz
 
-PAGE = Path("drift.html")
+PAGE, TEMPLATE = Path("drift.html"), "drift.html.jinja"
 DRIFTED = 3  # exit code
 STRANGEST = 12  # images shown
 POINTS = 100  # of a distribution function
@@ -182,27 +181,15 @@ def _strangest(
         }
 
 
-def write(found: dict[str, Any]) -> None:
-    """Write the page. found: what `content` gives."""
-    environment = Environment(
-        loader=PackageLoader("report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("drift.html.jinja").render(found)
-    with atomic_write(PAGE) as part:
-        part.write_text(page, encoding="utf-8")
-
-
 def main() -> None:
     program = argparse.ArgumentParser(prog="python -m report.drift", description=__doc__)
     program.add_argument("folder", type=Path, help="of a request log")
     program.add_argument("--images", type=int, default=500, help="the newest ones (default: 500)")
     options = program.parse_args()
     found = content(options.folder, options.images)
-    write(found)
+    page = render(TEMPLATE, found)
+    with atomic_write(PAGE) as part:
+        part.write_text(page, encoding="utf-8")
     for measure in found["measures"]:
         verdict = "drifted" if measure.drifted else "as before"
         print(

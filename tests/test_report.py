@@ -14,7 +14,7 @@ import pytest
 import yaml
 from scratch import ROOT, make_project, run
 
-from report.__main__ import PUBLISHED, content, render
+from report.__main__ import PUBLISHED, TEMPLATE, content
 from report.comparison import (
     Pair,
     Predictions,
@@ -25,6 +25,7 @@ from report.comparison import (
     who_was_right,
 )
 from report.metrics_table import flatten
+from report.pages import render
 from report.provenance import changed_stages, commit, parameters
 
 MODELS = ["fashion-sklearn", "fashion-xgboost"]
@@ -187,22 +188,22 @@ def test_a_changed_parameter_makes_its_stage_out_of_date_and_git_unclean(
 
 def test_stages_that_are_out_of_date_are_told(page: Page, found: dict[str, Any]):
     assert "Out of date" not in page.text
-    page = Page(render(found | {"changed_stages": ["package", "evaluate"]}))
+    page = Page(render(TEMPLATE, found | {"changed_stages": ["package", "evaluate"]}))
     assert "Out of date: of package, evaluate, the code," in page.text
 
 
 def test_published_results_stand_beside_test_images_of_fashion_mnist_alone(found: dict[str, Any]):
     params = found["params"] | {"download.dataset": "fashion-mnist"}
-    page = Page(render(found | {"params": params}))
+    page = Page(render(TEMPLATE, found | {"params": params}))
     for published in PUBLISHED:
         assert [published.name, f"{published.accuracy:.3f}", published.source] in page.rows
-    page = Page(render(found | {"params": params | {"preprocess.validation": 300}}))
+    page = Page(render(TEMPLATE, found | {"params": params | {"preprocess.validation": 300}}))
     assert "Measured on 300 images that were held out of the training files" in page.text
     assert PUBLISHED[0].name not in page.text
 
 
 def test_images_of_ones_own_are_called_so_and_compared_with_nothing(found: dict[str, Any]):
-    page = Page(render(found | {"params": found["params"] | {"download.dataset": "own"}}))
+    page = Page(render(TEMPLATE, found | {"params": found["params"] | {"download.dataset": "own"}}))
     assert page.text.startswith("Own images:")
     assert "handwritten digits" not in page.text
     for other in ("Fashion-MNIST", *(published.name for published in PUBLISHED)):
@@ -210,14 +211,16 @@ def test_images_of_ones_own_are_called_so_and_compared_with_nothing(found: dict[
 
 
 def test_that_few_images_trained_is_told(found: dict[str, Any]):
-    page = Page(render(found | {"params": found["params"] | {"preprocess.train_limit": 6000}}))
+    page = Page(
+        render(TEMPLATE, found | {"params": found["params"] | {"preprocess.train_limit": 6000}})
+    )
     assert "Trained on 6,000 images only" in page.text
 
 
 def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any]):
     compared = found["compared"] | {"images": 0, "pairs": [], "pictures": []}
     none: dict[str, list[Any]] = {name: [] for name in MODELS}
-    page = Page(render(found | {"mistakes": none, "common": none, "compared": compared}))
+    page = Page(render(TEMPLATE, found | {"mistakes": none, "common": none, "compared": compared}))
     assert page.text.count("None on these images.") == 2
     assert not page.all("img")
 
