@@ -65,9 +65,14 @@ def logged_values(lines: Iterable[Line], models: Sequence[str], count: int) -> V
 
 
 def logged_images(lines: Iterable[Line], count: int) -> np.ndarray:
-    """The newest images whose pixels were logged, uint8 [n, 784], n up to count."""
+    """The newest images whose pixels were logged, uint8 [n, 784], n up to count.
+
+    Each once: a client that asks both models sends it twice, which is no second image.
+    """
     pixels = b"".join(line.pixels for line in lines)
-    return np.frombuffer(pixels, np.uint8).reshape(-1, PIXELS)[:count]
+    images = (pixels[start : start + PIXELS] for start in range(0, len(pixels), PIXELS))
+    distinct = list(dict.fromkeys(images))[:count]
+    return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, PIXELS)
 
 
 def shares(model: str, window: Values, reference: Values, names: Sequence[str]) -> Drawing:
@@ -143,7 +148,7 @@ def content(folder: Path, count: int) -> dict[str, Any]:
     if not window:
         raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
     return {
-        "first": lines[min(count, len(lines)) - 1].time,
+        "first": _first(lines, models.names, count).time,
         "last": lines[0].time,
         "measures": measures(window, reference),
         "false_alarms": FALSE_ALARMS,
@@ -152,6 +157,16 @@ def content(folder: Path, count: int) -> dict[str, Any]:
         "drawings": list(_drawings(models.names, window, reference, data.class_names)),
         "strangest": list(_strangest(images, values, models.names, data.class_names)),
     }
+
+
+def _first(lines: Sequence[Line], models: Sequence[str], count: int) -> Line:
+    """The oldest of the lines, newest first, that have a model's newest images."""
+    left, oldest = dict.fromkeys(models, count), lines[0]
+    for line in lines:
+        if left.get(line.model, 0) > 0:
+            left[line.model] -= line.images
+            oldest = line
+    return oldest
 
 
 def _drawings(
@@ -184,8 +199,12 @@ def _strangest(
 def main() -> None:
     program = argparse.ArgumentParser(prog="python -m report.drift", description=__doc__)
     program.add_argument("folder", type=Path, help="of a request log")
-    program.add_argument("--images", type=int, default=500, help="the newest ones (default: 500)")
+    program.add_argument(
+        "--images", type=int, default=500, help=f"the newest ones, {FEWEST} or more (default: 500)"
+    )
     options = program.parse_args()
+    if options.images < FEWEST:
+        raise StageError(f"--images is {options.images}; expected {FEWEST} or more")
     found = content(options.folder, options.images)
     page = render(TEMPLATE, found)
     with atomic_write(PAGE) as part:
@@ -195,6 +214,11 @@ def main() -> None:
         print(
             f"{measure.name:34} {measure.value:8.4f}, threshold {measure.threshold:.4f} "
             f"({measure.images:,} images): {verdict}"
+        )
+    if found["with_pixels"] < FEWEST:
+        print(
+            f"disagreement, distance: not measured, since the log has the pixels of "
+            f"{found['with_pixels']} images, {FEWEST} are needed"
         )
     print(f"Read the page:      {PAGE}")
     if any(measure.drifted for measure in found["measures"]):

@@ -276,6 +276,23 @@ def test_a_token_can_be_taken_away_and_another_given_while_the_server_runs(tmp_p
     assert (tokens.allow([old]), tokens.allow([new])) == (True, False)
 
 
+def test_a_bad_or_missing_file_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    file = private(tmp_path / "tokens", TOKEN)
+    tokens = Tokens(file)
+    for change, words in (
+        (lambda: private(file, "short"), "each of 16 or more"),
+        (file.unlink, "No such file"),
+        (lambda: private(file, "short, too"), "each of 16 or more"),
+    ):
+        caplog.clear()
+        change()
+        for _ in range(3):
+            tokens.refresh()
+        (record,) = caplog.records
+        assert words in record.getMessage()
+        assert "what was read before stays" in record.getMessage()
+
+
 def test_metrics_are_open_by_choice_and_a_warning_names_what_is_open(
     repository: Path, tmp_path: Path
 ):
@@ -322,7 +339,7 @@ def test_settings_json_may_have_them_all_and_a_variable_comes_first(
     edit_json(own_repository / "settings.json", change)
     with started(own_repository, tmp_path) as (process, server):
         assert process.wait(60) == 1
-        assert "error: FASHION_NONSENSE is '1'" in server.log.read_text("utf-8")
+        assert "error: settings.json: nonsense is '1'" in server.log.read_text("utf-8")
 
 
 CERTIFICATE = (
@@ -365,7 +382,7 @@ def test_both_protocols_speak_tls_and_take_a_renewed_certificate(
 
         for protocol in ("rest", "grpc"):
             wait_until(partial(is_served, protocol, ca), f"TLS over {protocol}")
-        with pytest.raises(ResponseError, match="no answer: SSLError"):
+        with pytest.raises(ResponseError, match="certificate that is trusted"):
             asked("rest", "")
         with pytest.raises(ResponseError):
             RestClient(plain.rest).models()
@@ -397,6 +414,8 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
         pair | {"FASHION_TLS_KEY": make_certificate(other)["FASHION_TLS_KEY"]},
         "KEY_VALUES_MISMATCH",
     )
+    yield {token: str(folder)}, f"{folder}: expected a file"
+    yield {"FASHION_TOKENS_FILE": "x"}, "is no setting; expected FASHION_TOKEN_FILE"
     yield {"FASHION_REQUEST_LOG_IMAGES": "7"}, "FASHION_REQUEST_LOG_IMAGES is '7': Input should be"
 
 

@@ -1,5 +1,6 @@
 """Something else than the models know is noticed.  Run: pytest tests/test_drift.py"""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits:
     write_log(project, images[:200], with_pixels=True)
     text = drift(project, "--images", "200")
     assert text.count("as before") == 6
+    more = drift(project, "--images", "300", expect=None)  # both models were asked for the same 200
+    assert re.search(r"(?m)^distance .*\(200 images\)", more)
     page = (project / "drift.html").read_text("utf-8")
     assert "No measure is above its threshold" in page
     assert page.count("<svg") == 5
@@ -77,7 +80,7 @@ def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Dig
     write_log(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
     text = drift(project, expect=3)
     assert text.count("classes of") == text.count("confidence of") == 2
-    assert "distance" not in text
+    assert "disagreement, distance: not measured" in text
     assert "FASHION_REQUEST_LOG_IMAGES" in (project / "drift.html").read_text("utf-8")
 
 
@@ -85,7 +88,8 @@ def test_too_little_to_measure_is_an_error_in_one_line(project: Path, digits: Di
     write_log(project, digits[1].images[:20], with_pixels=True)
     assert "expected 50 images of a model at least" in drift(project, expect=1)
     shutil.rmtree(project / "log")
-    assert "expected a request log, found no answered request" in drift(project, expect=1)
+    assert "log: No such file or directory" in drift(project, expect=1)
+    assert "--images is 0; expected 50 or more" in drift(project, "--images", "0", expect=1)
 
 
 def test_statistics_are_nothing_for_the_same_and_large_for_others():

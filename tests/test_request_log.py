@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,16 @@ def test_a_slow_disk_loses_lines_and_holds_nobody_up(
     assert len(list(read_log(tmp_path))) == 1
 
 
+def test_a_folder_that_is_removed_is_made_again(tmp_path: Path):
+    log = RequestLog(tmp_path / "log", 0, 1, lambda _: None)
+    shutil.rmtree(tmp_path / "log")
+    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    log.close()
+    assert len(list(read_log(tmp_path / "log"))) == 1
+    (path,) = log_files(tmp_path / "log")
+    assert path.stat().st_mode & 0o077 == 0
+
+
 def test_what_is_cut_off_is_left_out_when_it_is_read(tmp_path: Path):
     log = RequestLog(tmp_path, 0, 1, lambda _: None)
     log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
@@ -168,5 +179,5 @@ def test_a_log_that_cannot_be_written_ends_the_start(repository: Path, tmp_path:
         with started(repository, tmp_path, FASHION_REQUEST_LOG=folder) as (process, server):
             assert process.wait(60) == 1
             (line,) = server.log.read_text("utf-8").strip().splitlines()[-1:]
-            assert line.startswith("error: ")
+            assert line.startswith(f"error: FASHION_REQUEST_LOG is {folder}: ")
             assert reason in line

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect
-from serving.client.replay import HEADING, logged, replay, row
+from serving.client.replay import CHANGED, HEADING, add_options, logged, replay, row
 from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
 SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
-CHANGED = 3  # exit code of a replay that changes more labels than allowed
 
 
 class Pictures(NamedTuple):
@@ -61,12 +60,7 @@ def parser() -> argparse.ArgumentParser:
     again = commands.add_parser(
         "replay", parents=[common], help="send a request log's images again, and tell what changes"
     )
-    again.add_argument("folder", type=Path, help="of the log")
-    again.add_argument("--limit", type=int, help="the newest requests of each model, at most")
-    again.add_argument(
-        "--allow", type=float, default=0.0, metavar="SHARE",
-        help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
-    )  # fmt: skip
+    add_options(again)
     return program
 
 

@@ -33,7 +33,7 @@ class GrpcClient(Client):
         limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._headers = {"authorization": f"Bearer {token}"} if token else None
         connection = triton.InferenceServerClient(
-            url.removeprefix(TLS),
+            url.removeprefix(TLS).removeprefix("http://"),
             ssl=url.startswith(TLS),
             root_certificates=ca or None,
             channel_args=direct + limits,

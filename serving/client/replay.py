@@ -1,5 +1,6 @@
 """Send logged images to another version or another server, and tell what changes."""
 
+import argparse
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from serving.client.base import Client
 from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
 from serving.fashion.request_log import Line, read_log
+
+CHANGED = 3  # exit code of a replay that changes more labels than allowed
 
 
 class Change(NamedTuple):
@@ -25,6 +28,34 @@ class Change(NamedTuple):
     probability: float
     logged_ms: float
     now_ms: float
+
+
+def add_options(program: argparse.ArgumentParser) -> None:
+    """Of a replay, beside those of every command."""
+    program.add_argument("folder", type=Path, help="of the log")
+    program.add_argument(
+        "--limit", type=_positive, help="of the newest requests of each model"
+    )
+    program.add_argument(
+        "--allow", type=_share, default=0.0, metavar="SHARE",
+        help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
+    )  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    """A number above 0. Raises ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _share(text: str) -> float:
+    """A number from 0 to 1. Raises ValueError."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError(text)
+    return number
 
 
 HEADING = (

@@ -82,6 +82,12 @@ class RestClient(Client):
             return self._connection.request(
                 method, self.url + path, timeout=timeout, proxies=DIRECT, **body
             )
+        except requests.exceptions.SSLError as error:
+            why = "expected TLS and a certificate that is trusted, got another; name those that may"
+            raise ResponseError(f"{self.url}: {why} have signed it: --ca") from error
+        except requests.exceptions.InvalidSchema as error:
+            why = "expected a URL like http://localhost:8080"
+            raise ResponseError(f"{self.url}: {why}") from error
         except requests.RequestException as error:
             raise ResponseError(f"{self.url}{path}: no answer: {type(error).__name__}") from error
 

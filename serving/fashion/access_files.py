@@ -23,7 +23,7 @@ class Watched:
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], None]) -> None:
-        self._paths, self._read = paths, read
+        self._paths, self._read, self._said = paths, read, ""
         try:
             self._seen = self._state()
             read()
@@ -38,11 +38,14 @@ class Watched:
                 return
             self._seen = state
             self._read()
+            self._said = ""
             logger.info("%s: read again", self._paths[0])
         except (SecretError, OSError) as error:
-            if self._seen:
+            if str(error) != self._said:
                 logger.warning("%s; what was read before stays", error)
-            self._seen = []
+            self._said = str(error)
+            if isinstance(error, OSError):
+                self._seen = []  # whatever comes in its place is new
 
     def _state(self) -> list[tuple[int, int, int]]:
         found = [path.stat() for path in self._paths]
@@ -119,6 +122,8 @@ def _no_password() -> str:
 
 def check_private(path: Path) -> None:
     """Raise SecretError for a file that everyone on the machine may read or write."""
+    if not path.is_file():
+        raise SecretError(f"{path}: expected a file")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & stat.S_IRWXO:
         raise SecretError(

@@ -26,6 +26,7 @@ WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
 WAITING_BYTES = 64 * MB
 LINE_BYTES = 512  # of memory, about, for a line beside its arrays
 FILE_SHARE = 16  # files that the folder holds, about
+OWNER_ALONE = 0o600  # reads what clients have sent
 DECIMALS = 6  # of a probability
 LONGEST = 200  # characters of a client's id, or of a sentence
 
@@ -58,7 +59,6 @@ class RequestLog:
     def __init__(
         self, folder: Path, image_share: float, max_mb: int, lost: Callable[[int], None]
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._image_share, self._max_bytes = folder, image_share, max_mb * MB
         self._lost, self._losing = lost, False
         self._waiting: deque[tuple[Exchange, bytes, int]] = deque()
@@ -105,7 +105,7 @@ class RequestLog:
         try:
             now = datetime.now(UTC)
             file = self._file
-            if file is None or self._is_full(now):
+            if file is None or self._is_full(now) or not self._path.exists():
                 file = self._open(now)
             left = memoryview(lines)
             while left:  # a full disk may take a part of them first
@@ -122,8 +122,10 @@ class RequestLog:
 
     def _open(self, now: datetime) -> BinaryIO:
         self._close_file()
-        path = self._folder / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
-        self._file, self._size = path.open("xb", buffering=0), 0
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
+        self._path = self._folder / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
+        self._file, self._size = os.fdopen(descriptor, "wb", 0), 0
         self._hour = _hour(now)
         self._remove_oldest()
         return self._file
@@ -179,13 +181,14 @@ def log_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*T*-*.jsonl"))
 
 
-def read_log(folder: Path) -> Iterator[Line]:
+def read_log(folder: Path | str) -> Iterator[Line]:
     """The lines of a log, the oldest file's first, but for those that were cut off.
 
-    Raises OSError where a file cannot be read.
+    Raises OSError where there is no folder, or a file cannot be read.
     """
     decoder = msgspec.json.Decoder(Line)
-    for path in log_files(folder):
+    os.listdir(folder)  # raises where there is none, which glob does not
+    for path in log_files(Path(folder)):
         with path.open("rb") as file:
             for text in file:
                 try:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FASHION_"  # of the variables
+OTHERS = {"FASHION_CA", "FASHION_IMAGE", "FASHION_MNIST_SOURCE"}  # of no server
+ALIKE = 0.85  # of 1, from which on a variable is taken for a misspelt one
 
 
 class ServerSettings(BaseSettings):
@@ -19,7 +22,9 @@ class ServerSettings(BaseSettings):
     everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     request_log: Path | None = None
     request_log_images: float = Field(0.01, ge=0, le=1)
@@ -38,11 +43,17 @@ class ServerSettings(BaseSettings):
 
 def read_settings(options: dict[str, Any]) -> ServerSettings:
     """The variables and what settings.json has. Ends the program, in one line, for a wrong one."""
-    second = {k: v for k, v in options.items() if PREFIX + k.upper() not in os.environ}
+    variables = {PREFIX + name.upper(): name for name in ServerSettings.model_fields}
+    for name in os.environ.keys() - variables - OTHERS:
+        if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, ALIKE)):
+            sys.exit(f"error: {name} is no setting; expected {close[0]}")
+    given = {variables[name] for name in variables.keys() & os.environ.keys() if os.environ[name]}
+    second = {name: value for name, value in options.items() if name not in given and value != ""}
     try:
         return ServerSettings(**second)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "".join(str(part).upper() for part in first["loc"])
-        place = f"{PREFIX}{name} is {first['input']!r}: " if name else ""
-        sys.exit(f"error: {place}{first['msg'].removeprefix('Value error, ')}")
+        name = "".join(map(str, first["loc"]))
+        place = f"settings.json: {name}" if name in second else PREFIX + name.upper()
+        shown = f"{place} is {first['input']!r}: " if name else ""
+        sys.exit(f"error: {shown}{first['msg'].removeprefix('Value error, ')}")

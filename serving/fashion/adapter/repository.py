@@ -42,8 +42,10 @@ class Repository(SchemalessModelRepository):
             ACCESS.configure(own)
             if own.request_log:
                 self.observers.append(_open_log(own).add)
-        except (SecretError, OSError) as error:
+        except SecretError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: FASHION_REQUEST_LOG is {own.request_log}: {error.strerror}")
 
 
 @cache  # MLServer makes two repositories, of which it serves one
