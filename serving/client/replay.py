@@ -33,9 +33,7 @@ class Change(NamedTuple):
 def add_options(program: argparse.ArgumentParser) -> None:
     """Of a replay, beside those of every command."""
     program.add_argument("folder", type=Path, help="of the log")
-    program.add_argument(
-        "--limit", type=_positive, help="of the newest requests of each model"
-    )
+    program.add_argument("--limit", type=_positive, help="of the newest requests of each model")
     program.add_argument(
         "--allow", type=_share, default=0.0, metavar="SHARE",
         help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
