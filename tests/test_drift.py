@@ -52,7 +52,7 @@ def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
     return folder
 
 
-def drift(project: Path, *options: str, expect: int = 0) -> str:
+def drift(project: Path, *options: str, expect: int | None = 0) -> str:
     return run(project, "python", "-m", "report.drift", "log", *options, expect=expect)
 
 
