@@ -1,8 +1,10 @@
 """Every request leaves a line, and none waits for it.  Run: pytest tests/test_request_log.py"""
 
+import gc
 import os
 import resource
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +161,22 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path):
     assert len(list(read_log(tmp_path / "log"))) == 1
     (path,) = log_files(tmp_path / "log")
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_what_waits_holds_no_images_that_are_not_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A request shares its arrays with those that it was computed with."""
+    monkeypatch.setattr(request_log, "WRITE_SECONDS", 60)
+    log = RequestLog(tmp_path, 0, 1, lambda _: None)
+    images = np.zeros((1000, PIXELS), np.uint8)
+    held = weakref.ref(images)
+    log.add(exchange_of(images))
+    del images
+    gc.collect()
+    assert held() is None
+    log.close()
+    assert len(list(read_log(tmp_path))) == 1
 
 
 def test_what_is_cut_off_is_left_out_when_it_is_read(tmp_path: Path):

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
+import numpy as np
 
 from .contract import CONFIDENCES, IMAGES, LABELS
 from .exchange import Exchange
@@ -48,6 +49,17 @@ class Line(msgspec.Struct, omit_defaults=True):
     error: str = ""
 
 
+class Waiting(NamedTuple):
+    """A request that is to be written. size: bytes of memory, about; version: that answered."""
+
+    exchange: Exchange
+    size: int
+    version: str = ""
+    labels: np.ndarray | None = None
+    confidences: np.ndarray | None = None
+    pixels: bytes = b""
+
+
 class RequestLog:
     """Takes requests at their end, and writes them.
 
@@ -61,7 +73,7 @@ class RequestLog:
     ) -> None:
         self._folder, self._image_share, self._max_bytes = folder, image_share, max_mb * MB
         self._lost, self._losing = lost, False
-        self._waiting: deque[tuple[Exchange, bytes, int]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._taken = self._done = 0  # bytes, each counted by one thread
         self._file: BinaryIO | None = None
         self._open(datetime.now(UTC))
@@ -72,18 +84,19 @@ class RequestLog:
 
     def add(self, exchange: Exchange) -> None:
         """Have a request written. Called by one thread."""
-        pixels, size = b"", LINE_BYTES
-        if exchange.response is not None:
-            results = exchange.response.results
-            size += results[LABELS].nbytes + results[CONFIDENCES].nbytes
-            if random.random() < self._image_share:
-                pixels = results[IMAGES].tobytes()
-                size += len(pixels)
-        if self._taken - self._done + size > WAITING_BYTES:
+        waiting = Waiting(exchange, LINE_BYTES)
+        if response := exchange.response:
+            exchange.response = None  # it has all images of the batch
+            labels, confidences = response.results[LABELS], response.results[CONFIDENCES]
+            is_chosen = random.random() < self._image_share
+            pixels = response.results[IMAGES].tobytes() if is_chosen else b""
+            size = LINE_BYTES + labels.nbytes + confidences.nbytes + len(pixels)
+            waiting = Waiting(exchange, size, response.version, labels, confidences, pixels)
+        if self._taken - self._done + waiting.size > WAITING_BYTES:
             self._lose(1, "the disk is too slow")
             return
-        self._taken += size
-        self._waiting.append((exchange, pixels, size))
+        self._taken += waiting.size
+        self._waiting.append(waiting)
 
     def close(self) -> None:
         """Write what waits, within seconds, and end."""
@@ -99,9 +112,7 @@ class RequestLog:
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not taken:
             return
-        lines = b"".join(
-            msgspec.json.encode(_line(exchange, pixels)) + b"\n" for exchange, pixels, _ in taken
-        )
+        lines = b"".join(msgspec.json.encode(_line(waiting)) + b"\n" for waiting in taken)
         try:
             now = datetime.now(UTC)
             file = self._file
@@ -111,11 +122,10 @@ class RequestLog:
             while left:  # a full disk may take a part of them first
                 left = left[file.write(left) :]
             self._size += len(lines)
-            self._losing = False
         except OSError as error:
             self._lose(len(taken), error.strerror or str(error))
             self._close_file()  # whose last line may be cut off
-        self._done += sum(size for *_, size in taken)
+        self._done += sum(waiting.size for waiting in taken)
 
     def _is_full(self, now: datetime) -> bool:
         return self._hour != _hour(now) or self._size >= self._max_bytes // FILE_SHARE
@@ -155,24 +165,22 @@ def _hour(time: datetime) -> datetime:
     return time.replace(minute=0, second=0, microsecond=0)
 
 
-def _line(exchange: Exchange, pixels: bytes) -> Line:
+def _line(waiting: Waiting) -> Line:
+    exchange = waiting.exchange
     line = Line(
         time=datetime.fromtimestamp(exchange.time, UTC),
         id=exchange.id[:LONGEST],
         model=exchange.model[:LONGEST],
-        version=exchange.version[:LONGEST],
+        version=waiting.version or exchange.version[:LONGEST],
         protocol=exchange.protocol,
         status=exchange.status,
         milliseconds=round(exchange.seconds * 1000, 3),
         error=exchange.error[:LONGEST],
-        pixels=pixels,
+        pixels=waiting.pixels,
     )
-    if exchange.response is not None:
-        line.version = exchange.response.version
-        labels = exchange.response.results[LABELS]
-        line.images, line.labels = len(labels), labels.tolist()
-        confidences = exchange.response.results[CONFIDENCES].tolist()
-        line.probabilities = [round(value, DECIMALS) for value in confidences]
+    if waiting.labels is not None and waiting.confidences is not None:
+        line.labels, line.images = waiting.labels.tolist(), len(waiting.labels)
+        line.probabilities = [round(value, DECIMALS) for value in waiting.confidences.tolist()]
     return line
 
 
