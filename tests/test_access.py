@@ -415,7 +415,7 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
         "KEY_VALUES_MISMATCH",
     )
     yield {token: str(folder)}, f"{folder}: expected a file"
-    yield {"FASHION_TOKENS_FILE": "x"}, "is no setting; expected FASHION_TOKEN_FILE"
+    yield {"FASHION_TOKEN": "x"}, "FASHION_TOKEN is no setting; expected FASHION_TOKEN_FILE"
     yield {"FASHION_REQUEST_LOG_IMAGES": "7"}, "FASHION_REQUEST_LOG_IMAGES is '7': Input should be"
 
 

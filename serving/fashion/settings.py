@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FASHION_"  # of the variables
 OTHERS = {"FASHION_CA", "FASHION_IMAGE", "FASHION_MNIST_SOURCE"}  # of no server
-ALIKE = 0.85  # of 1, from which on a variable is taken for a misspelt one
+ALIKE = 0.8  # of 1, from which on a variable is taken for a misspelt one
 
 
 class ServerSettings(BaseSettings):
