@@ -99,7 +99,7 @@ bench-beyond: dask ## training on up to 16 times the images, by each engine: hal
 soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-drift: $(INSTALLED) ## what a server was asked beside what the models know: make drift LOG=folder
+drift: $(INSTALLED) ## requests to a server compared with the evaluation images: make drift LOG=folder
 	@python -m report.drift $(LOG)
 
 lock: $(INSTALLED) ## make both locks anew, the project's and the image's

@@ -1,4 +1,4 @@
-"""Write drift.html: what a server was asked, beside the images that its models were evaluated on.
+"""Write drift.html: requests to a server, compared with the evaluation images of its models.
 
 Reads   a request log, data/processed/, serving/models/
 Writes  drift.html; exits with 3 where something has drifted
@@ -80,7 +80,7 @@ def shares(model: str, window: Values, reference: Values, names: Sequence[str]) 
     key, title = f"{CLASSES} of {model}", f"Predicted classes, {model}"
     rows = [
         {"class": name, "images": images, "share": float((values[key] == label).mean())}
-        for images, values in (("asked", window), ("evaluated", reference))
+        for images, values in (("requests", window), ("evaluation", reference))
         for label, name in enumerate(names)
     ]
     encoding = {
@@ -94,7 +94,7 @@ def distribution(name: str, title: str, window: np.ndarray, reference: np.ndarra
     """Two distribution functions; their largest gap is the measure."""
     places = np.histogram_bin_edges(np.concatenate([window, reference]), POINTS)
     rows = []
-    for images, values in (("asked", window), ("evaluated", reference)):
+    for images, values in (("requests", window), ("evaluation", reference)):
         below = np.searchsorted(np.sort(values), places, side="right") / len(values)
         pairs = zip(places.tolist(), below.tolist(), strict=True)
         rows += [{"value": value, "images": images, "share": share} for value, share in pairs]
@@ -118,7 +118,7 @@ def _drawing(
         "field": "images",
         "type": "nominal",
         "title": None,
-        "scale": {"domain": ["asked", "evaluated"], "range": [COLOUR, "#888"]},
+        "scale": {"domain": ["requests", "evaluation"], "range": [COLOUR, "#888"]},
     }
     beside = {} if mark else {"yOffset": {"field": "images"}}
     spec = {
