@@ -95,7 +95,7 @@ def test_a_version_that_is_removed_is_unloaded_by_the_next_load(
 
 
 def ready_in_metrics(server: Server) -> set[str]:
-    """The versions of one model that Prometheus is told to be ready."""
+    """The versions of one model that are ready by the metrics."""
     model = ("model", "fashion-sklearn")
     ready = {labels: v for (n, labels), v in metrics(server).items() if n == "fashion_model_ready"}
     return {dict(labels)["version"] for labels, v in ready.items() if model in labels and v == 1}

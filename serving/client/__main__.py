@@ -57,10 +57,8 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")
     predict.add_argument("--proba", action="store_true", help="show every class's probability")
     predict.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
-    again = commands.add_parser(
-        "replay", parents=[common], help="send a request log's images again, and tell what changes"
-    )
-    add_options(again)
+    replayed = "send a request log's images again, and show what changes"
+    add_options(commands.add_parser("replay", parents=[common], help=replayed))
     return program
 
 

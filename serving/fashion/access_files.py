@@ -23,7 +23,7 @@ class Watched:
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], None]) -> None:
-        self._paths, self._read, self._said = paths, read, ""
+        self._paths, self._read, self._warning = paths, read, ""
         try:
             self._seen = self._state()
             read()
@@ -38,12 +38,12 @@ class Watched:
                 return
             self._seen = state
             self._read()
-            self._said = ""
+            self._warning = ""
             logger.info("%s: read again", self._paths[0])
         except (SecretError, OSError) as error:
-            if str(error) != self._said:
+            if str(error) != self._warning:
                 logger.warning("%s; what was read before stays", error)
-            self._said = str(error)
+            self._warning = str(error)
             if isinstance(error, OSError):
                 self._seen = []  # whatever comes in its place is new
 

@@ -12,7 +12,7 @@ CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 
 
 class Exchange:
-    """One request, as the context of the work on it; its end is told to the observers.
+    """One request, as the context of the work on it; its end calls the observers.
 
     protocol: rest or grpc; model, version, id: as the client gives them, "" until they are read;
     served: the model, once it is found; response: the one that is sent, if any; time: of the

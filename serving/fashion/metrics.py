@@ -1,4 +1,4 @@
-"""What Prometheus is told beside MLServer's own metrics: of requests, images and models."""
+"""Metrics for Prometheus beside MLServer's own: of requests, images and models."""
 
 import threading
 from collections.abc import Iterable, Iterator

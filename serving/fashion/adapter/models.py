@@ -22,8 +22,8 @@ from ..protocol.messages import InferRequest, InferResponse, RequestError
 class Models:
     """The models of MLServer's registry.
 
-    version: as the protocol has it, "" for the one of the highest number; observers: are told each
-    request at its end.
+    version: as the protocol has it, "" for the one of the highest number; observers: are called
+    with each request at its end.
     """
 
     def __init__(
