@@ -11,12 +11,12 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import msgspec
-import numpy as np
 
 from .contract import CONFIDENCES, IMAGES, LABELS
 from .exchange import Exchange
@@ -25,7 +25,6 @@ from .limits import MB
 logger = logging.getLogger("mlserver.fashion")
 WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
 WAITING_BYTES = 64 * MB
-LINE_BYTES = 512  # of memory, about, for a line beside its arrays
 FILE_SHARE = 16  # files that the folder holds, about
 OWNER_ALONE = 0o600  # reads what clients have sent
 DECIMALS = 6  # of a probability
@@ -49,17 +48,6 @@ class Line(msgspec.Struct, omit_defaults=True):
     error: str = ""
 
 
-class Waiting(NamedTuple):
-    """A request that is to be written. size: bytes of memory, about; version: that answered."""
-
-    exchange: Exchange
-    size: int
-    version: str = ""
-    labels: np.ndarray | None = None
-    confidences: np.ndarray | None = None
-    pixels: bytes = b""
-
-
 class RequestLog:
     """Takes requests at their end, and writes them.
 
@@ -73,10 +61,9 @@ class RequestLog:
     ) -> None:
         self._folder, self._image_share, self._max_bytes = folder, image_share, max_mb * MB
         self._lost, self._losing = lost, False
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[bytes] = deque()
         self._taken = self._done = 0  # bytes, each counted by one thread
-        self._file: BinaryIO | None = None
-        self._open(datetime.now(UTC))
+        self._file = self._open(datetime.now(UTC))
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
         self._thread.start()
@@ -84,24 +71,37 @@ class RequestLog:
 
     def add(self, exchange: Exchange) -> None:
         """Have a request written. Called by one thread."""
-        waiting = Waiting(exchange, LINE_BYTES)
-        if response := exchange.response:
-            exchange.response = None  # it has all images of the batch
-            labels, confidences = response.results[LABELS], response.results[CONFIDENCES]
-            is_chosen = random.random() < self._image_share
-            pixels = response.results[IMAGES].tobytes() if is_chosen else b""
-            size = LINE_BYTES + labels.nbytes + confidences.nbytes + len(pixels)
-            waiting = Waiting(exchange, size, response.version, labels, confidences, pixels)
-        if self._taken - self._done + waiting.size > WAITING_BYTES:
+        line = msgspec.json.encode(self._line(exchange)) + b"\n"
+        if self._taken - self._done + len(line) > WAITING_BYTES:
             self._lose(1, "the disk is too slow")
             return
-        self._taken += waiting.size
-        self._waiting.append(waiting)
+        self._taken += len(line)
+        self._waiting.append(line)
 
     def close(self) -> None:
         """Write what waits, within seconds, and end."""
         self._ending.set()
         self._thread.join(10 * WRITE_SECONDS)
+
+    def _line(self, exchange: Exchange) -> Line:
+        line = Line(
+            time=datetime.fromtimestamp(exchange.time, UTC),
+            id=exchange.id[:LONGEST],
+            model=exchange.model[:LONGEST],
+            version=exchange.version[:LONGEST],
+            protocol=exchange.protocol,
+            status=exchange.status,
+            milliseconds=round(exchange.seconds * 1000, 3),
+            error=exchange.error[:LONGEST],
+        )
+        if response := exchange.response:
+            results = response.results
+            line.version, line.images = response.version, len(results[LABELS])
+            line.labels = results[LABELS].tolist()
+            line.probabilities = results[CONFIDENCES].astype(float).round(DECIMALS).tolist()
+            if random.random() < self._image_share:
+                line.pixels = results[IMAGES].tobytes()
+        return line
 
     def _run(self) -> None:
         while not self._ending.wait(WRITE_SECONDS):
@@ -109,50 +109,44 @@ class RequestLog:
         self._write()
 
     def _write(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not taken:
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not lines:
             return
-        lines = b"".join(msgspec.json.encode(_line(waiting)) + b"\n" for waiting in taken)
+        text = b"".join(lines)
         try:
             now = datetime.now(UTC)
-            file = self._file
-            if file is None or self._is_full(now) or not self._path.exists():
-                file = self._open(now)
-            left = memoryview(lines)
+            if self._is_over(now):
+                self._file.close()
+                self._file = self._open(now)
+            left = memoryview(text)
             while left:  # a full disk may take a part of them first
-                left = left[file.write(left) :]
-            self._size += len(lines)
+                left = left[self._file.write(left) :]
         except OSError as error:
-            self._lose(len(taken), error.strerror or str(error))
-            self._close_file()  # whose last line may be cut off
-        self._done += sum(waiting.size for waiting in taken)
+            self._lose(len(lines), error.strerror or str(error))
+            self._file.close()  # whose last line may be cut off
+        self._done += len(text)
 
-    def _is_full(self, now: datetime) -> bool:
-        return self._hour != _hour(now) or self._size >= self._max_bytes // FILE_SHARE
+    def _is_over(self, now: datetime) -> bool:
+        if self._file.closed or self._hour != _hour(now):
+            return True
+        state = os.fstat(self._file.fileno())
+        return state.st_size >= self._max_bytes // FILE_SHARE or not state.st_nlink
 
-    def _open(self, now: datetime) -> BinaryIO:
-        self._close_file()
+    def _open(self, now: datetime) -> FileIO:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
-        self._path = self._folder / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ALONE)
-        self._file, self._size = os.fdopen(descriptor, "wb", 0), 0
+        path = self._folder / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+        file = FileIO(path, "x", opener=lambda name, how: os.open(name, how, OWNER_ALONE))
         self._hour = _hour(now)
         self._remove_oldest()
-        return self._file
-
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        return file
 
     def _remove_oldest(self) -> None:
-        files = log_files(self._folder)
-        total = sum(path.stat().st_size for path in files) + self._max_bytes // FILE_SHARE
-        for path in files[:-1]:
-            if total <= self._max_bytes:
-                break
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)
+        total = self._max_bytes // FILE_SHARE  # of the file that begins
+        with suppress(FileNotFoundError):  # another server may have removed it
+            for path in reversed(log_files(self._folder)):
+                total += path.stat().st_size
+                if total > self._max_bytes:
+                    path.unlink()
 
     def _lose(self, count: int, why: str) -> None:
         self._lost(count)
@@ -163,25 +157,6 @@ class RequestLog:
 
 def _hour(time: datetime) -> datetime:
     return time.replace(minute=0, second=0, microsecond=0)
-
-
-def _line(waiting: Waiting) -> Line:
-    exchange = waiting.exchange
-    line = Line(
-        time=datetime.fromtimestamp(exchange.time, UTC),
-        id=exchange.id[:LONGEST],
-        model=exchange.model[:LONGEST],
-        version=waiting.version or exchange.version[:LONGEST],
-        protocol=exchange.protocol,
-        status=exchange.status,
-        milliseconds=round(exchange.seconds * 1000, 3),
-        error=exchange.error[:LONGEST],
-        pixels=waiting.pixels,
-    )
-    if waiting.labels is not None and waiting.confidences is not None:
-        line.labels, line.images = waiting.labels.tolist(), len(waiting.labels)
-        line.probabilities = [round(value, DECIMALS) for value in waiting.confidences.tolist()]
-    return line
 
 
 def log_files(folder: Path) -> list[Path]:
