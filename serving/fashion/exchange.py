@@ -1,7 +1,8 @@
 """An inference request from its arrival to its end, for those who count or log it."""
 
-import time
+import time as clock
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
 
@@ -11,6 +12,7 @@ from .protocol.messages import InferResponse
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 
 
+@dataclass(slots=True, eq=False)
 class Exchange:
     """One request, as the context of the work on it; its end calls the observers.
 
@@ -20,46 +22,34 @@ class Exchange:
     it is refused before, to the end; status: of HTTP; error: the sentence of a refusal.
     """
 
-    __slots__ = (
-        "_observers",
-        "_start",
-        "error",
-        "id",
-        "model",
-        "protocol",
-        "response",
-        "seconds",
-        "served",
-        "status",
-        "time",
-        "version",
-    )
-
-    def __init__(
-        self, protocol: str, observers: Sequence[Callable[["Exchange"], None]] = ()
-    ) -> None:
-        self.protocol, self._observers = protocol, observers
-        self.model = self.version = self.id = self.error = ""
-        self.status, self.seconds = int(HTTPStatus.OK), 0.0
-        self.served: ServedModel | None = None
-        self.response: InferResponse | None = None
+    protocol: str
+    observers: Sequence[Callable[["Exchange"], None]] = ()
+    model: str = ""
+    version: str = ""
+    id: str = ""
+    error: str = ""
+    status: int = HTTPStatus.OK
+    served: ServedModel | None = None
+    response: InferResponse | None = None
+    time: float = field(default_factory=clock.time)
+    seconds: float = 0.0
+    _start: float = field(default_factory=clock.perf_counter)
 
     def __enter__(self) -> "Exchange":
-        self.time, self._start = time.time(), time.perf_counter()
         return self
 
     def arrived(self) -> None:
         """The request is there, whole: a slow client's time is its own."""
-        self._start = time.perf_counter()
+        self._start = clock.perf_counter()
 
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        self.seconds = time.perf_counter() - self._start
+        self.seconds = clock.perf_counter() - self._start
         if error is not None:
             unknown = HTTPStatus.INTERNAL_SERVER_ERROR
             gone = not isinstance(error, Exception)
             self.status = CLIENT_GONE if gone else int(getattr(error, "status", unknown))
             self.error = str(error)
-        for observe in self._observers:
+        for observe in self.observers:
             observe(self)
