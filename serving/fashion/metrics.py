@@ -1,16 +1,12 @@
 """Metrics for Prometheus beside MLServer's own: of requests, images and models."""
 
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
 from typing import ClassVar
 
 import numpy as np
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import Counter, Gauge, Histogram
 
 from .batching import Batcher, Results
 from .contract import CONFIDENCES, LABELS
@@ -38,47 +34,20 @@ WAITING = Gauge("fashion_requests_waiting", "Requests that wait for a model.", O
 BYTES = Gauge("fashion_body_bytes_in_hand", "Bytes of requests that are read or computed.")
 BYTES.set_function(lambda: IN_HAND.bytes)
 LOST = Counter("fashion_request_log_lost_lines", "Lines that the request log could not write.")
-CONFIDENCE_EDGES = np.array([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
+CONFIDENCE = Histogram(
+    "fashion_confidence",
+    "Probability of an image's class.",
+    OF,
+    buckets=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1),
+)
 
 
-class ConfidenceHistogram(Collector):
-    """Probabilities of the predicted classes, counted many at a time.
-
-    prometheus_client's own histogram takes them one by one: 10 ms for 10,000 images.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], np.ndarray] = {}
-        self._sums: dict[tuple[str, str], float] = {}
-        REGISTRY.register(self)
-
-    def add(self, model: tuple[str, str], confidences: np.ndarray) -> None:
-        """Count the images of a batch. model: name, version."""
-        places = np.searchsorted(CONFIDENCE_EDGES, confidences)
-        counts = np.bincount(places, minlength=len(CONFIDENCE_EDGES) + 1)
-        with self._lock:
-            self._counts[model] = self._counts.get(model, 0) + counts
-            self._sums[model] = self._sums.get(model, 0.0) + float(confidences.sum())
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing yet: the name alone."""
-        yield HistogramMetricFamily("fashion_confidence", "Probability of an image's class.")
-
-    def collect(self) -> Iterator[Metric]:
-        """The buckets of each model."""
-        family = HistogramMetricFamily(
-            "fashion_confidence", "Probability of an image's class.", labels=OF
-        )
-        with self._lock:
-            for model, counts in self._counts.items():
-                edges = [*(f"{edge:g}" for edge in CONFIDENCE_EDGES), "+Inf"]
-                buckets = list(zip(edges, np.cumsum(counts).tolist(), strict=True))
-                family.add_metric(model, buckets, self._sums[model])
-        yield family
-
-
-CONFIDENCE = ConfidenceHistogram()
+def observe_all(histogram: Histogram, values: np.ndarray) -> None:
+    """What observe does with each value: that takes 10 ms for 10,000. values: float [n]."""
+    places = np.searchsorted(histogram._upper_bounds, values)
+    for bucket, count in zip(histogram._buckets, np.bincount(places).tolist(), strict=False):
+        bucket.inc(count)
+    histogram._sum.inc(float(values.sum()))
 
 
 class ModelMetrics:
@@ -90,6 +59,7 @@ class ModelMetrics:
         self._model = name, version
         self._predicted = [PREDICTED.labels(name, version, text) for text in class_names]
         self._batch = BATCH.labels(name, version)
+        self._confidence = CONFIDENCE.labels(name, version)
 
     def begin(self, batcher: Batcher) -> None:
         """Say from now on that the model is served, and how many requests wait for it."""
@@ -99,12 +69,11 @@ class ModelMetrics:
 
     def add(self, results: Results) -> None:
         """Count the images of a batch."""
-        labels = results[LABELS]
-        counts = np.bincount(labels)
-        for label in np.flatnonzero(counts):
-            self._predicted[label].inc(int(counts[label]))
-        self._batch.observe(len(labels))
-        CONFIDENCE.add(self._model, results[CONFIDENCES])
+        counts = np.bincount(results[LABELS]).tolist()
+        for predicted, count in zip(self._predicted, counts, strict=False):
+            predicted.inc(count)
+        self._batch.observe(len(results[LABELS]))
+        observe_all(self._confidence, results[CONFIDENCES])
 
     def end(self) -> None:
         """Say nothing more of the model, unless it has been loaded again meanwhile."""
