@@ -397,7 +397,7 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
     """Variables with a bad file, and what the line at the start says."""
     token, missing = "FASHION_TOKEN_FILE", folder / "missing"
     yield {token: str(missing)}, f"{missing}: No such file"
-    yield {token: str(private(folder / "empty", ""))}, "expected a token a line, got none"
+    yield {token: str(private(folder / "empty", ""))}, "printable characters, got none"
     yield {token: str(private(folder / "short", "abc"))}, "each of 16 or more printable characters"
     open_ = private(folder / "open", TOKEN)
     open_.chmod(0o644)

@@ -2,13 +2,15 @@
 
 import hmac
 import logging
+import re
 import ssl
 import stat
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 logger = logging.getLogger("mlserver.fashion")
-SHORTEST = 16  # characters of a token: fewer can be guessed
+TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
 
 
@@ -16,49 +18,58 @@ class SecretError(ValueError):
     """A file that will not do; the message is one line that says why."""
 
 
-class Watched:
+class Watched(ABC):
     """Files that are read again when they change; what was read before stays where they are bad.
 
-    paths: of them; read: them, raising SecretError, OSError.
+    paths: of them, the last one a secret. Raises SecretError.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[], None]) -> None:
-        self._paths, self._read, self._warning = paths, read, ""
+    def __init__(self, *paths: Path) -> None:
+        self.paths, self._warning = paths, ""
+        self.contents: list[bytes] = []
         try:
-            self._seen = self._state()
-            read()
+            self._read()
         except OSError as error:
             raise SecretError(f"{error.filename or paths[0]}: {error.strerror}") from None
 
     def refresh(self) -> None:
         """Read what has changed; a line in the log where it will not do."""
+        warning = ""
         try:
-            state = self._state()
-            if state == self._seen:
-                return
-            self._seen = state
-            self._read()
-            self._warning = ""
-            logger.info("%s: read again", self._paths[0])
+            if self._read():
+                logger.info("%s: read again", self.paths[0])
         except (SecretError, OSError) as error:
-            if str(error) != self._warning:
-                logger.warning("%s; what was read before stays", error)
-            self._warning = str(error)
-            if isinstance(error, OSError):
-                self._seen = []  # whatever comes in its place is new
+            warning = f"{error}; what was read before stays"
+            if warning != self._warning:
+                logger.warning(warning)
+        self._warning = warning
 
-    def _state(self) -> list[tuple[int, int, int]]:
-        found = [path.stat() for path in self._paths]
-        return [(at.st_mtime_ns, at.st_ino, at.st_size) for at in found]
+    def _read(self) -> bool:
+        check_private(self.paths[-1])
+        contents = [path.read_bytes() for path in self.paths]
+        if changed := contents != self.contents:
+            self.take(contents)
+            self.contents = contents
+        return changed
+
+    @abstractmethod
+    def take(self, contents: list[bytes]) -> None:
+        """Use what the files have now. Raises SecretError."""
 
 
-class Tokens:
+class Tokens(Watched):
     """Who may ask: the lines of a file, a token each, of 16 or more printable characters."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tokens: list[bytes] = []
-        self.refresh = Watched([path], self._read).refresh
+    def take(self, contents: list[bytes]) -> None:
+        """Let in those who have a token of these, and no others."""
+        tokens = [line.strip() for line in contents[0].splitlines() if line.strip()]
+        if not tokens or not all(map(TOKEN.fullmatch, tokens)):
+            raise SecretError(
+                f"{self.paths[0]}: expected a token a line, each of 16 or more printable "
+                f"characters, got {'another line' if tokens else 'none'}; make one with: "
+                "openssl rand -hex 32"
+            )
+        self._tokens = tokens
 
     def allow(self, fields: Sequence[bytes]) -> bool:
         """Whether the Authorization fields of a request are one, with a token of these.
@@ -70,50 +81,24 @@ class Tokens:
         given = fields[0][len(SCHEME) :].strip()
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
-    def _read(self) -> None:
-        check_private(self._path)
-        tokens = self._path.read_bytes().split(b"\n")
-        tokens = [token.strip() for token in tokens if token.strip()]
-        for token in tokens:
-            if len(token) < SHORTEST or not token.isascii() or b" " in token:
-                raise SecretError(
-                    f"{self._path}: expected a token a line, each of {SHORTEST} or more printable "
-                    "characters, got another line; make one with: openssl rand -hex 32"
-                )
-        if not tokens:
-            raise SecretError(f"{self._path}: expected a token a line, got none")
-        self._tokens = tokens
 
-
-class Certificate:
+class Certificate(Watched):
     """A certificate's chain and its key, PEM; contexts that have it get a renewed one too."""
 
-    def __init__(self, chain: Path, key: Path) -> None:
-        self.chain, self.key = chain, key
-        self._contexts: list[ssl.SSLContext] = []
-        self.refresh = Watched([chain, key], self._read).refresh
+    contexts: Sequence[ssl.SSLContext] = ()
 
-    def serve(self, context: ssl.SSLContext) -> None:
-        """Have a server's context present it, now and after each renewal."""
-        self._contexts.append(context)
-
-    @property
-    def pair(self) -> tuple[bytes, bytes]:
-        """The key and the chain, as gRPC has them."""
-        return self._pair
-
-    def _read(self) -> None:
-        check_private(self.key)
-        for context in [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self._contexts]:
+    def take(self, _: list[bytes]) -> None:
+        """Have the contexts present it."""
+        chain, key = self.paths
+        for context in [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self.contexts]:
             try:
-                context.load_cert_chain(self.chain, self.key, password=_no_password)
+                context.load_cert_chain(chain, key, password=_no_password)
             except (ssl.SSLError, ValueError) as error:
                 reason = getattr(error, "reason", None) or error
                 raise SecretError(
-                    f"{self.chain}, {self.key}: expected a certificate and its key in PEM, "
+                    f"{chain}, {key}: expected a certificate and its key in PEM, "
                     f"got an error: {reason}"
                 ) from None
-        self._pair = self.key.read_bytes(), self.chain.read_bytes()
 
 
 def _no_password() -> str:
@@ -122,11 +107,11 @@ def _no_password() -> str:
 
 def check_private(path: Path) -> None:
     """Raise SecretError for a file that everyone on the machine may read or write."""
-    if not path.is_file():
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
         raise SecretError(f"{path}: expected a file")
-    mode = stat.S_IMODE(path.stat().st_mode)
     if mode & stat.S_IRWXO:
         raise SecretError(
-            f"{path}: expected a file that its owner and group alone may read, got mode {mode:o}; "
-            f"run: chmod o= {path}"
+            f"{path}: expected a file that its owner and group alone may read, got mode "
+            f"{stat.S_IMODE(mode):o}; run: chmod o= {path}"
         )

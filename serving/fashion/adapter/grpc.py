@@ -239,7 +239,8 @@ class GrpcServer(GRPCServer):
             return
 
         def pair() -> grpc.ServerCertificateConfiguration:
-            return grpc.ssl_server_certificate_configuration([certificate.pair])
+            chain, key = certificate.contents
+            return grpc.ssl_server_certificate_configuration([(key, chain)])
 
         credentials = grpc.dynamic_ssl_server_credentials(pair(), pair)
         server.add_secure_port(address, credentials)

@@ -80,10 +80,9 @@ class RestServer(RESTServer):
             app = CORSMiddleware(app, **settings.cors_settings.model_dump())
         config.app, config.http, config.ws = app, HttpProtocol, "none"
         if ACCESS.certificate:
-            config.ssl_certfile = str(ACCESS.certificate.chain)
-            config.ssl_keyfile = str(ACCESS.certificate.key)
+            config.ssl_certfile, config.ssl_keyfile = map(str, ACCESS.certificate.paths)
             config.load()
-            ACCESS.certificate.serve(config.ssl)
+            ACCESS.certificate.contexts = [config.ssl]
         return config
 
     async def start(self) -> None:
