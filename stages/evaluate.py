@@ -4,6 +4,7 @@ Reads   serving/, data/processed/test.npz
 Writes  metrics/evaluation.json             per model: accuracy, macro F1, top-2 accuracy, log loss,
                                             calibration error, recall by class, rows; labels that
                                             were compared with the offline ones, and that differ
+        metrics/expected.yml                shares of classes, confidence: for alerts
         metrics/predictions/<name>.csv      of each image, in order: actual and predicted class,
                                             and the probability of the latter
         metrics/plots/recall.csv            of each model and class
@@ -27,6 +28,7 @@ from serving.launch import ServerError, running
 from stages.console import StageError, progress, run
 from stages.data.arrays import atomic_write
 from stages.data.idx import PROCESSED, read_npz
+from stages.evaluation.alerts import EXPECTED, expected, write_expected
 from stages.evaluation.checks import check_equal, check_images, check_library, check_metadata
 from stages.evaluation.metrics import evaluation_metrics
 from stages.evaluation.plots import (
@@ -102,7 +104,7 @@ def main() -> None:
             }
     except (RepositoryError, ServerError, ResponseError) as error:
         raise StageError(str(error)) from None
-    results, judged = {}, {}
+    results, judged, rules = {}, {}, []
     for model, by_protocol in served.items():
         offline = offline_outputs(model.path, batches)
         for outputs, described in zip(by_protocol.values(), metadata[model], strict=True):
@@ -124,11 +126,13 @@ def main() -> None:
             f"{model.name} {model.version}: accuracy {result['accuracy']:.4f} on "
             f"{result['rows']:,} images, every answer over REST and gRPC as offline"
         )
+        rules += expected(model.name, data.class_names, labels, confidence)
         judged[model.name] = labels == data.labels, confidence
         write_predictions(PREDICTIONS / f"{model.name}.csv", data, labels, confidence)
         write_gallery(PLOTS / f"mistakes/{model.name}.png", data, labels, confidence)
     write_recall(PLOTS / "recall.csv", {name: r["recall"] for name, r in results.items()})
     write_reliability(PLOTS / "reliability.csv", judged)
+    write_expected(EXPECTED, rules)
     with atomic_write(METRICS) as part:
         part.write_text(json.dumps(results, indent=4) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import resource
 import shutil
@@ -23,12 +24,10 @@ from scratch import ROOT, Digits, deep, edit_json, run
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import MODELS, body, message, metrics, png, post, tensor
 
-from report.comparison import Predictions
-from report.expected import rules
 from serving.client import ResponseError, RestClient
-from serving.fashion.contract import CLASS_LABELS, PROBABILITIES
+from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.launch import Server, free_ports
-from stages.evaluation.plots import PREDICTIONS
+from stages.evaluation.alerts import EXPECTED, expected, write_expected
 
 MONITORING = ROOT / "deploy/monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana/fashion.json").read_text("utf-8"))
@@ -96,14 +95,6 @@ def test_each_alert_has_its_own_unit_test_and_one_under_good_load():
     assert all(t["exp_alerts"] for case in cases[1:] for t in case["alert_rule_test"])
 
 
-@pytest.mark.skipif(not (ROOT / PREDICTIONS).exists(), reason="nothing was evaluated here")
-def test_the_evaluation_that_alerts_compare_with_is_the_last_one():
-    expected = run(
-        ROOT, "python", "-c", "from report.expected import content; print(content(), end='')"
-    )
-    assert (MONITORING / "evaluation.yml").read_text("utf-8") == expected
-
-
 def test_compose_starts_the_server_with_prometheus_and_grafana():
     compose = yaml.safe_load((MONITORING / "compose.yaml").read_text("utf-8"))
     services = compose["services"]
@@ -115,8 +106,9 @@ def test_compose_starts_the_server_with_prometheus_and_grafana():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), port
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text("utf-8"))
-    mounted = {Path(volume.split(":")[1]).name for volume in services["prometheus"]["volumes"]}
-    assert {"prometheus.yml", *config["rule_files"]} == mounted
+    mounted = {volume.split(":")[1] for volume in services["prometheus"]["volumes"]}
+    named = ("prometheus.yml", *config["rule_files"])
+    assert {os.path.normpath(f"/etc/prometheus/{name}") for name in named} == mounted
     (scraped,) = config["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": ["server:8082"]}]
     source = yaml.safe_load((MONITORING / "grafana/prometheus.yml").read_text("utf-8"))
@@ -178,12 +170,12 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, target: str, evaluation: list[dict[str, Any]]) -> Iterator[Prometheus]:
+def prometheus(folder: Path, target: str, rules: list[dict[str, Any]]) -> Iterator[Prometheus]:
     for name in ("prometheus.yml", "alerts.yml"):
         text = sooner((MONITORING / name).read_text("utf-8")).replace("server:8082", target)
+        text = text.replace(f"../../{EXPECTED}", EXPECTED.name)
         (folder / name).write_text(text, "utf-8")
-    groups = {"groups": [{"name": "evaluation", "rules": evaluation}]}
-    (folder / "evaluation.yml").write_text(yaml.safe_dump(groups), "utf-8")
+    write_expected(folder / EXPECTED.name, rules)
     address = f"127.0.0.1:{free_ports(1)[0]}"
     with (
         (folder / "prometheus.log").open("wb") as log,
@@ -212,16 +204,15 @@ def prometheus(folder: Path, target: str, evaluation: list[dict[str, Any]]) -> I
             process.kill()
 
 
-def expected(server: Server, digits: Digits) -> list[dict[str, Any]]:
+def evaluated(server: Server, digits: Digits) -> list[dict[str, Any]]:
     """What evaluate would have found, for the alerts to compare with."""
-    images, labels, names = digits[1]
+    images, _, names = digits[1]
     found = []
     with RestClient(server.rest) as client:
         for model in MODELS:
-            outputs = client.infer(model, images, [CLASS_LABELS, PROBABILITIES])
+            outputs = client.infer(model, images, [LABELS, PROBABILITIES])
             confidence = outputs[PROBABILITIES].max(axis=1)
-            predicted = outputs[CLASS_LABELS].astype(str)
-            found += rules(model, Predictions(np.array(names)[labels], predicted, confidence))
+            found += expected(model, names, outputs[LABELS], confidence)
     return found
 
 
@@ -265,7 +256,7 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
             for model in MODELS:
                 send(model, images[random.permutation(len(images))[:100]])
 
-        with prometheus(tmp_path, url, expected(server, digits)) as watching:
+        with prometheus(tmp_path, url, evaluated(server, digits)) as watching:
             queries = [t["expr"] for panel in DASHBOARD["panels"] for t in panel["targets"]]
             for query in queries:
                 keep_on(good, partial(watching.query, query), f"data of {query}")

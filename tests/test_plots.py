@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from serving.fashion.contract import SIDE
 from stages.data.idx import Images
+from stages.evaluation.alerts import expected, write_expected
 from stages.evaluation.plots import (
     COLUMNS,
     GAP,
@@ -36,6 +38,18 @@ def test_predictions_are_pairs_of_class_names_and_how_sure_the_model_was(
     table = rows(tmp_path / "p.csv")
     assert [row["actual"] for row in table[:5]] == ["a", "b", "c", "d", "a"]
     assert {(row["predicted"], row["confidence"]) for row in table} == {("a", "0.666667")}
+
+
+def test_alerts_get_the_share_of_each_class_and_the_mean_confidence(tmp_path: Path):
+    rules = expected("m", ["a", "b", "c"], np.array([0, 2, 2, 2]), np.array([0.5, 0.75, 1, 1]))
+    write_expected(tmp_path / "e.yml", rules)
+    (group,) = yaml.safe_load((tmp_path / "e.yml").read_text("utf-8"))["groups"]
+    assert [(r["record"].split("_", 2)[2], r["labels"], r["expr"]) for r in group["rules"]] == [
+        ("class_share", {"model": "m", "class": "a"}, "vector(0.2500)"),
+        ("class_share", {"model": "m", "class": "b"}, "vector(0.0000)"),
+        ("class_share", {"model": "m", "class": "c"}, "vector(0.7500)"),
+        ("confidence", {"model": "m"}, "vector(0.8125)"),
+    ]
 
 
 def test_recall_has_a_row_for_each_class_of_each_model(tmp_path: Path):
