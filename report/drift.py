@@ -17,12 +17,14 @@ from report.pages import picture, render
 from report.windows import (
     CLASSES,
     CONFIDENCE,
+    DISAGREEMENT,
     DISTANCE,
     FALSE_ALARMS,
     FEWEST,
     Models,
     Values,
     measures,
+    threshold,
 )
 from serving.fashion.contract import PIXELS
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
@@ -34,7 +36,7 @@ from stages.data.idx import TEST, Images, read_npz
 PAGE, TEMPLATE = Path("drift.html"), "drift.html.jinja"
 DRIFTED = 3  # exit code
 STRANGEST = 12  # images shown
-POINTS = 100  # of a distribution function
+BINS = 10  # of a drawing
 
 
 def newest_lines(folder: Path) -> list[Line]:
@@ -75,60 +77,29 @@ def logged_images(lines: Iterable[Line], count: int) -> np.ndarray:
     return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, PIXELS)
 
 
-def shares(model: str, window: Values, reference: Values, names: Sequence[str]) -> Drawing:
-    """Classes of the window and of the evaluation, side by side."""
-    key, title = f"{CLASSES} of {model}", f"Predicted classes, {model}"
+def drawing(name: str, window: np.ndarray, reference: np.ndarray, names: Sequence[str]) -> Drawing:
+    """Shares of the images by class or by value, of both. names: of the classes."""
+    kind, _, model = name.partition(" of ")
+    both = {"requests": window, "evaluation": reference}
+    if kind == CLASSES:
+        edges, bins = np.arange(len(names) + 1), list(names)
+    else:
+        edges = np.histogram_bin_edges(np.concatenate(list(both.values())), BINS)
+        bins = [f"from {edge:.2f}" for edge in edges[:-1]]
     rows = [
-        {"class": name, "images": images, "share": float((values[key] == label).mean())}
-        for images, values in (("requests", window), ("evaluation", reference))
-        for label, name in enumerate(names)
+        {"bin": text, "images": images, "share": share}
+        for images, values in both.items()
+        for text, share in zip(bins, np.histogram(values, edges)[0] / len(values), strict=True)
     ]
+    scale = {"domain": list(both), "range": [COLOUR, "#888"]}
     encoding = {
-        "y": {"field": "class", "type": "nominal", "sort": None, "title": None},
-        "x": {"field": "share", "type": "quantitative", "title": "share", "axis": {"format": "%"}},
+        "y": {"field": "bin", "type": "nominal", "sort": None, "title": None},
+        "x": {"field": "share", "type": "quantitative", "axis": {"format": "%"}},
+        "yOffset": {"field": "images"},
+        "color": {"field": "images", "type": "nominal", "title": None, "scale": scale},
     }
-    return _drawing(f"shares-{model}", title, rows, encoding)
-
-
-def distribution(name: str, title: str, window: np.ndarray, reference: np.ndarray) -> Drawing:
-    """Two distribution functions; their largest gap is the measure."""
-    places = np.histogram_bin_edges(np.concatenate([window, reference]), POINTS)
-    rows = []
-    for images, values in (("requests", window), ("evaluation", reference)):
-        below = np.searchsorted(np.sort(values), places, side="right") / len(values)
-        pairs = zip(places.tolist(), below.tolist(), strict=True)
-        rows += [{"value": value, "images": images, "share": share} for value, share in pairs]
-    encoding = {
-        "x": {"field": "value", "type": "quantitative", "title": None},
-        "y": {
-            "field": "share",
-            "type": "quantitative",
-            "title": "share of images up to it",
-            "axis": {"format": "%"},
-        },
-    }
-    return _drawing(name, title, rows, encoding, mark={"type": "line", "interpolate": "step-after"})
-
-
-def _drawing(
-    name: str, title: str, rows: list[dict[str, Any]], encoding: dict[str, Any],
-    mark: dict[str, Any] | None = None,
-) -> Drawing:  # fmt: skip
-    colour = {
-        "field": "images",
-        "type": "nominal",
-        "title": None,
-        "scale": {"domain": ["requests", "evaluation"], "range": [COLOUR, "#888"]},
-    }
-    beside = {} if mark else {"yOffset": {"field": "images"}}
-    spec = {
-        "width": 230,
-        "height": 230,
-        "data": {"values": rows},
-        "mark": mark or "bar",
-        "encoding": encoding | beside | {"color": colour},
-    }
-    return Drawing(title, to_svg(name, title, spec))
+    spec = {"width": 230, "height": 230, "mark": "bar", "encoding": encoding}
+    return Drawing(name, to_svg(f"{kind}-{model}", name, spec | {"data": {"values": rows}}))
 
 
 def content(folder: Path, count: int) -> dict[str, Any]:
@@ -147,40 +118,24 @@ def content(folder: Path, count: int) -> dict[str, Any]:
         window |= {name: value for name, value in values.items() if name not in window}
     if not window:
         raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
+    limits = {
+        name: threshold(name, reference[name], len(found), len(window))
+        for name, found in window.items()
+    }
     return {
-        "first": _first(lines, models.names, count).time,
+        "first": lines[-1].time,
         "last": lines[0].time,
-        "measures": measures(window, reference),
+        "measures": measures(window, reference, limits),
         "false_alarms": FALSE_ALARMS,
         "with_pixels": len(images),
         "fewest": FEWEST,
-        "drawings": list(_drawings(models.names, window, reference, data.class_names)),
+        "drawings": [
+            drawing(name, found, reference[name], data.class_names)
+            for name, found in window.items()
+            if name != DISAGREEMENT  # a single number
+        ],
         "strangest": list(_strangest(images, values, models.names, data.class_names)),
     }
-
-
-def _first(lines: Sequence[Line], models: Sequence[str], count: int) -> Line:
-    """The oldest of the lines, newest first, that have a model's newest images."""
-    left, oldest = dict.fromkeys(models, count), lines[0]
-    for line in lines:
-        if left.get(line.model, 0) > 0:
-            left[line.model] -= line.images
-            oldest = line
-    return oldest
-
-
-def _drawings(
-    models: Sequence[str], window: Values, reference: Values, names: Sequence[str]
-) -> Iterable[Drawing]:
-    for model in models:
-        key = f"{CONFIDENCE} of {model}"
-        if key in window:
-            yield shares(model, window, reference, names)
-            title = f"Probability of the predicted class, {model}"
-            yield distribution(f"confidence-{model}", title, window[key], reference[key])
-    if DISTANCE in window:
-        title = "Distance to the nearest training image, in the space of features"
-        yield distribution(DISTANCE, title, window[DISTANCE], reference[DISTANCE])
 
 
 def _strangest(

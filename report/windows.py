@@ -11,7 +11,6 @@ from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.features import FeatureMap, read_features
 from serving.fashion.packaged import Model
-from stages.console import StageError
 from stages.data.arrays import map_rows
 from stages.data.idx import TRAIN_FEATURES
 
@@ -67,25 +66,12 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def measures(
-    window: Values, reference: Values, limits: Mapping[str, float] | None = None
-) -> list[Measure]:
-    """A measure of each value that the window has. Raises StageError for too small a window.
-
-    limits: thresholds by name, if they are known already.
-    """
-    found = []
-    for name, values in window.items():
-        if len(values) < FEWEST:
-            raise StageError(
-                f"expected at least {FEWEST} images to measure {name}, got {len(values)}"
-            )
-        value = _statistic(name)(values, reference[name])
-        limit = (
-            limits[name] if limits else threshold(name, reference[name], len(values), len(window))
-        )
-        found.append(Measure(name, value, limit, len(values)))
-    return found
+def measures(window: Values, reference: Values, limits: Mapping[str, float]) -> list[Measure]:
+    """A measure of each value that the window has. limits: thresholds, by its name."""
+    return [
+        Measure(name, _statistic(name)(values, reference[name]), limits[name], len(values))
+        for name, values in window.items()
+    ]
 
 
 def threshold(name: str, reference: np.ndarray, size: int, count: int) -> float:
@@ -106,31 +92,23 @@ def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
     return STATISTICS[name.partition(" ")[0]]
 
 
-class Space:
-    """The space of features that a packaged model sees, with training images in it."""
-
-    def __init__(self, model: Model) -> None:
-        self._map = FeatureMap(read_features(model.path.parent / FEATURES_FILE))
-        trained = map_rows(TRAIN_FEATURES)
-        chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
-        self._nearest = NearestNeighbors(n_neighbors=1, algorithm="brute")
-        self._nearest.fit(np.ascontiguousarray(trained[np.sort(chosen)]))
-
-    def distances(self, images: np.ndarray) -> np.ndarray:
-        """To the nearest training image, float [n]. images: uint8 [n, 784]."""
-        return self._nearest.kneighbors(self._map(images))[0][:, 0]
-
-
 class Models:
     """Both packaged models, and what they make of images."""
 
     def __init__(self, models: list[Model]) -> None:
         self.names = [model.name for model in models]
         self._classifiers = [load_classifier(model.path) for model in models]
-        self._space = Space(models[0])
+        self._features = FeatureMap(read_features(models[0].path.parent / FEATURES_FILE))
+        trained = map_rows(TRAIN_FEATURES)
+        chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
+        self._nearest = NearestNeighbors(n_neighbors=1, algorithm="brute")
+        self._nearest.fit(np.ascontiguousarray(trained[np.sort(chosen)]))
 
     def __call__(self, images: np.ndarray) -> Values:
-        """All values of images, uint8 [n, 784]: of each model, of both, and distances."""
+        """All values of images, uint8 [n, 784]: of each model, of both, and distances.
+
+        Those are to the nearest of NEIGHBOURS training images, in the space of features.
+        """
         values: Values = {}
         for name, classifier in zip(self.names, self._classifiers, strict=True):
             outputs = classifier.classify(images)
@@ -138,5 +116,5 @@ class Models:
             values[f"{CONFIDENCE} of {name}"] = outputs[PROBABILITIES].max(axis=1)
         labels = [values[f"{CLASSES} of {name}"] for name in self.names]
         values[DISAGREEMENT] = (labels[0] != labels[-1]).astype(float)
-        values[DISTANCE] = self._space.distances(images)
+        values[DISTANCE] = self._nearest.kneighbors(self._features(images))[0][:, 0]
         return values
