@@ -46,11 +46,11 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
                 assert min(change["logged_ms"], change["now_ms"]) > 0
         lines[0].labels[0] += 1 if lines[0].labels[0] < 9 else -1
         write(kept, lines)
-        assert "1 (2.50%)" in replay(server, kept, expect=3)
-        assert "1 (2.50%)" in replay(server, kept, "--allow", "0.03")
-        assert "1 (2.50%)" in replay(server, kept, "--allow", "0.02", expect=3)
-        only = replay(server, kept, "--model", "fashion-xgboost", "--limit", "1")
-        assert "fashion-xgboost  1         10" in only
+        assert " 1        0.0250" in replay(server, kept, expect=3)
+        assert " 1        0.0250" in replay(server, kept, "--allow", "0.03")
+        assert " 1        0.0250" in replay(server, kept, "--allow", "0.02", expect=3)
+        only = replay(server, kept, "--model", "fashion-xgboost")
+        assert "fashion-xgboost  3         30" in only
         assert "fashion-sklearn" not in only
         assert "not found" in replay(server, kept, "--version", "v9", expect=1)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect
-from serving.client.replay import CHANGED, HEADING, add_options, logged, replay, row
+from serving.client.replay import CHANGED, add_options, logged, replay, rows
 from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
 TEST_IMAGES = Path("data/processed/test.npz")
@@ -185,17 +185,16 @@ def metadata(client: Client, models: list[str], options: argparse.Namespace) -> 
 def show_changes(client: Client, options: argparse.Namespace) -> tuple[str, int]:
     """What changes where logged requests are sent again, and the program's exit code."""
     try:
-        by_model = logged(options.folder, options.model or [], options.limit)
+        by_model = logged(options.folder, options.model or [])
     except OSError as error:
         raise ValueError(f"{error.filename}: {error.strerror}") from None
     changes = {
         model: replay(client, model, options.version, lines) for model, lines in by_model.items()
     }
-    above = any(c.changed > options.allow * c.images for c in changes.values())
-    code = CHANGED if above else 0
+    code = CHANGED if any(c.share > options.allow for c in changes.values()) else 0
     if options.json:
         return json.dumps({model: c._asdict() for model, c in changes.items()}, indent=2), code
-    return table([HEADING, *(row(model, c) for model, c in changes.items())]), code
+    return table(rows(changes)), code
 
 
 def _tensor(tensor: dict[str, Any]) -> str:

@@ -18,13 +18,14 @@ CHANGED = 3  # exit code of a replay that changes more labels than allowed
 class Change(NamedTuple):
     """Of one model's logged requests, sent again.
 
-    changed: labels; probability: the largest difference, 0 to 1, of that of a logged label;
-    milliseconds: medians, as logged by the server, and now, which has the network in it.
+    changed: labels; share: of all labels; probability: the largest difference, 0 to 1, of that of a
+    logged label; logged_ms, now_ms: medians, in the server, and here, with the network in it.
     """
 
     requests: int
     images: int
     changed: int
+    share: float
     probability: float
     logged_ms: float
     now_ms: float
@@ -33,50 +34,21 @@ class Change(NamedTuple):
 def add_options(program: argparse.ArgumentParser) -> None:
     """Of a replay, beside those of every command."""
     program.add_argument("folder", type=Path, help="of the log")
-    program.add_argument("--limit", type=_positive, help="of the newest requests of each model")
     program.add_argument(
-        "--allow", type=_share, default=0.0, metavar="SHARE",
+        "--allow", type=float, default=0.0, metavar="SHARE",
         help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
     )  # fmt: skip
 
 
-def _positive(text: str) -> int:
-    """A number above 0. Raises ValueError."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def rows(changes: dict[str, Change]) -> list[list[str]]:
+    """A table of the changes, by model, its first row a heading."""
+    heading = ["model", *(name.replace("_", " ") for name in Change._fields)]
+    shown = ([f"{n:,}" if isinstance(n, int) else f"{n:.4f}" for n in c] for c in changes.values())
+    return [heading, *([model, *cells] for model, cells in zip(changes, shown, strict=True))]
 
 
-def _share(text: str) -> float:
-    """A number from 0 to 1. Raises ValueError."""
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise ValueError(text)
-    return number
-
-
-HEADING = (
-    *("model", "requests", "images", "labels changed", "probability, at most"),
-    "ms in the server, ms now",
-)
-
-
-def row(model: str, change: Change) -> list[str]:
-    """A model's change as a row under HEADING."""
-    share = change.changed / change.images
-    return [
-        model,
-        f"{change.requests:,}",
-        f"{change.images:,}",
-        f"{change.changed:,} ({share:.2%})",
-        f"{change.probability:.4f}",
-        f"{change.logged_ms:.1f}, {change.now_ms:.1f}",
-    ]
-
-
-def logged(folder: Path, models: list[str], limit: int | None) -> dict[str, list[Line]]:
-    """The log's newest requests that have their pixels, by model. models: these only, if any.
+def logged(folder: Path, models: list[str]) -> dict[str, list[Line]]:
+    """The log's requests that have their pixels, by model. models: these only, if any.
 
     Raises ValueError, in one line, where there is none, OSError where a file cannot be read.
     """
@@ -89,7 +61,7 @@ def logged(folder: Path, models: list[str], limit: int | None) -> dict[str, list
             f"{folder}: expected requests with pixels, found none; a server logs those of the "
             "share FASHION_REQUEST_LOG_IMAGES"
         )
-    return {model: lines[-limit:] if limit else lines for model, lines in sorted(found.items())}
+    return found
 
 
 def replay(client: Client, model: str, version: str, lines: Iterable[Line]) -> Change:
@@ -107,6 +79,5 @@ def replay(client: Client, model: str, version: str, lines: Iterable[Line]) -> C
         changed += int((outputs[LABELS] != labels).sum())
         same = outputs[PROBABILITIES][np.arange(len(labels)), labels]
         difference = max(difference, float(np.abs(same - line.probabilities).max()))
-    return Change(
-        len(now), images, changed, difference, float(np.median(before)), float(np.median(now))
-    )
+    milliseconds = float(np.median(before)), float(np.median(now))
+    return Change(len(now), images, changed, changed / images, difference, *milliseconds)
