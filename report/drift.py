@@ -31,7 +31,7 @@ from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, new
 from serving.fashion.request_log import Line, read_log
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write
-from stages.data.idx import TEST, Images, read_npz
+from stages.data.idx import TEST, read_npz
 
 PAGE, TEMPLATE = Path("drift.html"), "drift.html.jinja"
 DRIFTED = 3  # exit code
@@ -109,19 +109,15 @@ def content(folder: Path, count: int) -> dict[str, Any]:
         models = Models(newest(models_in(REPOSITORY)))
     except RepositoryError as error:
         raise StageError(str(error)) from None
-    data: Images = read_npz(TEST)
-    reference = models(data.images)
+    data = read_npz(TEST)
+    reference, names = models(data.images), data.class_names
     images = logged_images(lines, count)
-    values = models(images) if len(images) else {}
-    window = logged_values(lines, models.names, count)
-    if len(images) >= FEWEST:
-        window |= {name: value for name, value in values.items() if name not in window}
+    values = models(images) if len(images) >= FEWEST else {}
+    window = values | logged_values(lines, models.names, count)
     if not window:
         raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
-    limits = {
-        name: threshold(name, reference[name], len(found), len(window))
-        for name, found in window.items()
-    }
+    limits = {n: threshold(n, reference[n], len(v), len(window)) for n, v in window.items()}
+    drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {
         "first": lines[-1].time,
         "last": lines[0].time,
@@ -129,26 +125,16 @@ def content(folder: Path, count: int) -> dict[str, Any]:
         "false_alarms": FALSE_ALARMS,
         "with_pixels": len(images),
         "fewest": FEWEST,
-        "drawings": [
-            drawing(name, found, reference[name], data.class_names)
-            for name, found in window.items()
-            if name != DISAGREEMENT  # a single number
+        "drawings": [drawing(name, window[name], reference[name], names) for name in drawn],
+        "strangest": [
+            {
+                "src": picture(images[place]),
+                "distance": float(values[DISTANCE][place]),
+                "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in models.names},
+            }
+            for place in np.argsort(-values.get(DISTANCE, np.empty(0)), kind="stable")[:STRANGEST]
         ],
-        "strangest": list(_strangest(images, values, models.names, data.class_names)),
     }
-
-
-def _strangest(
-    images: np.ndarray, values: Values, models: Sequence[str], names: Sequence[str]
-) -> Iterable[dict[str, Any]]:
-    if not len(images):
-        return
-    for place in np.argsort(-values[DISTANCE], kind="stable")[:STRANGEST]:
-        yield {
-            "src": picture(images[place]),
-            "distance": float(values[DISTANCE][place]),
-            "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in models},
-        }
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
 WAITING_BYTES = 64 * MB
 FILE_SHARE = 16  # files that the folder holds, about
 OWNER_ALONE = 0o600  # reads what clients have sent
+HOUR = "%Y%m%dT%H"  # in a file's name
 DECIMALS = 6  # of a probability
 LONGEST = 200  # characters of a client's id, or of a sentence
 
@@ -127,16 +128,16 @@ class RequestLog:
         self._done += len(text)
 
     def _is_over(self, now: datetime) -> bool:
-        if self._file.closed or self._hour != _hour(now):
+        of_hour = Path(self._file.name).name.startswith(f"{now:{HOUR}}")
+        if self._file.closed or not of_hour:
             return True
         state = os.fstat(self._file.fileno())
         return state.st_size >= self._max_bytes // FILE_SHARE or not state.st_nlink
 
     def _open(self, now: datetime) -> FileIO:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{now:%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+        path = self._folder / f"{now:{HOUR}%M%S.%f}-{os.getpid()}.jsonl"
         file = FileIO(path, "x", opener=lambda name, how: os.open(name, how, OWNER_ALONE))
-        self._hour = _hour(now)
         self._remove_oldest()
         return file
 
@@ -153,10 +154,6 @@ class RequestLog:
         if not self._losing:
             self._losing = True
             logger.warning("%s: lines of the request log are lost: %s", self._folder, why)
-
-
-def _hour(time: datetime) -> datetime:
-    return time.replace(minute=0, second=0, microsecond=0)
 
 
 def log_files(folder: Path) -> list[Path]:
