@@ -99,7 +99,7 @@ class RequestLog:
             results = response.results
             line.version, line.images = response.version, len(results[LABELS])
             line.labels = results[LABELS].tolist()
-            line.probabilities = results[CONFIDENCES].astype(float).round(DECIMALS).tolist()
+            line.probabilities = [round(p, DECIMALS) for p in results[CONFIDENCES].tolist()]
             if random.random() < self._image_share:
                 line.pixels = results[IMAGES].tobytes()
         return line
