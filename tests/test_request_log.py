@@ -1,17 +1,21 @@
 """Every request leaves a line, and none waits for it.  Run: pytest tests/test_request_log.py"""
 
+import errno
 import os
 import resource
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from processes import is_ready, started, wait_until
+from scratch import edit_json
 from wire import body, each_protocol, metrics, post, tensor
 
 from serving.client import RestClient, connect
@@ -81,6 +85,52 @@ def test_the_id_that_a_client_was_given_is_in_the_log(
     assert (line.protocol, line.labels, line.pixels) == (protocol, labels.tolist(), b"")
     assert len(line.id) == len("9f3c1a52-0d5e-4b8e-8f0e-0123456789ab")
     assert b"127.0.0.1" not in text
+
+
+def test_what_does_not_arrive_or_is_no_message_leaves_its_reason(
+    own_repository: Path, tmp_path: Path
+):
+    for path in own_repository.rglob("model-settings.json"):
+        edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(request_seconds=1))
+    with logging(own_repository, tmp_path) as (server, folder):
+        host, port = server.rest.removeprefix("http://").split(":")
+        place = b"POST /v2/models/fashion-sklearn/infer HTTP/1.1"
+        head = place + b"\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+        with closing(socket.create_connection((host, int(port)), timeout=60)) as slow:
+            slow.sendall(head + b"{")
+            assert slow.recv(2**16).startswith(b"HTTP/1.1 408 ")
+        with grpc.insecure_channel(server.grpc) as channel:
+            call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"\xff\xff", timeout=60)
+        late, other = lines_of(folder, 2)
+    assert (late.status, late.model) == (408, "fashion-sklearn")
+    assert "expected a whole request within 1 seconds" in late.error
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (other.status, other.protocol) == (400, "grpc")
+    assert other.error == "expected a ModelInferRequest, got other bytes"
+
+
+def test_a_disk_that_fails_at_the_end_of_a_file_too_loses_lines_alone(tmp_path: Path):
+    class Full(FileIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        def close(self) -> None:
+            if not self.closed:
+                super().close()
+                raise OSError(errno.ENOSPC, "full")
+
+    counts: list[int] = []
+    log = RequestLog(tmp_path, 0, 1, counts.append)
+    log._file.close()
+    (path,) = log_files(tmp_path)
+    log._file = Full(path, "w")
+    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    wait_until(lambda: counts == [1], "a lost line")
+    log.add(exchange_of(np.zeros((2, PIXELS), np.uint8)))
+    log.close()
+    assert [line.images for line in read_log(tmp_path)] == [2]
 
 
 def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(

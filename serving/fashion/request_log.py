@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -110,21 +111,21 @@ class RequestLog:
         self._write()
 
     def _write(self) -> None:
-        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not lines:
+        text = b"".join(self._waiting.popleft() for _ in range(len(self._waiting)))
+        if not text:
             return
-        text = b"".join(lines)
+        left = memoryview(text)
         try:
             now = datetime.now(UTC)
             if self._is_over(now):
                 self._file.close()
                 self._file = self._open(now)
-            left = memoryview(text)
             while left:  # a full disk may take a part of them first
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._lose(len(lines), error.strerror or str(error))
-            self._file.close()  # whose last line may be cut off
+            self._lose(bytes(left).count(b"\n"), error.strerror or str(error))
+            with suppress(OSError):
+                self._file.close()  # whose last line may be cut off
         self._done += len(text)
 
     def _is_over(self, now: datetime) -> bool:
@@ -143,8 +144,8 @@ class RequestLog:
 
     def _remove_oldest(self) -> None:
         total = self._max_bytes // FILE_SHARE  # of the file that begins
-        with suppress(FileNotFoundError):  # another server may have removed it
-            for path in reversed(log_files(self._folder)):
+        for path in reversed(log_files(self._folder)):
+            with suppress(OSError):  # another server may have removed it, or be its owner
                 total += path.stat().st_size
                 if total > self._max_bytes:
                     path.unlink()
@@ -161,17 +162,20 @@ def log_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*T*-*.jsonl"))
 
 
-def read_log(folder: Path | str) -> Iterator[Line]:
-    """The lines of a log, the oldest file's first, but for those that were cut off.
+def read_log(folder: Path | str, newest_first: bool = False) -> Iterator[Line]:
+    """The lines of a log, file by file, but for those that were cut off.
 
     Raises OSError where there is no folder, or a file cannot be read.
     """
-    decoder = msgspec.json.Decoder(Line)
     os.listdir(folder)  # raises where there is none, which glob does not
-    for path in log_files(Path(folder)):
+    step = -1 if newest_first else 1
+    for path in log_files(Path(folder))[::step]:
         with path.open("rb") as file:
-            for text in file:
-                try:
-                    yield decoder.decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
+            yield from list(_whole_lines(file))[::step]
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(Line)
+    for text in file:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            yield decoder.decode(text)

@@ -157,9 +157,11 @@ async def _send(
 
 
 class ClientGoneError(Exception):
-    """The client has hung up before its request had arrived."""
+    """The connection has ended before the request had arrived: see HttpProtocol for a refusal."""
 
-    status = CLIENT_GONE
+    def __init__(self, status: int = CLIENT_GONE, sentence: str = "") -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Body:
@@ -167,7 +169,7 @@ class Body:
 
     def __init__(self, scope: Scope, limits: Limits) -> None:
         self._limits, self._counted = limits, 0
-        self._headers = dict(scope["headers"])
+        self._scope, self._headers = scope, dict(scope["headers"])
 
     def __enter__(self) -> "Body":
         return self
@@ -196,7 +198,7 @@ class Body:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                raise ClientGoneError
+                raise ClientGoneError(*self._scope.get("refused", ()))
             if not content and not message.get("more_body"):
                 return message["body"]
             content = bytearray(content) if isinstance(content, bytes) else content

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from mlserver.errors import MLServerError
 from mlserver.grpc import GRPCServer
 from mlserver.grpc import dataplane_pb2 as pb
@@ -21,6 +22,7 @@ from mlserver.settings import Settings
 from mlserver.tracing import get_tracer_provider
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
+from ..exchange import Exchange
 from ..limits import IN_HAND
 from ..protocol.grpc import read_request, write_response
 from ..protocol.messages import RequestError, one_line
@@ -74,7 +76,12 @@ class Servicer(InferenceServicer):
     @in_words
     async def ModelInfer(self, request: bytes, context: Any) -> Any:  # noqa: N802
         """The response to a request, as `add_to` has it: its bytes."""
-        return await self._infer(pb.ModelInferRequest.FromString(request), context)
+        with self._models.exchange("grpc") as exchange:
+            try:
+                message = pb.ModelInferRequest.FromString(request)
+            except DecodeError:
+                raise RequestError("expected a ModelInferRequest, got other bytes") from None
+            return await self._infer(message, exchange, context)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests_stream: AsyncIterator[pb.ModelInferRequest], context: Any
@@ -82,22 +89,25 @@ class Servicer(InferenceServicer):
         """A response to each request of a stream."""
         try:
             async for request in requests_stream:
-                yield await self._infer(request, context)
+                with self._models.exchange("grpc") as exchange:
+                    response = await self._infer(request, exchange, context)
+                yield response
         except (RequestError, MLServerError) as error:
             _reject(error, context)
 
-    async def _infer(self, message: pb.ModelInferRequest, context: Any) -> pb.ModelInferResponse:
-        with self._models.exchange("grpc") as exchange:
-            exchange.model, exchange.version = message.model_name, message.model_version
-            model = await self._models.find(exchange)
-            counted = IN_HAND.count(0, message.ByteSize(), model.limits)
-            try:
-                response = await self._models.infer(read_request(message), exchange)
-            finally:
-                IN_HAND.release(counted)
-            fields = self._models.headers(exchange.model) | id_headers(response.id)
-            context.set_trailing_metadata(tuple(fields.items()))
-            return write_response(response, pb.ModelInferResponse())
+    async def _infer(
+        self, message: pb.ModelInferRequest, exchange: Exchange, context: Any
+    ) -> pb.ModelInferResponse:
+        exchange.model, exchange.version = message.model_name, message.model_version
+        model = await self._models.find(exchange)
+        counted = IN_HAND.count(0, message.ByteSize(), model.limits)
+        try:
+            response = await self._models.infer(read_request(message), exchange)
+        finally:
+            IN_HAND.release(counted)
+        fields = self._models.headers(exchange.model) | id_headers(response.id)
+        context.set_trailing_metadata(tuple(fields.items()))
+        return write_response(response, pb.ModelInferResponse())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Take the server's calls, of ModelInfer the bytes.

@@ -83,6 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._since = None
+        if self.cycle:  # whose body will not arrive
+            self.cycle.scope["refused"] = status, sentence  # type: ignore[typeddict-unknown-key]
         logger.warning("refused with %d: %s", status, sentence)
         body = orjson.dumps({"error": sentence})
         fields = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
