@@ -10,6 +10,7 @@ import grpc as grpc_module
 import numpy as np
 import pytest
 import requests
+from processes import is_ready, started, wait_until
 from scratch import edit_json
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
@@ -121,6 +122,30 @@ def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before
     assert post(server, "fashion-sklearn", request, "v10").status == OK
     assert "v10" in ready_in_metrics(server)
     file.write_bytes(good)
+
+
+def test_a_model_that_could_not_be_loaded_is_in_the_metrics_until_it_is_unloaded(
+    repository: Path, tmp_path: Path
+):
+    folder = Path(shutil.copytree(repository, tmp_path / "serving"))
+    allowed = {"allow_load": True}
+    edit_json(
+        folder / "settings.json", lambda s: s.update(model_repository_implementation_args=allowed)
+    )
+    (folder / "models/fashion-sklearn/v1/model.joblib").write_bytes(b"no model")
+    with started(folder, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model to be ready")
+
+        def ready() -> dict[str, float]:
+            found = metrics(server).items()
+            return {
+                dict(of)["model"]: v for (name, of), v in found if name == "fashion_model_ready"
+            }
+
+        assert ready() == {"fashion-sklearn": 0, "fashion-xgboost": 1}
+        address = f"{server.rest}/v2/repository/models/fashion-sklearn/unload"
+        assert requests.post(address, timeout=60).status_code == OK
+        assert ready() == {"fashion-xgboost": 1}
 
 
 def test_the_newest_has_the_highest_number(versions: Path):

@@ -51,9 +51,9 @@ def observe_all(histogram: Histogram, values: np.ndarray) -> None:
 
 
 class ModelMetrics:
-    """Of a model that is served. class_names: by label."""
+    """Of a packaged model. class_names: by label."""
 
-    _served: ClassVar[dict[tuple[str, str], "ModelMetrics"]] = {}
+    _loaded: ClassVar[dict[tuple[str, str], "ModelMetrics"]] = {}
 
     def __init__(self, name: str, version: str, class_names: Iterable[str]) -> None:
         self._model = name, version
@@ -61,11 +61,12 @@ class ModelMetrics:
         self._batch = BATCH.labels(name, version)
         self._confidence = CONFIDENCE.labels(name, version)
 
-    def begin(self, batcher: Batcher) -> None:
-        """Say from now on that the model is served, and how many requests wait for it."""
-        self._served[self._model] = self
-        READY.labels(*self._model).set(1)
-        WAITING.labels(*self._model).set_function(lambda: batcher.waiting)
+    def begin(self, batcher: Batcher | None) -> None:
+        """Say from now on whether the model is served, and how many requests wait for it."""
+        self._loaded[self._model] = self
+        READY.labels(*self._model).set(batcher is not None)
+        if batcher:
+            WAITING.labels(*self._model).set_function(lambda: batcher.waiting)
 
     def add(self, results: Results) -> None:
         """Count the images of a batch."""
@@ -77,8 +78,8 @@ class ModelMetrics:
 
     def end(self) -> None:
         """Say nothing more of the model, unless it has been loaded again meanwhile."""
-        if self._served.get(self._model) is self:
-            del self._served[self._model]
+        if self._loaded.get(self._model) is self:
+            del self._loaded[self._model]
             for gauge in (READY, WAITING):
                 gauge.remove(*self._model)
 

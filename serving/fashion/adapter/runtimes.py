@@ -27,7 +27,7 @@ from ..contract import (
 from ..infer import ServedModel
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
 from ..limits import Limits
-from ..metrics import READY, ModelMetrics
+from ..metrics import ModelMetrics
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
 
@@ -52,6 +52,7 @@ class FashionModel(MLModel):
         # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
         self.__dict__.pop("predict", None)
         extra = self._extra
+        self._metrics = ModelMetrics(self.name, self.version or "", extra["class_names"])
         try:
             folder = Path(await get_model_uri(self.settings)).parent
             check_files(folder, extra["sha256"])
@@ -60,7 +61,7 @@ class FashionModel(MLModel):
             if STRICT.get():
                 message = f"{self.name} is not loaded: {error}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
-            READY.labels(self.name, self.version or "").set(0)
+            self._metrics.begin(None)
             logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
             return False
         for warning in warnings:
@@ -82,14 +83,12 @@ class FashionModel(MLModel):
         limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
         classify = self.classifier(self._model, folder, rows_per_thread).classify
 
-        self._metrics = metrics = ModelMetrics(self.name, self.version or "", extra["class_names"])
-
         def predict(images: np.ndarray) -> dict[str, np.ndarray]:
             results = classify(images)
             confidences = results[PROBABILITIES].max(axis=1)
             results |= {CLASS_LABELS: names[results[LABELS]], IMAGES: images}
             results[CONFIDENCES] = confidences
-            metrics.add(results)
+            self._metrics.add(results)
             return results
 
         batcher = Batcher(predict, extra["max_rows"], delay, limits.waiting)
@@ -100,6 +99,7 @@ class FashionModel(MLModel):
         """Let go of the thread that computes."""
         if hasattr(self, "served"):
             self.served.batcher.close()
+        if hasattr(self, "_metrics"):
             self._metrics.end()
         return True
 
