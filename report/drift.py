@@ -6,9 +6,10 @@ Writes  drift.html; exits with 3 where something has drifted
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from report.windows import (
 )
 from serving.fashion.contract import PIXELS
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
-from serving.fashion.request_log import Line, read_log
+from serving.fashion.request_log import read_log
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write
 from stages.data.idx import TEST, read_npz
@@ -39,42 +40,56 @@ STRANGEST = 12  # images shown
 BINS = 10  # of a drawing
 
 
-def newest_lines(folder: Path) -> list[Line]:
-    """The requests of a log that were answered, the newest first. Raises StageError for none."""
+class Window(NamedTuple):
+    """The newest of a log. images: uint8 [n, 784], first, last: of all that is in it, UTC.
+
+    values: labels and probabilities that were logged of each model, as report/windows.py has them.
+    """
+
+    values: Values
+    images: np.ndarray
+    first: datetime
+    last: datetime
+
+
+def newest_window(folder: Path, versions: dict[str, str], count: int) -> Window:
+    """What up to `count` images of each model have, and as many whose pixels were logged.
+
+    versions: of the models that are compared, by name. A model with fewer than FEWEST images is
+    left out. Pixels count once: a client that asks both models sends no second image. Raises
+    StageError where there are no responses of these models.
+    """
+    labels: dict[str, list[int]] = {model: [] for model in versions}
+    confidences: dict[str, list[float]] = {model: [] for model in versions}
+    images: dict[bytes, None] = {}
+    times: list[datetime] = []
     try:
-        lines = [line for line in read_log(folder) if line.images]
+        for line in read_log(folder, newest_first=True):
+            if line.images and versions.get(line.model) == line.version:
+                if len(labels[line.model]) < count:
+                    labels[line.model] += line.labels
+                    confidences[line.model] += line.probabilities
+                if len(images) < count:
+                    starts = range(0, len(line.pixels), PIXELS)
+                    images |= {line.pixels[start : start + PIXELS]: None for start in starts}
+                times.append(line.time)
+            if min(len(images), *map(len, labels.values())) >= count:
+                break
     except OSError as error:
         raise StageError(f"{error.filename}: {error.strerror}") from None
-    if not lines:
+    if not times:
+        served = ", ".join(" ".join(model) for model in versions.items())
         raise StageError(
-            f"{folder}: expected a request log, found no answered request; a server writes one "
-            "with FASHION_REQUEST_LOG=folder"
+            f"{folder}: expected a request log with responses of {served}, found none; a server "
+            "writes one with FASHION_REQUEST_LOG=folder"
         )
-    return sorted(lines, key=lambda line: line.time, reverse=True)
-
-
-def logged_values(lines: Iterable[Line], models: Sequence[str], count: int) -> Values:
-    """Labels and probabilities of each model's newest images; of none with fewer than FEWEST."""
     values: Values = {}
-    for model in models:
-        own = [line for line in lines if line.model == model]
-        labels = [label for line in own for label in line.labels][:count]
-        confidences = [value for line in own for value in line.probabilities][:count]
-        if len(labels) >= FEWEST:
-            values[f"{CLASSES} of {model}"] = np.array(labels)
-            values[f"{CONFIDENCE} of {model}"] = np.array(confidences)
-    return values
-
-
-def logged_images(lines: Iterable[Line], count: int) -> np.ndarray:
-    """The newest images whose pixels were logged, uint8 [n, 784], n up to count.
-
-    Each once: a client that asks both models sends it twice, which is no second image.
-    """
-    pixels = b"".join(line.pixels for line in lines)
-    images = (pixels[start : start + PIXELS] for start in range(0, len(pixels), PIXELS))
-    distinct = list(dict.fromkeys(images))[:count]
-    return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, PIXELS)
+    for model, found in labels.items():
+        if len(found) >= FEWEST:
+            values[f"{CLASSES} of {model}"] = np.array(found[:count])
+            values[f"{CONFIDENCE} of {model}"] = np.array(confidences[model][:count])
+    joined = np.frombuffer(b"".join(list(images)[:count]), np.uint8).reshape(-1, PIXELS)
+    return Window(values, joined, min(times), max(times))
 
 
 def drawing(name: str, window: np.ndarray, reference: np.ndarray, names: Sequence[str]) -> Drawing:
@@ -104,23 +119,22 @@ def drawing(name: str, window: np.ndarray, reference: np.ndarray, names: Sequenc
 
 def content(folder: Path, count: int) -> dict[str, Any]:
     """All that the page shows. Raises StageError."""
-    lines = newest_lines(folder)
     try:
-        models = Models(newest(models_in(REPOSITORY)))
+        packaged = newest(models_in(REPOSITORY))
     except RepositoryError as error:
         raise StageError(str(error)) from None
-    data = read_npz(TEST)
+    log = newest_window(folder, {model.name: model.version for model in packaged}, count)
+    models, data, images = Models(packaged), read_npz(TEST), log.images
     reference, names = models(data.images), data.class_names
-    images = logged_images(lines, count)
     values = models(images) if len(images) >= FEWEST else {}
-    window = values | logged_values(lines, models.names, count)
+    window = values | log.values
     if not window:
         raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
     limits = {n: threshold(n, reference[n], len(v), len(window)) for n, v in window.items()}
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {
-        "first": lines[-1].time,
-        "last": lines[0].time,
+        "first": log.first,
+        "last": log.last,
         "measures": measures(window, reference, limits),
         "false_alarms": FALSE_ALARMS,
         "with_pixels": len(images),

@@ -11,6 +11,7 @@ from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.features import FeatureMap, read_features
 from serving.fashion.packaged import Model
+from stages.console import StageError
 from stages.data.arrays import map_rows
 from stages.data.idx import TRAIN_FEATURES
 
@@ -93,10 +94,13 @@ def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class Models:
-    """Both packaged models, and what they make of images."""
+    """Both packaged models, and what they make of images. Raises StageError without their files."""
 
     def __init__(self, models: list[Model]) -> None:
         self.names = [model.name for model in models]
+        for model in models:
+            if not model.path.exists():
+                raise StageError(f"{model.path}: not found; make it with: dvc repro package")
         self._classifiers = [load_classifier(model.path) for model in models]
         self._features = FeatureMap(read_features(models[0].path.parent / FEATURES_FILE))
         trained = map_rows(TRAIN_FEATURES)

@@ -52,6 +52,14 @@ def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
     return folder
 
 
+def test_what_another_version_gave_is_left_out(project: Path, digits: Digits):
+    folder = write_log(project, digits[1].images[:60], with_pixels=True)
+    (path,) = folder.iterdir()
+    path.write_text(path.read_text("utf-8").replace('"v1"', '"v0"'), "utf-8")
+    text = drift(project, expect=1)
+    assert "expected a request log with responses of fashion-sklearn v1" in text
+
+
 def drift(project: Path, *options: str, expect: int | None = 0) -> str:
     return run(project, "python", "-m", "report.drift", "log", *options, expect=expect)
 
