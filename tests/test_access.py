@@ -444,7 +444,8 @@ def test_the_command_line_takes_token_and_certificates(guarded: Guarded, tmp_pat
     assert "ready" in run(root, *command, "--token-file", str(guarded.file))
     models = ("python", "-m", "serving.client", "metadata", "--url", guarded.server.rest)
     assert MODEL in run(root, *models, FASHION_TOKEN_FILE=str(guarded.file))
-    assert "expected a token of this server" in run(root, *models, expect=1)
+    for none in ({}, {"FASHION_TOKEN_FILE": ""}):
+        assert "expected a token of this server" in run(root, *models, expect=1, **none)
     empty = private(tmp_path / "empty", "")
     assert "expected a token, in its first line" in run(
         root, *models, "--token-file", str(empty), expect=1

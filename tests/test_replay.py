@@ -26,7 +26,7 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
     variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"}
     with started(repository, tmp_path, **variables) as (_, server):
         wait_until(lambda: is_ready(server), "the models to be ready")
-        assert "expected requests with pixels, found none" in replay(server, log, expect=1)
+        assert "expected requests with pixels for a model" in replay(server, log, expect=1)
         for model, count in counts.items():
             with RestClient(server.rest) as rest, GrpcClient(server.grpc) as grpc:
                 for place in range(count):

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--url", default="", help=f"of the server (default: {REST_URL}, {GRPC_URL})"
     )
     common.add_argument(
-        "--token-file", type=Path, default=os.environ.get("FASHION_TOKEN_FILE"),
+        "--token-file", type=Path, default=os.environ.get("FASHION_TOKEN_FILE") or None,
         help="whose first line the server asks for (default: FASHION_TOKEN_FILE)",
     )  # fmt: skip
     common.add_argument(

@@ -58,8 +58,8 @@ def logged(folder: Path, models: list[str]) -> dict[str, list[Line]]:
             found.setdefault(line.model, []).append(line)
     if not found:
         raise ValueError(
-            f"{folder}: expected requests with pixels, found none; a server logs those of the "
-            "share FASHION_REQUEST_LOG_IMAGES"
+            f"{folder}: expected requests with pixels for {', '.join(models) or 'a model'}, found "
+            "none; a server logs those of the share FASHION_REQUEST_LOG_IMAGES"
         )
     return found
 
@@ -77,6 +77,8 @@ def replay(client: Client, model: str, version: str, lines: Iterable[Line]) -> C
         labels = np.array(line.labels)
         images += len(labels)
         changed += int((outputs[LABELS] != labels).sum())
+        if labels.max() >= outputs[PROBABILITIES].shape[1]:
+            raise ValueError(f"{model}: expected the classes of the log, got fewer: other classes?")
         same = outputs[PROBABILITIES][np.arange(len(labels)), labels]
         difference = max(difference, float(np.abs(same - line.probabilities).max()))
     milliseconds = float(np.median(before)), float(np.median(now))
