@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "FASHION_"  # of the variables
-OTHERS = {"FASHION_CA", "FASHION_IMAGE", "FASHION_MNIST_SOURCE"}  # of no server
 ALIKE = 0.8  # of 1, from which on a variable is taken for a misspelt one
 
 
@@ -44,7 +43,7 @@ class ServerSettings(BaseSettings):
 def read_settings(options: dict[str, Any]) -> ServerSettings:
     """The variables and what settings.json has. Ends the program, in one line, for a wrong one."""
     variables = {PREFIX + name.upper(): name for name in ServerSettings.model_fields}
-    for name in os.environ.keys() - variables - OTHERS:
+    for name in os.environ.keys() - variables:
         if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, ALIKE)):
             sys.exit(f"error: {name} is no setting; expected {close[0]}")
     given = {variables[name] for name in variables.keys() & os.environ.keys() if os.environ[name]}

@@ -1,7 +1,7 @@
 """Who may ask, and over TLS: a gate in front of REST, of gRPC and of the metrics."""
 
 import re
-from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -111,9 +111,8 @@ class GateInterceptor(grpc.aio.ServerInterceptor):
         _observe_stranger("grpc", self._observers)
         return self._deny
 
-    async def _refuse(self, _: Any, context: Any) -> Iterator[Any]:
+    async def _refuse(self, _: Any, context: Any) -> None:
         await context.abort(grpc.StatusCode.UNAUTHENTICATED, SENTENCE)
-        return iter(())
 
 
 class MetricsServer(GracefulServer):
