@@ -22,7 +22,6 @@ from mlserver.settings import Settings
 from mlserver.tracing import get_tracer_provider
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from ..exchange import Exchange
 from ..limits import IN_HAND
 from ..protocol.grpc import read_request, write_response
 from ..protocol.messages import RequestError, one_line
@@ -76,12 +75,7 @@ class Servicer(InferenceServicer):
     @in_words
     async def ModelInfer(self, request: bytes, context: Any) -> Any:  # noqa: N802
         """The response to a request, as `add_to` has it: its bytes."""
-        with self._models.exchange("grpc") as exchange:
-            try:
-                message = pb.ModelInferRequest.FromString(request)
-            except DecodeError:
-                raise RequestError("expected a ModelInferRequest, got other bytes") from None
-            return await self._infer(message, exchange, context)
+        return await self._infer(request, context)
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests_stream: AsyncIterator[pb.ModelInferRequest], context: Any
@@ -89,25 +83,27 @@ class Servicer(InferenceServicer):
         """A response to each request of a stream."""
         try:
             async for request in requests_stream:
-                with self._models.exchange("grpc") as exchange:
-                    response = await self._infer(request, exchange, context)
-                yield response
+                yield await self._infer(request, context)
         except (RequestError, MLServerError) as error:
             _reject(error, context)
 
-    async def _infer(
-        self, message: pb.ModelInferRequest, exchange: Exchange, context: Any
-    ) -> pb.ModelInferResponse:
-        exchange.model, exchange.version = message.model_name, message.model_version
-        model = await self._models.find(exchange)
-        counted = IN_HAND.count(0, message.ByteSize(), model.limits)
-        try:
-            response = await self._models.infer(read_request(message), exchange)
-        finally:
-            IN_HAND.release(counted)
-        fields = self._models.headers(exchange.model) | id_headers(response.id)
-        context.set_trailing_metadata(tuple(fields.items()))
-        return write_response(response, pb.ModelInferResponse())
+    async def _infer(self, message: Any, context: Any) -> pb.ModelInferResponse:
+        with self._models.exchange("grpc") as exchange:
+            try:
+                if isinstance(message, bytes):
+                    message = pb.ModelInferRequest.FromString(message)
+            except DecodeError:
+                raise RequestError("expected a ModelInferRequest, got other bytes") from None
+            exchange.model, exchange.version = message.model_name, message.model_version
+            model = await self._models.find(exchange)
+            counted = IN_HAND.count(0, message.ByteSize(), model.limits)
+            try:
+                response = await self._models.infer(read_request(message), exchange)
+            finally:
+                IN_HAND.release(counted)
+            fields = self._models.headers(exchange.model) | id_headers(response.id)
+            context.set_trailing_metadata(tuple(fields.items()))
+            return write_response(response, pb.ModelInferResponse())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Take the server's calls, of ModelInfer the bytes.
@@ -216,8 +212,7 @@ class GrpcServer(GRPCServer):
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
         super().__init__(settings, data_plane, model_repository_handlers)
-        handlers = model_repository_handlers
-        handlers = Handlers(handlers._repository, handlers._model_registry)
+        handlers = Handlers(model_repository_handlers._repository, data_plane._model_registry)
         self._models = Models(data_plane, handlers._repository.observers)
         self._servicer = Servicer(self._models, data_plane, handlers)
 
@@ -252,5 +247,4 @@ class GrpcServer(GRPCServer):
             chain, key = certificate.contents
             return grpc.ssl_server_certificate_configuration([(key, chain)])
 
-        credentials = grpc.dynamic_ssl_server_credentials(pair(), pair)
-        server.add_secure_port(address, credentials)
+        server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(pair(), pair))
