@@ -50,17 +50,19 @@ def alarms(
 ) -> int:
     """In how many windows of so many images any measure is above its threshold."""
     random, count = np.random.default_rng(SEED), len(next(iter(values.values())))
-    found = 0
+    raised = 0
     for _ in range(windows):
         chosen = random.choice(count, size, replace=False)
-        window = {name: own[chosen] for name, own in values.items()}
-        found += any(m.drifted for m in measures(window, reference, limits))
-    return found
+        window = {name: found[chosen] for name, found in values.items()}
+        raised += any(m.drifted for m in measures(window, reference, limits))
+    return raised
 
 
 def limits_of(reference: Values, size: int) -> dict[str, float]:
     """The threshold of each measure, for windows of so many images."""
-    return {name: threshold(name, own, size, len(reference)) for name, own in reference.items()}
+    return {
+        name: threshold(name, values, size, len(reference)) for name, values in reference.items()
+    }
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def main() -> None:
     for _ in range(SPLITS):
         order = random.permutation(len(data.images))
         reference, rest = (
-            {name: own[places] for name, own in values.items()}
+            {name: every[places] for name, every in values.items()}
             for places in (order[:half], order[half:])
         )
         limits = limits_of(reference, WINDOW)

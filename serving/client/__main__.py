@@ -211,11 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.ca and not Path(options.ca).is_file():
             raise ValueError(f"{options.ca}: expected a file of certificates, got none")
         with connect(options.protocol, options.url, token, options.ca) as client:
-            models = options.model or client.models()
+            replays = options.command == "replay"  # the log names the models
+            models = [] if replays else options.model or client.models()
             if options.command == "health":
                 text, success = health(client, models, options)
                 code = 0 if success else 1
-            elif options.command == "replay":
+            elif replays:
                 text, code = show_changes(client, options)
             else:
                 command = {"metadata": metadata, "predict": predict}[options.command]

@@ -23,7 +23,7 @@ class Exchange:
     """
 
     protocol: str
-    observers: Sequence[Callable[["Exchange"], None]] = ()
+    observers: Sequence["Observer"] = ()
     model: str = ""
     version: str = ""
     id: str = ""
@@ -53,3 +53,6 @@ class Exchange:
             self.error = str(error)
         for observe in self.observers:
             observe(self)
+
+
+Observer = Callable[[Exchange], None]  # called at the end of a request

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..access_files import Certificate, Tokens
-from ..exchange import Exchange
+from ..exchange import Exchange, Observer
 from ..protocol.messages import RequestError
 from ..settings import ServerSettings
 from .application import refusal
@@ -21,7 +21,6 @@ SENTENCE = "expected a token of this server in the header Authorization, as Bear
 # Readiness says nothing that a probe of a cluster, which sends no token, need not know.
 HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
 HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady"
-Observer = Callable[[Exchange], None]
 
 
 class Access:

@@ -1,7 +1,7 @@
 """What MLServer has loaded, as the core wants it, and what it counts of requests."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +13,7 @@ from mlserver.handlers import DataPlane
 from mlserver.utils import extract_headers
 from prometheus_client import Counter, Summary
 
-from ..exchange import Exchange
+from ..exchange import Exchange, Observer
 from ..infer import ServedModel, infer
 from ..packaged import MODEL_SETTINGS
 from ..protocol.messages import InferRequest, InferResponse, RequestError
@@ -26,9 +26,7 @@ class Models:
     with each request at its end.
     """
 
-    def __init__(
-        self, data_plane: DataPlane, observers: Sequence[Callable[[Exchange], None]]
-    ) -> None:
+    def __init__(self, data_plane: DataPlane, observers: Sequence[Observer]) -> None:
         self._data_plane, self.observers = data_plane, observers
         self._registry = data_plane._model_registry
         self._root = Path(data_plane._settings.model_repository_root)

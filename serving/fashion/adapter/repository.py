@@ -37,15 +37,15 @@ class Repository(SchemalessModelRepository):
         settings = Settings.model_validate_json(path.read_bytes()) if path.exists() else Settings()
         check_start(Path(root), allow_load, settings)
         self.observers = [add_request] if settings.metrics_endpoint else []
-        own = read_settings(options)
+        extras = read_settings(options)
         try:
-            ACCESS.configure(own)
-            if own.request_log:
-                self.observers.append(_open_log(own).add)
+            ACCESS.configure(extras)
+            if extras.request_log:
+                self.observers.append(_open_log(extras).add)
         except SecretError as error:
             sys.exit(f"error: {error}")
         except OSError as error:
-            sys.exit(f"error: FASHION_REQUEST_LOG is {own.request_log}: {error.strerror}")
+            sys.exit(f"error: FASHION_REQUEST_LOG is {extras.request_log}: {error.strerror}")
 
 
 @cache  # MLServer makes two repositories, of which it serves one
