@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from scratch import ROOT, Digits, Fitted, fit_features, make_project, run
+from scratch import PARAMS, ROOT, Digits, Fitted, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
 from serving.launch import Server, running
@@ -44,16 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """params.yaml, with features, scores and boosting made small."""
-    params = load_params(ROOT / "params.yaml")
-    small = {
-        "features": {"cells": [8], "components": 60},
-        "scores": {"landmarks": 300},
-        "xgboost": {"components": 20, "n_estimators": 15, "learning_rate": 0.5},
-    }
-    return params.model_copy(
-        update={name: getattr(params, name).model_copy(update=v) for name, v in small.items()}
-    )
+    return load_params(PARAMS)
 
 
 @pytest.fixture(scope="session")
@@ -132,16 +123,12 @@ def server(repository: Path) -> Iterator[Server]:
         yield server
 
 
-# What makes a run on digits quick: keys of params.yaml.
-SMALL = {"dataset": "digits", "landmarks": 300, "n_estimators": 10}
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project on digits, run once and committed; to be copied."""
 
     def make(folder: Path) -> None:
-        make_project(folder, **SMALL)
+        make_project(folder)
         run(folder, "dvc", "repro")
         identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
         run(folder, "git", "add", "-A")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from serving.fashion.model.features import FeatureArrays
 from stages.data.idx import Images
@@ -24,26 +24,34 @@ from stages.training import features
 NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 ROOT = Path(__file__).parent.parent
+PARAMS = ROOT / "tests/params.yaml"  # which each scratch copy has for its params.yaml
 REAL_DATA = ROOT.parent / "shared/fashion-mnist"
+FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp run -S` takes them
+    "features.cells=[4]",
+    "features.components=250",
+    "scores.landmarks=6000",
+    "xgboost.components=30",
+    "xgboost.n_estimators=200",
+    "xgboost.learning_rate=0.1",
+)
 
 deep = pytest.mark.skipif(not os.environ.get("DEEP"), reason="slow, rarely breaks: make test-deep")
 
 
-def make_project(folder: Path, **changes: object) -> Path:
-    """Copy what git would commit into `folder`, change keys of params.yaml, and commit it there.
+def make_params(folder: Path, *changes: str) -> None:
+    """Write tests/params.yaml into a folder as its params.yaml, with changes, each as svm.C=7."""
+    shutil.copy(PARAMS, folder / "params.yaml")
+    apply_overrides(str(folder / "params.yaml"), list(changes))
 
-    changes: by key, as it stands indented in params.yaml; a key in two sections changes in both.
-    """
+
+def make_project(folder: Path, *changes: str) -> Path:
+    """Copy what git would commit into `folder`, with its params.yaml, and commit it there."""
     listed = subprocess.check_output(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT)
     for name in listed.decode().split("\0"):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    params = folder / "params.yaml"
-    for key, value in changes.items():
-        text, count = re.subn(rf"(?m)^(  {key}:) \S+", rf"\1 {value}", params.read_text("utf-8"))
-        assert count, f"params.yaml has no {key}"
-        params.write_text(text, "utf-8")
+    make_params(folder, *changes)
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "scratch copy"]):
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
         subprocess.run(["git", *identity, *command], cwd=folder, check=True)
@@ -51,12 +59,13 @@ def make_project(folder: Path, **changes: object) -> Path:
 
 
 def install(checkout: Path) -> Path:
-    """Have a checkout's .venv be that of this Python."""
+    """Have a checkout's .venv be that of this Python, with all that make installs."""
     (checkout / ".venv").mkdir()
     for path in Path(sys.prefix).iterdir():
-        if path.name != ".installed":
+        if not path.name.startswith(".installed"):
             (checkout / ".venv" / path.name).symlink_to(path)
     (checkout / ".venv/.installed").touch()
+    (checkout / ".venv/.installed-dev").touch()
     return checkout
 
 

@@ -4,13 +4,12 @@ Run: pytest tests/test_classes.py
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_repository
-from scratch import ROOT, deep, fit_features
+from scratch import deep, fit_features, make_params
 
 from serving.fashion.contract import PIXELS
 from stages import evaluate
@@ -49,7 +48,7 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     fitted = fit_features(train.images, train.labels, params)
     folder = tmp_path / "project"
     make_repository(folder, (train, test), fitted, params)
-    shutil.copy(ROOT / "params.yaml", folder)
+    make_params(folder)
     monkeypatch.chdir(folder)
     write_npz(PROCESSED / "test.npz", test)
     evaluate.main()  # by a server, and held against the files; refuses an accuracy below 0.8

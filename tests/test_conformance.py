@@ -19,18 +19,15 @@ from wire import MODELS, body, each_model, message, metrics, offline, stream, te
 from serving.fashion.contract import LABELS, OUTPUTS
 from serving.launch import Server
 
-SPECIFICATION = ROOT.parent / "shared/specs/open_inference_rest.yaml"
+SPECIFICATION = yaml.safe_load((ROOT / "tests/specs/open_inference_rest.yaml").read_text("utf-8"))
 METHODS = {"get", "post"}
 
 
 def routes() -> list[tuple[str, str, dict[str, Any]]]:
-    """Method, path and responses of each route of the specification, if a copy of it is here."""
-    if not SPECIFICATION.exists():
-        return []
-    paths = yaml.safe_load(SPECIFICATION.read_text("utf-8"))["paths"]
+    """Method, path and responses of each route of the specification."""
     return [
         (method, path, operation["responses"])
-        for path, operations in paths.items()
+        for path, operations in SPECIFICATION["paths"].items()
         for method, operation in operations.items()
         if method in METHODS
     ]
@@ -40,12 +37,11 @@ def check(specified: dict[str, Any], response: requests.Response) -> None:
     """Hold a response against what the specification has for its status."""
     content = specified[str(response.status_code)].get("content")
     if content:
-        components = yaml.safe_load(SPECIFICATION.read_text("utf-8"))["components"]
-        schema = content["application/json"]["schema"] | {"components": components}
+        components = {"components": SPECIFICATION["components"]}
+        schema = content["application/json"]["schema"] | components
         jsonschema_rs.validator_for(schema).validate(response.json())
 
 
-@pytest.mark.skipif(not SPECIFICATION.exists(), reason="no copy of the specification beside it")
 @each_model
 @pytest.mark.parametrize(("method", "path", "specified"), routes(), ids=lambda part: str(part)[:60])
 def test_every_route_of_the_specification_responds_as_it_says(

@@ -73,17 +73,6 @@ def test_the_bill_of_materials_names_what_the_lock_names(tmp_path: Path):
     assert found == {name.split(" ; ")[0]: version for name, (version, _) in locked.items()}
 
 
-def test_each_vulnerability_that_the_audit_ignores_is_explained():
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    (recipe,) = re.findall(r"(?m)^audit:.*\n((?:\t.*\n)+)", makefile)
-    ignored = re.findall(r"--ignore-vuln (\S+)", recipe)
-    assert ignored
-    for name in ignored:
-        assert name in (ROOT / "deploy/README.md").read_text("utf-8")
-    for lock in ("requirements.lock", "deploy/requirements.lock"):
-        assert f"--requirement {lock}" in recipe
-
-
 @pytest.mark.parametrize(("sent", "protocol"), [("REST", "rest"), ("gRPC", "grpc")])
 @pytest.mark.parametrize(("rows", "connections"), [(1, 64), (1024, 1)])
 def test_the_replicas_to_plan_for_follow_from_what_was_measured(
@@ -181,11 +170,3 @@ def healthy(port: str) -> bool:
 def test_the_health_check_fails_unless_the_server_is_ready(server: Server):
     assert healthy(server.rest.rpartition(":")[2])
     assert not healthy(str(free_ports(1)[0]))
-
-
-def test_the_image_is_built_from_what_serves_alone():
-    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
-    assert "*" in ignored
-    for line in ignored:
-        if line.startswith("!") and line != "!serving/models":
-            assert (ROOT / line[1:]).exists(), line

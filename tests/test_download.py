@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import ROOT, run
+from scratch import ROOT, make_params, run
 
 from stages.console import StageError
 from stages.data import sources
@@ -193,9 +193,7 @@ def test_a_server_without_tls_and_no_usable_url_are_reasons(
 
 
 def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    head, tail = text.split("  sources:")[0], text[text.index("\n  own:") + 1 :]
-    (tmp_path / "params.yaml").write_text(f"{head}  sources: [{tmp_path}/nowhere]\n{tail}", "utf-8")
+    make_params(tmp_path, "download.dataset=fashion-mnist")
     output = run(
         tmp_path,
         *("python", "-m", "stages.download"),
@@ -204,7 +202,7 @@ def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
         FASHION_MNIST_SOURCE=f"{tmp_path}/not-here",
     )
     assert output.startswith("error: data/raw/train-images-idx3-ubyte.gz: no source gave it: ")
-    assert output.index("/not-here: No such file") < output.index("/nowhere: No such file")
+    assert output.index("/not-here: No such file") < output.index(" /nowhere: No such file")
     assert output.endswith(f". {REMEDY}\n")
     assert output.count("\n") == 1
 

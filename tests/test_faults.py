@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, is_ready, started, wait_until
-from scratch import ROOT, Digits, deep, edit_json, environment
+from scratch import ROOT, Digits, deep, edit_json, environment, make_params
 from wire import MODELS, OK, REFUSED, body, post, tensor
 
 from serving.fashion.contract import LABELS
@@ -120,7 +120,7 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     old.mkdir(parents=True)
     (tmp_path / "new").mkdir()
     (tmp_path / "new/big.bin").write_bytes(b"x" * 20_000)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    make_params(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,

@@ -10,7 +10,7 @@ from scratch import install, make_project, run
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    return make_project(tmp_path / "checkout")
+    return make_project(tmp_path / "checkout", "download.dataset=fashion-mnist")
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def installed_checkout(checkout: Path) -> Path:
     return install(checkout)
 
 
+NEEDED = "Python 3.11, 3.12 or 3.13"
 REMEDY = (
     "install uv (https://docs.astral.sh/uv) and try again, "
     "or name one: make run PYTHON=/path/to/python3.12"
@@ -32,7 +33,7 @@ def stand_in(path: Path, script: str) -> None:
 def stand_ins(folder: Path, **versions: str) -> str:
     """A PATH without uv, on which each Python is a stand-in that tells a version."""
     folder.mkdir()
-    for name in ("python3", "python", "python3.12", "python3.11"):
+    for name in ("python3", "python", "python3.13", "python3.12", "python3.11"):
         stand_in(folder / name, f"echo {versions[name]}" if name in versions else "exit 127")
     return f"{folder}:/usr/bin:/bin"
 
@@ -47,17 +48,13 @@ def uv_stand_in(folder: Path, install_status: int = 0) -> None:
 def test_bare_make_lists_the_verbs(checkout: Path):
     listed = re.findall(r"(?m)^  ([a-z-]+) ", run(checkout, "make"))
     assert listed[:7] == ["help", "doctor", "run", "demo", "report", "serve", "check"]
-    phony = re.findall(r"(?m)^[.]PHONY: (.*)$", (checkout / "Makefile").read_text("utf-8"))
-    assert sorted(listed) == sorted(" ".join(phony).split())
     assert run(checkout, "make", "help") == run(checkout, "make")
 
 
 def test_another_python_is_told_in_one_line(checkout: Path, tmp_path: Path):
-    path = stand_ins(tmp_path / "bin", python3="3.13", python="2.7")
+    path = stand_ins(tmp_path / "bin", python3="3.14", python="2.7")
     output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()[0]
-    assert output == (
-        f"error: Python 3.11 or 3.12 is needed, but python3 is 3.13, python is 2.7; {REMEDY}"
-    )
+    assert output == (f"error: {NEEDED} is needed, but python3 is 3.14, python is 2.7; {REMEDY}")
     assert not (checkout / ".venv").exists()
 
 
@@ -65,17 +62,17 @@ def test_no_python_at_all_is_told_in_one_line(checkout: Path, tmp_path: Path):
     for verb in ("test", "doctor"):
         path = stand_ins(tmp_path / verb)
         output = run(checkout, "make", verb, expect=2, PATH=path).splitlines()[0]
-        assert output == f"error: Python 3.11 or 3.12 is needed, but none was found; {REMEDY}"
+        assert output == f"error: {NEEDED} is needed, but none was found; {REMEDY}"
 
 
 def test_without_a_python_that_will_do_uv_installs_one(checkout: Path, tmp_path: Path):
-    path = stand_ins(tmp_path / "bin", python3="3.13")
+    path = stand_ins(tmp_path / "bin", python3="3.14")
     uv_stand_in(tmp_path / "bin")
     output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
     assert output[:4] == [
-        "No Python 3.11 or 3.12 was found; uv installs 3.12",
+        f"No {NEEDED} was found; uv installs 3.12",
         "uv python install 3.12",
-        "Installing requirements.lock into .venv with Python 3.12: a few minutes, 1.7 GB",
+        "Installing requirements.lock into .venv with Python 3.12: a minute or two, 1.8 GB",
         "fetched -m venv --clear .venv",
     ]
 
@@ -92,19 +89,15 @@ def test_a_named_python_is_the_only_one_tried(checkout: Path, tmp_path: Path):
     path = stand_ins(tmp_path / "bin", **{"python3": "3.12", "python3.11": "3.10"})
     uv_stand_in(tmp_path / "bin")
     output = run(checkout, "make", "run", "PYTHON=python3.11", expect=2, PATH=path)
-    assert output.startswith(
-        "error: Python 3.11 or 3.12 is needed, but python3.11 is 3.10; install"
-    )
+    assert output.startswith(f"error: {NEEDED} is needed, but python3.11 is 3.10; install")
 
 
 def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
     installed_checkout: Path, tmp_path: Path
 ):
     params = installed_checkout / "params.yaml"
-    text = re.sub(r"(?m)^    - http.*$", "    - /nowhere", params.read_text("utf-8"))
-    text = text.replace("train_limit: null", "train_limit: 6000")  # more than the demo has
-    text = text.replace("landmarks: 6000", "landmarks: 300")  # for a quick demo
-    params.write_text(text.replace("validation: 0", "validation: 10000"), "utf-8")
+    text = params.read_text("utf-8").replace("train_limit: null", "train_limit: 6000")
+    params.write_text(text.replace("validation: 0", "validation: 10000"), "utf-8")  # beyond digits
     before = run(installed_checkout, "git", "status", "--short")
     (tmp_path / "temporary").mkdir()
 
@@ -116,10 +109,6 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     assert re.search(r"(?m)^accuracy +0\.\d{4} +0\.\d{4}$", output)
     assert run(installed_checkout, "git", "status", "--short") == before
     assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
-    (page,) = re.findall(r"(?m)^Read the report:    (.+)$", output)
-    assert "These figures say nothing about Fashion-MNIST." in " ".join(
-        Path(page).read_text().split()
-    )
     (command,) = re.findall(r"(?m)^Serve both models:  (.+)$", output)
     (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", output)
     check_served(command, Path(example), installed_checkout)

@@ -3,14 +3,14 @@
 With DEEP=1 also on real images, at the bound that the README states.
 """
 
-import re
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import REAL_DATA, ROOT, deep, environment, run
+from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, environment, make_params, run
 
 from benchmarks.augmented import augmented
 from serving.fashion.contract import CLASS_NAMES
@@ -40,16 +40,11 @@ finally:
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
 
 
-def project(folder: Path, train: Images, test: Images, copies: int, **changes: object) -> Path:
+def project(folder: Path, train: Images, test: Images, copies: int, *changes: str) -> Path:
     """A folder with a data set of one's own, downloaded."""
     folder.mkdir()
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    names = list(train.class_names)
-    changes |= {"dataset": "own", "sources": f"[{folder}]", "class_names": names}
-    text = re.sub(r"(?m)^    - http.*\n", "", text)
-    for key, value in changes.items():
-        text = re.sub(rf"(?m)^( +{key}:).*", rf"\1 {value}", text)
-    (folder / "params.yaml").write_text(text, "utf-8")
+    own = ("dataset=own", f"sources=[{folder}]", f"own.class_names={json.dumps(train.class_names)}")
+    make_params(folder, *(f"download.{value}" for value in own), *changes)
     images, labels = (
         np.concatenate(part)
         for part in zip(*augmented(train.images, train.labels, copies), strict=True)
@@ -79,9 +74,9 @@ def preprocess(folder: Path) -> int:
 def test_eight_times_the_images_take_the_memory_of_a_few(tmp_path: Path):
     train, test = make_digits()
     few = train._replace(images=np.tile(train.images, (5, 1)), labels=np.tile(train.labels, 5))
-    small = {"kind": "pixels", "landmarks": 100}
-    once = preprocess(project(tmp_path / "once", few, test, 1, **small))
-    many = project(tmp_path / "many", few, test, TIMES, **small)
+    small = ("features.kind=pixels", "features.components=250", "scores.landmarks=100")
+    once = preprocess(project(tmp_path / "once", few, test, 1, *small))
+    many = project(tmp_path / "many", few, test, TIMES, *small)
     assert preprocess(many) < once + (150 << 20)
     features = map_rows(many / TRAIN_FEATURES)
     assert len(features) == TIMES * len(few.labels) > 50_000
@@ -97,5 +92,5 @@ def test_sixteen_times_fashion_mnist_keep_to_the_bound_that_is_stated(tmp_path: 
         read_idx(REAL_DATA / images, REAL_DATA / labels, names)
         for images, labels in (TRAIN_FILES, TEST_FILES)
     )
-    assert preprocess(project(tmp_path / "many", train, test, 16)) < STATED
+    assert preprocess(project(tmp_path / "many", train, test, 16, *FULL_SIZE)) < STATED
     assert len(map_rows(tmp_path / "many" / TRAIN_FEATURES)) == 960_000

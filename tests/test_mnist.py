@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import deep, from_npm, make_project, run
+from scratch import FULL_SIZE, deep, from_npm, make_project, run
 
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
@@ -39,7 +39,7 @@ def test_mnist_is_learnt_and_served_by_the_names_of_its_classes(digits: Images, 
     for (images, labels), chosen in zip((TRAIN_FILES, TEST_FILES), parts, strict=True):
         part = Images(digits.images[chosen], digits.labels[chosen], NAMES)
         write_idx(tmp_path / images, tmp_path / labels, part)
-    project = make_project(tmp_path / "project")
+    project = make_project(tmp_path / "project", *FULL_SIZE)
     values = ["dataset=own", f"sources=[{tmp_path}]", f"own.class_names=[{','.join(NAMES)}]"]
     run(project, "dvc", "exp", "run", *(word for v in values for word in ("-S", f"download.{v}")))
     result = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))

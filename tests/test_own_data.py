@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from scratch import ROOT, Digits
+from scratch import PARAMS, Digits
 
 from serving.fashion.contract import SIDE
 from stages import download, preprocess
@@ -45,8 +45,7 @@ def take(
 ) -> Callable[[dict[str, object]], None]:
     """What downloads and preprocesses that data set, some values of download.own changed."""
     own = {"class_names": NAMES, "files": FILES, "first_label": 1, "transposed": True}
-    params = read_yaml(ROOT / "params.yaml")
-    params["features"]["components"], params["scores"]["landmarks"] = 60, 100
+    params = read_yaml(PARAMS)
     params["download"] |= {"dataset": "own", "sources": [str(source)]}
     monkeypatch.chdir(tmp_path)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dvc.utils.hydra import apply_overrides
 from PIL import Image
-from scratch import ROOT, Digits, run
+from scratch import ROOT, Digits, make_params, run
 
 from serving.fashion.protocol.pictures import read_picture
 from stages import download
@@ -35,12 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def data_of_command(output: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> Digits:
-    """What the printed command makes the first stages read, in a project of the defaults."""
+    """What the printed command makes the first stages read."""
     options = shlex.split(output[output.index("dvc exp run") :].replace("\\\n", ""))[3:]
     assert set(options[::2]) == {"-S"}
     project.mkdir()
-    shutil.copy(ROOT / "params.yaml", project)
-    apply_overrides(str(project / "params.yaml"), options[1::2])
+    make_params(project, *options[1::2])
     monkeypatch.chdir(project)
     download.main()
     names = load_params().download.class_names

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scratch import ROOT
+from scratch import PARAMS, ROOT
 
 from stages.console import StageError
+from stages.data.strict_yaml import read_yaml
 from stages.params import Params, load_params
 
 
 def load_with(folder: Path, changes: dict[str, object]) -> Params:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    values = read_yaml(PARAMS)
     for name, value in changes.items():
         *sections, key = name.split(".")
         section = values
@@ -24,38 +25,24 @@ def load_with(folder: Path, changes: dict[str, object]) -> Params:
     return load_params(path)
 
 
-def test_the_committed_file_is_valid():
-    assert load_params(ROOT / "params.yaml").package.version == "v1"
+def test_the_projects_own_are_valid():
+    load_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         ("svm.c", 10, "svm.c is 10, but no parameter; expected C"),
+        ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, approximation, coef0"),
         ("svm.C", "ten", 'svm.C is "ten"; expected a valid number'),
         ("svm.C", -1, "svm.C is -1; expected a number greater than 0"),
         ("svm.C", float("nan"), "svm.C is NaN; expected a finite number"),
-        ("svm.C", True, "svm.C is true; expected a valid number"),
-        ("svm.gamma", "wide", "svm.gamma is \"wide\"; expected 'scale' or 'auto' or a valid"),
         ("svm.kernel", "gauss", "is \"gauss\"; expected 'linear', 'poly', 'rbf' or 'sigmoid'"),
-        ("svm.approximation", 5, "is 5; expected a number greater than or equal to 10"),
-        ("xgboost.max_depht", 3, "max_depht is 3, but no parameter; expected max_depth"),
-        ("xgboost.max_depth", 3.5, "xgboost.max_depth is 3.5; expected a valid integer"),
-        ("xgboost.subsample", 1.1, "is 1.1; expected a number less than or equal to 1"),
-        ("download.dataset", "m", "is \"m\"; expected 'fashion-mnist', 'digits' or 'own'"),
-        ("download.sources", [], "download.sources is []; list should have at least 1 item"),
-        ("download.sources", [3], "download.sources is [3]; expected a valid string"),
+        ("svm.gamma", "wide", "svm.gamma is \"wide\"; expected 'scale' or 'auto' or a valid"),
         ("download.own.class_names", ["a", "a"], 'is ["a", "a"]; expected each name once'),
-        ("preprocess.validation", None, "preprocess.validation is null; expected a valid integer"),
         ("package.version", datetime.date(2026, 1, 2), 'package.version is "2026-01-02"; expected'),
-        ("svm.3", 4, "svm.3 is 4, but no parameter; expected one of C, approximation, coef0"),
-        ("package.version", "1", 'package.version is "1"; string should match pattern \'^v[1-9]'),
-        ("package.previous", {"one": "3f2c1ab"}, "package.previous.one is"),
-        ("package.previous", {"v2": 3217}, "package.previous.v2 is 3217; expected a valid string"),
         ("package.previous", {"v1": "3f2c1ab"}, "expected earlier versions than package.version"),
-        ("package.serving.xgboost", 2, "package.serving.xgboost is 2; expected a valid dictionary"),
         ("package.serving.sklearn.max_batch", 2, "but no parameter; expected max_batch_delay_ms"),
-        ("package.limits.waiting", 0, "limits.waiting is 0; expected a number greater than or eq"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
@@ -73,20 +60,15 @@ def test_several_mistakes_are_a_line_each(tmp_path: Path):
     assert str(error.value).count("\n") == 1
 
 
-def test_a_whole_number_serves_as_a_number(tmp_path: Path):
-    assert load_with(tmp_path, {"svm.C": 3}).svm.C == 3.0
-
-
 def test_an_exponent_without_a_point_is_a_number_as_it_is_for_dvc(tmp_path: Path):
-    text = (ROOT / "params.yaml").read_text("utf-8").replace("tol: 0.001", "tol: 1e-4")
+    text = PARAMS.read_text("utf-8").replace("tol: 0.001", "tol: 1e-4")
     (tmp_path / "params.yaml").write_text(text, "utf-8")
     assert load_params(tmp_path / "params.yaml").svm.tol == 1e-4
 
 
 def test_a_missing_key_or_section_is_named(tmp_path: Path):
-    path = tmp_path / "params.yaml"
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    path.write_text(text.replace("  version: v1 ", "  # version: v1 "), "utf-8")
+    path, text = tmp_path / "params.yaml", PARAMS.read_text("utf-8")
+    path.write_text(text.replace("  version: v1", "  # version: v1"), "utf-8")
     with pytest.raises(StageError, match=r"package\.version is missing; expected a value"):
         load_params(path)
     path.write_text(text.replace("evaluate:", "evaluation:"), "utf-8")
@@ -96,12 +78,7 @@ def test_a_missing_key_or_section_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [
-        ("", "the file is null"),
-        ("a: [1", "not YAML"),
-        ("3", "the file is 3"),
-        ("1: 2", "1 is 2; keys should be strings"),
-    ],
+    [("", "the file is null"), ("a: [1", "not YAML"), ("1: 2", "1 is 2; keys should be strings")],
 )
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str, message: str):
     (tmp_path / "params.yaml").write_text(text, "utf-8")

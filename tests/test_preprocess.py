@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scratch import ROOT, run
+from scratch import ROOT, make_params, run
 
 from stages.console import StageError
 from stages.data.digits import make_digits
@@ -79,10 +79,7 @@ def run_stage(folder: Path, name: str) -> str:
 
 
 def test_a_validation_run_leaves_the_test_files_alone(tmp_path: Path):
-    text = (ROOT / "params.yaml").read_text("utf-8")
-    text = text.replace("dataset: fashion-mnist", "dataset: digits")
-    text = text.replace("validation: 0", "validation: 300").replace("limit: null", "limit: 500")
-    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    make_params(tmp_path, "preprocess.validation=300", "preprocess.train_limit=500")
     run_stage(tmp_path, "download")
     for path in (tmp_path / RAW).glob("t10k-*"):
         path.unlink()

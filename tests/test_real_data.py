@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from scratch import REAL_DATA, deep, make_project, run
+from scratch import FULL_SIZE, REAL_DATA, deep, make_project, run
 
 pytestmark = [
     deep,
@@ -15,11 +15,13 @@ pytestmark = [
 def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
     folder = make_project(
         tmp_path,
-        train_limit=2000,
-        validation=2000,
-        landmarks=1000,
-        n_estimators=20,
-        min_accuracy=0.7,
+        "download.dataset=fashion-mnist",
+        "preprocess.train_limit=2000",
+        "preprocess.validation=2000",
+        *FULL_SIZE,
+        "scores.landmarks=1000",
+        "xgboost.n_estimators=20",
+        "evaluate.min_accuracy=0.7",
     )
     run(folder, "dvc", "repro", FASHION_MNIST_SOURCE=str(REAL_DATA))
     result = json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))

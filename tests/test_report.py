@@ -225,13 +225,6 @@ def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any
     assert not page.all("img")
 
 
-def test_published_results_are_those_of_the_readme():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    for published in PUBLISHED:
-        assert f"{published.accuracy:.3f}" in readme
-        assert f"({published.url})" in readme
-
-
 def test_where_a_file_is_missing_one_line_says_what_to_do(tmp_path: Path):
     fresh = make_project(tmp_path / "project")
     output = run(fresh, "python", "-m", "report", expect=1)

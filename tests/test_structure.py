@@ -9,19 +9,9 @@ import pytest
 import yaml
 from scratch import ROOT, run
 
-from stages.params import Params
-
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
-STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
+STAGES = list(PIPELINE["stages"])
 PLUMBING = {ROOT / f"stages/{name}.py" for name in ("console", "params")}
-OF_SECTION = {
-    "features": ["preprocess"],
-    "svm": ["train_sklearn"],
-    "scores": ["preprocess"],
-    "threads": ["preprocess", "train_sklearn", "train_xgboost"],
-    "xgboost": ["train_xgboost"],
-    "calibration": ["train_sklearn", "train_xgboost"],
-}
 
 
 def imports(module: Path) -> set[Path]:
@@ -53,28 +43,8 @@ def imports(module: Path) -> set[Path]:
     return {path for path in found if path.stem != "__init__" or path in long - {kernels}}
 
 
-def test_there_are_the_six_stages_in_their_order():
-    assert list(PIPELINE["stages"]) == STAGES
-
-
-def test_each_section_of_the_params_is_named_after_its_stage_or_listed_here():
-    for section in Params.model_fields:
-        readers = [
-            name for name in STAGES if section in sections_of(PIPELINE["stages"][name]["params"])
-        ]
-        expected = OF_SECTION.get(section, [section])
-        assert [name for name in readers if name in expected] == expected
-
-
 def sections_of(keys: list[str]) -> set[str]:
     return {key.split(".")[0] for key in keys}
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_says_what_it_does_and_runs_its_module(name: str):
-    stage = PIPELINE["stages"][name]
-    assert stage["desc"]
-    assert stage["cmd"].endswith(f"python -m stages.{name}")
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -103,42 +73,10 @@ def test_a_stage_depends_on_each_section_of_the_params_that_it_reads(name: str):
     assert sections_of(listed) == sections_of(documented.split(", "))
 
 
-def test_outputs_are_ignored_by_git_or_small_and_tracked():
-    ignored = (ROOT / ".gitignore").read_text("utf-8").split()
-    tracked = run(ROOT, "git", "ls-files").splitlines()
-    for stage in PIPELINE["stages"].values():
-        for out in stage.get("outs", []) + stage.get("metrics", []):
-            path, options = next(iter(out.items())) if isinstance(out, dict) else (out, {})
-            kept_in_git = options.get("cache") is False
-            assert kept_in_git != any(f"/{path}".startswith(rule.rstrip("/")) for rule in ignored)
-            assert kept_in_git == any(name.startswith(path) for name in tracked)
-
-
-def test_only_what_makes_or_reads_the_test_files_knows_them():
+def test_no_stage_but_the_first_two_reads_the_test_files():
     for name, stage in PIPELINE["stages"].items():
         knows = any("t10k" in str(path) for path in stage["deps"] + stage.get("outs", []))
         assert knows == (name in {"download", "preprocess"})
-    for module in [*ROOT.glob("stages/**/*.py"), *ROOT.glob("serving/**/*.py")]:
-        if "TEST_FILES" in module.read_text("utf-8"):
-            assert module.stem in {"idx", "download", "own_images", "preprocess"}
-
-
-def test_what_stands_beside_the_six_stages():
-    beside = {path.name for path in (ROOT / "stages").iterdir() if path.name != "__pycache__"}
-    folders = {"data", "training", "evaluation"}
-    assert beside - {f"{name}.py" for name in [*STAGES, "params", "console", "__init__"]} == folders
-
-
-def test_no_module_is_above_250_lines():
-    for folder in ("stages", "serving", "report", "benchmarks", "deploy"):
-        for module in (ROOT / folder).rglob("*.py"):
-            assert len(module.read_text("utf-8").splitlines()) <= 250, module
-
-
-def test_no_path_is_absolute_or_leaves_the_project():
-    for stage in PIPELINE["stages"].values():
-        for path in stage["deps"]:
-            assert not path.startswith(("/", "..")), path
 
 
 def test_serving_never_imports_stages():
@@ -150,13 +88,6 @@ def test_what_ships_inside_the_server_imports_its_own_by_relative_names():
     for module in (ROOT / "serving/fashion").rglob("*.py"):
         text = module.read_text("utf-8")
         assert not re.search(r"^\s*(from|import) (serving|stages|fashion)\b", text, re.M), module
-
-
-def test_server_settings_leave_host_and_ports_to_the_environment():
-    settings = yaml.safe_load((ROOT / "serving/settings.json").read_text("utf-8"))
-    assert not {"host", "http_port", "grpc_port", "metrics_port"} & set(settings)
-    assert settings["debug"] is False
-    assert "MLSERVER_HOST=127.0.0.1" in (ROOT / ".env").read_text("utf-8")
 
 
 def test_the_core_of_the_server_knows_nothing_of_mlserver():
