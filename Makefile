@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving bench-beyond
 .PHONY: soak drift lock diff pull image image-run test-image sbom audit
 
-PYTHONS := 3.11|3.12
-NEEDED := Python $(subst |, or ,$(PYTHONS))
+PYTHONS := 3.11|3.12|3.13
+NEEDED := Python 3.11, 3.12 or 3.13
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 PATH_BEFORE := $(PATH)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -27,10 +28,11 @@ doctor: ## what would keep this project from running here; nothing need be insta
 
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@if python doctor.py data; then \
-	  dvc repro && $(SHOW_METRICS) && python -m report && \
+	  dvc repro && $(SHOW_METRICS) && \
 	  echo "Serve both models:  make serve" && \
 	  echo "Try them then:      $(DEMO)" && \
-	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json"; \
+	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json" && \
+	  echo "Write the report:   make report"; \
 	else \
 	  echo; \
 	  echo "The data set cannot be fetched. Nothing is wrong with the installation; put the four"; \
@@ -56,19 +58,17 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	dvc repro && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \
-	python -m report > /dev/null && \
-	echo "Read the report:    $$scratch/report.html" && \
 	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
 	echo "Try them then:      $(DEMO)" && \
 	echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @$$scratch/serving/models/example.json"
 
-report: $(INSTALLED) ## one page on the last evaluation, report.html, that opens anywhere
+report: $(DEV) ## one page on the last evaluation, report.html, that opens anywhere
 	@python -m report
 
 serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
 	@exec mlserver start serving
 
-check: $(INSTALLED) ## lint, format and types
+check: $(DEV) ## lint, format and types
 	ruff check .
 	ruff format --check .
 	mypy
@@ -77,43 +77,43 @@ check: $(INSTALLED) ## lint, format and types
 # threads each, their libraries would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## the tests, on real DVC and real servers, in four minutes
+test: $(DEV) ## the tests, on real DVC and real servers, in four minutes
 	$(PYTEST)
 
-test-deep: $(INSTALLED) ## the same, with what is slow and rarely breaks; each night on GitHub
+test-deep: $(DEV) ## the same, with what is slow and rarely breaks; each night on GitHub
 	DEEP=1 $(PYTEST)
 
 dask: $(INSTALLED) ## install what xgboost.engine: dask needs beside
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --require-hashes --requirement requirements-dask.lock
+	@$(PIP_INSTALL) requirements-dask.lock
 
-bench: $(INSTALLED) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
+bench: $(DEV) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
-bench-serving: $(INSTALLED) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
+bench-serving: $(DEV) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--quick --repeats 1)
 
-bench-beyond: dask ## training on up to 16 times the images, by each engine: half an hour
+bench-beyond: $(DEV) dask ## training on up to 16 times the images, by each engine: half an hour
 	@dvc repro --quiet download && python -m benchmarks.engines && python -m benchmarks.approximation
 
-soak: $(INSTALLED) ## ten minutes of good and bad requests (MINUTES=1: one)
+soak: $(DEV) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-drift: $(INSTALLED) ## requests to a server compared with the evaluation images: make drift LOG=folder
+drift: $(DEV) ## requests to a server compared with the evaluation images: make drift LOG=folder
 	@python -m report.drift $(LOG)
 
-lock: $(INSTALLED) ## make both locks anew, the project's and the image's
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --excludes <(echo python-3.11-or-3.12-is-needed) \
-	  --custom-compile-command "make lock" --output-file requirements.lock requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --constraints requirements.lock \
+UPGRADE := --upgrade
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock"
+
+lock: $(DEV) ## make all locks anew; UPGRADE= keeps the versions that still fit
+	$(LOCK) $(UPGRADE) --output-file requirements.lock requirements.txt
+	$(LOCK) --constraints requirements.lock --output-file requirements-dev.lock requirements-dev.txt
+	$(LOCK) --constraints requirements.lock --constraints requirements-dev.lock \
+	  --output-file requirements-dask.lock requirements-dask.txt
+	$(LOCK) --constraints requirements.lock \
 	  --constraints <(sed -n 's/^xgboost==\([^ ]*\).*/xgboost-cpu==\1/p' requirements.lock) \
 	  --no-emit-package xgboost --no-emit-package nvidia-nccl-cu12 \
-	  --custom-compile-command "make lock" --output-file deploy/requirements.lock deploy/requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --constraints requirements.lock \
-	  --custom-compile-command "make lock" --output-file requirements-dask.lock requirements-dask.txt
+	  --output-file deploy/requirements.lock deploy/requirements.txt
 
 diff: $(INSTALLED) ## parameters, metrics and plots beside another revision's, in Markdown (BASE=main)
 	@.ci/diff $(or $(BASE),main) $(HEAD)
@@ -127,17 +127,18 @@ image: ## a container image of the packaged models (BASE_IMAGE=… on another ba
 image-run: ## serve both models out of the image
 	@deploy/image.sh run
 
-test-image: $(INSTALLED) ## build the image on a base of Debian, serve from it, ask both models
+test-image: $(DEV) ## build the image on a base of Debian, serve from it, ask both models
 	IMAGE=1 pytest tests/test_image.py
 
-sbom: $(INSTALLED) ## the bill of materials of the image's packages, deploy/sbom.cdx.json
+sbom: $(DEV) ## the bill of materials of the image's packages, deploy/sbom.cdx.json
 	@cyclonedx-py requirements --output-reproducible --output-file deploy/sbom.cdx.json \
 	  deploy/requirements.lock && echo "Written: deploy/sbom.cdx.json"
 
 # Each one ignored is explained in deploy/README.md.
-audit: $(INSTALLED) ## known vulnerabilities of what the locks name
+audit: $(DEV) ## known vulnerabilities of what the locks name
 	@pip-audit --strict --require-hashes --disable-pip --ignore-vuln CVE-2026-109156 \
-	  --requirement requirements.lock --requirement deploy/requirements.lock $(AUDIT_OPTIONS)
+	  --requirement requirements.lock --requirement requirements-dev.lock \
+	  --requirement deploy/requirements.lock $(AUDIT_OPTIONS)
 
 # Sets python and version to the first that will do, or python to nothing, which stands last;
 # found to those that will not, unfit to the first of them.
@@ -153,7 +154,7 @@ endef
 # Without a python, and none named by the user, takes one from uv; without uv, ends with the error.
 define NEED_PYTHON
 if [ -z "$$python$(PYTHON)" ] && command -v uv > /dev/null; then \
-	  version=$(lastword $(subst |, ,$(PYTHONS))); \
+	  version=3.12; \
 	  echo "No $(NEEDED) was found; uv installs $$version"; \
 	  uv python install $$version && \
 	  python=$$(uv python find --system --managed-python $$version) || exit 1; \
@@ -164,11 +165,20 @@ if [ -z "$$python$(PYTHON)" ] && command -v uv > /dev/null; then \
 	fi
 endef
 
+# MLServer declares Python < 3.13 and works on 3.13, where pip is told to ignore that: never without
+# the hashes of a lock, which name the very files.
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+  --require-hashes $$([ ! -d $(VENV)/lib/python3.13 ] || echo --ignore-requires-python) --requirement
+
 $(INSTALLED): requirements.lock
 	@$(FIND_PYTHON); $(NEED_PYTHON); \
-	echo "Installing requirements.lock into $(VENV) with Python $$version: a few minutes, 1.7 GB"; \
-	"$$python" -m venv --clear $(VENV) && \
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --require-hashes --requirement requirements.lock && \
-	$(VENV)/bin/python -m pip --quiet check && \
-	touch $@
+	echo "Installing requirements.lock into $(VENV) with Python $$version: a minute or two, 1.8 GB"; \
+	if [ $$version = 3.13 ]; then \
+	  echo "MLServer declares Python < 3.13; it is tested on 3.13, so pip is told to ignore that"; \
+	fi; \
+	"$$python" -m venv --clear $(VENV)
+	@$(PIP_INSTALL) requirements.lock && $(VENV)/bin/python -m pip --quiet check && touch $@
+
+$(DEV): requirements-dev.lock $(INSTALLED)
+	@echo "Installing requirements-dev.lock, for tests, checks and the report: 0.4 GB"
+	@$(PIP_INSTALL) requirements-dev.lock && $(VENV)/bin/python -m pip --quiet check && touch $@

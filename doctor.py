@@ -14,7 +14,7 @@ from typing import Iterator, Tuple  # noqa: UP035 (Python 3.8)
 
 from serving.fashion.adapter.preflight import refusal
 
-DISK_GB, INSTALLED_GB = 3.0, 1.7  # for everything, and the part that is installed into .venv
+DISK_GB, INSTALLED_GB = 3.0, 1.8  # for everything, and the part that is installed into .venv
 MEMORY_MB = 2500  # of training; benchmarks/training.json has what was measured
 PORTS = {"HTTP": 8080, "GRPC": 8081, "METRICS": 8082}  # MLServer's own defaults
 Result = Tuple[bool, str, str]  # noqa: UP006 (passed, what was checked, what was found)
@@ -22,7 +22,7 @@ Result = Tuple[bool, str, str]  # noqa: UP006 (passed, what was checked, what wa
 
 def check_machine(versions: str) -> Iterator[Result]:
     version = "{}.{}".format(*sys.version_info)
-    needed = versions.replace("|", " or ")
+    needed = " or ".join(versions.replace("|", ", ").rsplit(", ", 1))
     yield version in versions.split("|"), "Python", f"{version}, {needed} needed: {sys.executable}"
     git = bool(shutil.which("git")) and Path(".git").exists()
     yield git, "git", "found" if git else "DVC needs git, and a repository: git init"
