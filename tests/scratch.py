@@ -16,7 +16,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from serving.fashion.model.features import FeatureArrays
-from stages.data.idx import Images
+from stages.data.idx import TRAIN_FILES, Images
 from stages.params import Params
 from stages.training import features
 
@@ -25,7 +25,12 @@ NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests/params.yaml"  # which each scratch copy has for its params.yaml
-REAL_DATA = ROOT.parent / "shared/fashion-mnist"
+# Fashion-MNIST's four files, where they are at hand.
+FOLDERS = [os.environ.get("FASHION_MNIST_SOURCE", ""), "../shared/fashion-mnist", "data/raw"]
+REAL_DATA = next((ROOT / f for f in FOLDERS if (ROOT / f / TRAIN_FILES[0]).is_file()), None)
+needs_real_data = pytest.mark.skipif(
+    not REAL_DATA, reason="no Fashion-MNIST: make run fetches it, or FASHION_MNIST_SOURCE=folder"
+)
 FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp run -S` takes them
     "features.cells=[4]",
     "features.components=250",

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import wait_until
-from scratch import REAL_DATA, ROOT, CountedRows, Digits, Fitted, deep, environment, fit_features
+from scratch import (
+    REAL_DATA,
+    ROOT,
+    CountedRows,
+    Digits,
+    Fitted,
+    deep,
+    environment,
+    fit_features,
+    needs_real_data,
+)
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
@@ -129,10 +139,11 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
 
 @needs_dask
 @deep
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}")
+@needs_real_data
 def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     two_workers: str, params: Params
 ):
+    assert REAL_DATA
     names = CLASS_NAMES["fashion-mnist"]
     data = read_idx(REAL_DATA / TRAIN_FILES[0], REAL_DATA / TRAIN_FILES[1], names)
     train, other = slice(0, 6_000), slice(6_000, 16_000)

@@ -264,7 +264,7 @@ def test_a_package_with_other_bytes_is_not_installed(project: Path, base: str):
 
 
 def test_a_base_with_another_python_ends_the_build_in_words(project: Path, tmp_path: Path):
-    other = make_base(tmp_path, "trixie", "python3-minimal", f"{IMAGE}-trixie")
+    other = make_base(tmp_path, "bullseye", "python3-minimal", f"{IMAGE}-bullseye")
     output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=other)
-    assert "error: BASE_IMAGE has Python 3.13; expected 3.11 or 3.12" in output.splitlines()
+    assert "error: BASE_IMAGE has Python 3.9; expected 3.11, 3.12 or 3.13" in output.splitlines()
     buildah("rmi", other)

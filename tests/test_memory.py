@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, environment, make_params, run
+from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, environment, make_params, needs_real_data, run
 
 from benchmarks.augmented import augmented
 from serving.fashion.contract import CLASS_NAMES
@@ -85,8 +85,9 @@ def test_eight_times_the_images_take_the_memory_of_a_few(tmp_path: Path):
 
 @only_linux
 @deep
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no {REAL_DATA}")
+@needs_real_data
 def test_sixteen_times_fashion_mnist_keep_to_the_bound_that_is_stated(tmp_path: Path):
+    assert REAL_DATA
     names = CLASS_NAMES["fashion-mnist"]
     train, test = (
         read_idx(REAL_DATA / images, REAL_DATA / labels, names)

@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-from scratch import FULL_SIZE, REAL_DATA, deep, make_project, run
+from scratch import FULL_SIZE, REAL_DATA, deep, make_project, needs_real_data, run
 
-pytestmark = [
-    deep,
-    pytest.mark.skipif(not REAL_DATA.exists(), reason=f"no data set at {REAL_DATA}"),
-]
+pytestmark = [deep, needs_real_data]
 
 
 def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
