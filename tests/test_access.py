@@ -356,7 +356,9 @@ def make_certificate(folder: Path) -> dict[str, str]:
     return {"FASHION_TLS_CERT": str(cert), "FASHION_TLS_KEY": str(key)}
 
 
-needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl")
+needs_openssl = pytest.mark.skipif(
+    not shutil.which("openssl"), reason="no openssl: apt-get install openssl"
+)
 
 
 @needs_openssl
@@ -431,7 +433,7 @@ def test_a_bad_file_or_setting_ends_the_start_in_one_line(repository: Path, tmp_
 
 def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
     if not shutil.which("openssl"):
-        pytest.skip("no openssl")
+        pytest.skip("no openssl: apt-get install openssl")
     pair = make_certificate(tmp_path)
     Path(pair["FASHION_TLS_KEY"]).chmod(0o644)
     with pytest.raises(SecretError, match="chmod o="):

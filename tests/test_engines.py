@@ -35,7 +35,7 @@ from stages.params import Params
 from stages.training import boosting
 from stages.training.boosting import Subset
 
-needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no requirements-dask.txt")
+needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no Dask: make dask")
 
 
 def with_engine(params: Params, engine: str, **changes: object) -> Params:

@@ -44,7 +44,10 @@ Manifest = dict[str, Any]
 KUBECTL, KUSTOMIZE = ["kubectl", "kustomize"], ["kustomize", "build"]
 RENDER = KUBECTL if shutil.which("kubectl") else KUSTOMIZE
 if not shutil.which(RENDER[0]):
-    pytest.skip("neither kubectl nor kustomize is installed", allow_module_level=True)
+    pytest.skip(
+        "neither kubectl nor kustomize is installed: kubectl is one file, https://kubernetes.io/docs/tasks/tools",
+        allow_module_level=True,
+    )
 
 
 def rendered(

@@ -77,7 +77,7 @@ def test_from_nothing_the_same_bytes_come_again(project: Path):
 
 
 @deep
-@pytest.mark.skipif(not shutil.which("taskset"), reason="no taskset")
+@pytest.mark.skipif(not shutil.which("taskset"), reason="no taskset: apt-get install util-linux")
 def test_on_one_core_the_same_bytes_come(project: Path):
     command = ("taskset", "-c", "0", "dvc", "repro", "--force", "train_sklearn", "train_xgboost")
     assert stages_run(run(project, *command, OMP_NUM_THREADS="3")) == STAGES[:4]

@@ -27,6 +27,7 @@ from report.comparison import (
 from report.metrics_table import flatten
 from report.pages import render
 from report.provenance import changed_stages, commit, parameters
+from stages.params import Params
 
 MODELS = ["fashion-sklearn", "fashion-xgboost"]
 VOID = {"meta", "img", "br", "link", "input"}
@@ -142,7 +143,9 @@ def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page
         assert published.name not in page.text
 
 
-def test_it_names_the_commit_the_data_the_models_and_the_parameters(page: Page, project: Path):
+def test_it_names_the_commit_the_data_the_models_and_the_parameters(
+    page: Page, project: Path, params: Params
+):
     head = run(project, "git", "rev-parse", "HEAD").strip()
     assert f"Git commit: {head}." in page.text
     lock = yaml.safe_load((project / "dvc.lock").read_text("utf-8"))["stages"]
@@ -154,7 +157,7 @@ def test_it_names_the_commit_the_data_the_models_and_the_parameters(page: Page, 
             assert [file, digest] in page.rows
         for library, version in extra["libraries"].items():
             assert f"{library} {version}" in page.text
-    assert ["xgboost.n_estimators", "10"] in page.rows
+    assert ["xgboost.n_estimators", str(params.xgboost.n_estimators)] in page.rows
     assert ["download.dataset", "digits"] in page.rows
 
 
