@@ -28,8 +28,8 @@ from report.windows import (
     threshold,
 )
 from serving.fashion.contract import PIXELS
+from serving.fashion.inference.request_log import read_log
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
-from serving.fashion.request_log import read_log
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write
 from stages.data.idx import TEST, read_npz

@@ -19,10 +19,10 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import body, each_protocol, message, tensor
 
 from serving.client import ResponseError, RestClient, connect, infer_request
-from serving.fashion.access_files import Certificate, SecretError, Tokens
 from serving.fashion.adapter.preflight import is_local
 from serving.fashion.contract import LABELS
-from serving.fashion.request_log import log_files, read_log
+from serving.fashion.inference.credentials import Certificate, SecretError, Tokens
+from serving.fashion.inference.request_log import log_files, read_log
 from serving.launch import Server
 
 TOKEN, OTHER = "0123456789abcdef0123", "another-token-of-24-chars"

@@ -11,9 +11,9 @@ from scratch import Digits, run
 
 from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
+from serving.fashion.inference.request_log import Line
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
-from serving.fashion.request_log import Line
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from serving.fashion.model.features import (
     read_features,
 )
 from serving.fashion.model.kernel import Rbf
-from serving.fashion.protocol.pictures import PixelError
-from serving.fashion.protocol.validation import validate_pixels
+from serving.fashion.model.pictures import PixelError
+from serving.fashion.model.pixels import validate_pixels
 from stages.console import StageError
 from stages.params import Params
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scratch import ROOT, Digits, make_params, run
 
-from serving.fashion.protocol.pictures import read_picture
+from serving.fashion.model.pictures import read_picture
 from stages import download
 from stages.console import StageError
 from stages.data import own_images

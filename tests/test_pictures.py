@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.fashion.protocol.pictures import PixelError, read_picture
+from serving.fashion.model.pictures import PixelError, read_picture
 
 random = np.random.default_rng(5)
 

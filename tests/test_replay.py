@@ -9,7 +9,7 @@ from processes import is_ready, started, wait_until
 from scratch import ROOT, run
 
 from serving.client import GrpcClient, RestClient
-from serving.fashion.request_log import log_files, read_log
+from serving.fashion.inference.request_log import log_files, read_log
 from serving.launch import Server
 
 

@@ -19,11 +19,11 @@ from scratch import edit_json
 from wire import body, each_protocol, metrics, post, tensor
 
 from serving.client import RestClient, connect
-from serving.fashion import request_log
 from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
-from serving.fashion.exchange import Exchange
-from serving.fashion.protocol.messages import InferResponse
-from serving.fashion.request_log import RequestLog, log_files, read_log
+from serving.fashion.inference import request_log
+from serving.fashion.inference.exchange import Exchange
+from serving.fashion.inference.messages import InferResponse
+from serving.fashion.inference.request_log import RequestLog, log_files, read_log
 from serving.launch import Server
 
 SECRET = "not-to-be-found-anywhere"

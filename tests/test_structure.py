@@ -94,15 +94,16 @@ def test_the_core_of_the_server_knows_nothing_of_mlserver():
     """What lasts, beside the adapter, which may be exchanged."""
     program = (
         "import sys; sys.path.insert(0, 'serving')\n"
-        "import fashion.infer, fashion.integrity, fashion.packaged, fashion.model.classifiers\n"
-        "import fashion.protocol.rest, fashion.protocol.grpc\n"
+        "import fashion.inference.infer, fashion.integrity, fashion.packaged\n"
+        "import fashion.inference.rest, fashion.inference.grpc, fashion.model.classifiers\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules}))"
     )
     loaded = set(run(ROOT, sys.executable, "-c", program).split())
     assert "fashion" in loaded
     assert not loaded & {"mlserver", "fastapi", "starlette", "uvicorn", "grpc", "tritonclient"}
     adapter = ROOT / "serving/fashion/adapter"
-    outside = {ROOT / f"serving/fashion/{name}.py" for name in ("repository", "runtimes")}
+    names = ("repository", "runtimes", "inference/rest_app", "inference/http_protocol")
+    outside = {ROOT / f"serving/fashion/{name}.py" for name in names}
     for module in (ROOT / "serving/fashion").rglob("*.py"):
         if adapter not in module.parents and module not in outside:
             text = module.read_text("utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.client.base import Client
 from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
-from serving.fashion.request_log import Line, read_log
+from serving.fashion.inference.request_log import Line, read_log
 
 CHANGED = 3  # exit code of a replay that changes more labels than allowed
 

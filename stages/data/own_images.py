@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.fashion.protocol.pictures import PixelError, read_picture
+from serving.fashion.model.pictures import PixelError, read_picture
 from stages.console import StageError, progress, run
 from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.data.splits import split

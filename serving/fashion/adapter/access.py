@@ -10,12 +10,12 @@ import grpc
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..access_files import Certificate, Tokens
-from ..exchange import Exchange, Observer
-from ..protocol.messages import RequestError
-from ..settings import ServerSettings
-from .application import refusal
-from .http import GracefulServer
+from ..inference.credentials import Certificate, Tokens
+from ..inference.exchange import Exchange, Observer
+from ..inference.http_protocol import GracefulServer
+from ..inference.messages import RequestError
+from ..inference.rest_app import refusal
+from ..inference.settings import ServerSettings
 
 SENTENCE = "expected a token of this server in the header Authorization, as Bearer TOKEN"
 # Readiness says nothing that a probe of a cluster, which sends no token, need not know.

@@ -22,9 +22,9 @@ from mlserver.settings import Settings
 from mlserver.tracing import get_tracer_provider
 from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
-from ..limits import IN_HAND
-from ..protocol.grpc import read_request, write_response
-from ..protocol.messages import RequestError, one_line
+from ..inference.grpc import read_request, write_response
+from ..inference.limits import IN_HAND
+from ..inference.messages import RequestError, one_line
 from .access import ACCESS, GateInterceptor
 from .models import Models, id_headers
 from .repository import Handlers

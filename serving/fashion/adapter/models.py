@@ -13,10 +13,10 @@ from mlserver.handlers import DataPlane
 from mlserver.utils import extract_headers
 from prometheus_client import Counter, Summary
 
-from ..exchange import Exchange, Observer
-from ..infer import ServedModel, infer
+from ..inference.exchange import Exchange, Observer
+from ..inference.infer import ServedModel, infer
+from ..inference.messages import InferRequest, InferResponse, RequestError
 from ..packaged import MODEL_SETTINGS
-from ..protocol.messages import InferRequest, InferResponse, RequestError
 
 
 class Models:

@@ -14,11 +14,11 @@ from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import ModelSettings, Settings
 from mlserver.types import State
 
-from ..access_files import SecretError
+from ..inference.credentials import SecretError
+from ..inference.metrics import LOST, add_request
+from ..inference.request_log import RequestLog
+from ..inference.settings import ServerSettings, read_settings
 from ..integrity import STRICT
-from ..metrics import LOST, add_request
-from ..request_log import RequestLog
-from ..settings import ServerSettings, read_settings
 from .access import ACCESS
 from .preflight import check_start
 

@@ -26,9 +26,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
+from ..inference.http_protocol import GracefulServer, HttpProtocol
+from ..inference.rest_app import RestApplication, refusal
 from .access import ACCESS, Gate
-from .application import RestApplication, refusal
-from .http import GracefulServer, HttpProtocol
 from .models import Models
 from .preflight import is_local
 from .repository import Handlers

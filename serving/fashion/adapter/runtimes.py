@@ -15,7 +15,6 @@ from mlserver.utils import get_model_uri
 from mlserver_sklearn import SKLearnModel
 from mlserver_xgboost import XGBoostModel
 
-from ..batching import Batcher
 from ..contract import (
     CLASS_LABELS,
     CONFIDENCES,
@@ -24,10 +23,11 @@ from ..contract import (
     NOT_SERVED,
     PROBABILITIES,
 )
-from ..infer import ServedModel
+from ..inference.batching import Batcher
+from ..inference.infer import ServedModel
+from ..inference.limits import Limits
+from ..inference.metrics import ModelMetrics
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
-from ..limits import Limits
-from ..metrics import ModelMetrics
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
 

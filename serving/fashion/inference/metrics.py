@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
+from ..contract import CONFIDENCES, LABELS
 from .batching import Batcher, Results
-from .contract import CONFIDENCES, LABELS
 from .exchange import Exchange
 from .limits import IN_HAND
 

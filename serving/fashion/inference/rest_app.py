@@ -12,11 +12,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from ..exchange import CLIENT_GONE, Exchange
-from ..infer import LARGE, in_thread
-from ..limits import IN_HAND, MB, SMALL_BODY, Limits
-from ..protocol.messages import RETRY_SECONDS, RequestError, one_line
-from ..protocol.rest import (
+from ..adapter.models import Models, id_headers
+from .exchange import CLIENT_GONE, Exchange
+from .infer import LARGE, in_thread
+from .limits import IN_HAND, MB, SMALL_BODY, Limits
+from .messages import RETRY_SECONDS, RequestError, one_line
+from .rest import (
     BINARY,
     JSON,
     JSON_LENGTH,
@@ -24,7 +25,6 @@ from ..protocol.rest import (
     read_request,
     write_response,
 )
-from .models import Models, id_headers
 
 logger = logging.getLogger("mlserver.fashion")
 VERBS = "infer|generate|infer_stream|generate_stream"

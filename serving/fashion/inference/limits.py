@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple
 
-from .protocol.messages import RequestError
+from .messages import RequestError
 
 MB = 2**20
 SMALL_BODY = 64 * 1024  # bytes, which a connection holds anyway: not counted, never kept out

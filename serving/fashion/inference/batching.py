@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import numpy as np
 
-from .protocol.messages import RequestError
+from .messages import RequestError
 
 Results = dict[str, np.ndarray]
 Waiting = tuple[np.ndarray, asyncio.Future[Results]]

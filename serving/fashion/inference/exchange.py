@@ -7,7 +7,7 @@ from http import HTTPStatus
 from types import TracebackType
 
 from .infer import ServedModel
-from .protocol.messages import InferResponse
+from .messages import InferResponse
 
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 

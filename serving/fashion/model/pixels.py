@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import OUTPUTS, PIXEL_MAX, PIXELS, SIDE
-from .messages import LENGTH_BYTES, PICTURES, InferRequest, RequestError, Tensor, shown
+from ..inference.messages import LENGTH_BYTES, PICTURES, InferRequest, RequestError, Tensor, shown
 from .pictures import PixelError, read_picture
 
 NUMBERS = {

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from .contract import CONFIDENCES, IMAGES, LABELS
+from ..contract import CONFIDENCES, IMAGES, LABELS
 from .exchange import Exchange
 from .limits import MB
 

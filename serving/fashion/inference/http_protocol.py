@@ -13,7 +13,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from ..protocol.rest import JSON
+from .rest import JSON
 
 logger = logging.getLogger("mlserver.fashion")
 HEAD_BYTES = 64 * 1024  # of a request's line and headers, at most

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import numpy as np
 
+from ..contract import PIXELS
+from ..model.pixels import read_images
 from .batching import Batcher
-from .contract import PIXELS
 from .limits import Limits
-from .protocol.messages import PICTURES, InferRequest, InferResponse
-from .protocol.validation import read_images
+from .messages import PICTURES, InferRequest, InferResponse
 
 Result = TypeVar("Result")
 SMALL = 16 * PIXELS  # values, read in less time than another thread takes to begin

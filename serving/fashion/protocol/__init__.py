@@ -1,1 +1,0 @@
-"""The Open Inference Protocol (V2): bytes to requests, responses to bytes, over REST and gRPC."""
