@@ -28,7 +28,7 @@ from report.windows import (
     threshold,
 )
 from serving.fashion.contract import PIXELS
-from serving.fashion.inference.request_log import read_log
+from serving.fashion.logged import read_log
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write

@@ -22,7 +22,8 @@ from serving.client import ResponseError, RestClient, connect, infer_request
 from serving.fashion.adapter.preflight import is_local
 from serving.fashion.contract import LABELS
 from serving.fashion.inference.credentials import Certificate, SecretError, Tokens
-from serving.fashion.inference.request_log import log_files, read_log
+from serving.fashion.inference.request_log import log_files
+from serving.fashion.logged import read_log
 from serving.launch import Server
 
 TOKEN, OTHER = "0123456789abcdef0123", "another-token-of-24-chars"
@@ -242,7 +243,7 @@ def test_nothing_of_what_is_refused_is_kept(guarded: Guarded, images: np.ndarray
     assert MARK.encode() not in text()
     assert TOKEN.encode() not in text()
     server_log = guarded.server.log.read_text("utf-8")
-    assert "refused with 401: expected a token of this server" in server_log
+    assert "rejected with 401: expected a token of this server" in server_log
     assert MARK not in server_log
     assert TOKEN not in server_log
 
@@ -251,7 +252,9 @@ def test_metrics_need_a_token_and_the_page_needs_none(guarded: Guarded):
     assert requests.get(guarded.metrics, timeout=60).status_code == 401
     field = {"Authorization": f"Bearer {TOKEN}"}
     response = requests.get(guarded.metrics, headers=field, timeout=60)
-    assert 'fashion_requests_total{model="",outcome="401",version=""}' in response.text
+    assert (
+        'fashion_requests_total{model="",outcome="401",protocol="rest",version=""}' in response.text
+    )
     for path in ("/demo/", "/demo/demo.js", "/v2/health/live", f"/v2/models/{MODEL}/ready"):
         assert requests.get(guarded.server.rest + path, timeout=60).ok
 
@@ -301,7 +304,7 @@ def test_metrics_are_open_by_choice_and_a_warning_names_what_is_open(
     with started(repository, tmp_path, **more) as (_, server):
         wait_until(lambda: requests_ok(server), "the models to be ready")
         assert requests.get(Guarded(server, file, file).metrics, timeout=60).ok
-        assert "may ask" not in server.log.read_text("utf-8")
+        assert "name a file of tokens" not in server.log.read_text("utf-8")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -12,8 +12,6 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
     MODELS,
-    REFUSED,
-    UNKNOWN,
     ask,
     binary,
     body,
@@ -157,21 +155,6 @@ def test_each_output_comes_on_request_in_the_order_asked(
                 assert values == [str(label) for label in expected[LABELS]]
             else:
                 assert np.allclose(np.ravel(values), expected[name].ravel(), atol=TOLERANCE)
-
-
-@pytest.mark.parametrize("route", ["infer_stream", "generate_stream"])
-def test_a_stream_is_one_event_or_a_refusal(server: Server, images: np.ndarray, route: str):
-    address = f"{server.rest}/v2/models/fashion-sklearn/{route}"
-    request = body(tensor(images[:2]))
-    response = requests.post(address, json=request, timeout=60)
-    assert response.text.startswith("data: ")
-    labels = post(server, "fashion-sklearn", request).outputs[LABELS]
-    assert json.loads(response.text.removeprefix("data: "))["outputs"][0]["data"] == labels
-    refused = requests.post(address, json=body(), timeout=60)
-    assert refused.status_code == REFUSED
-    assert refused.json()["error"] == "expected one input tensor, got none"
-    unknown = requests.post(address.replace("sklearn", "torch"), json=request, timeout=60)
-    assert unknown.status_code == UNKNOWN
 
 
 def test_a_stream_over_grpc_answers_each_request_and_may_be_empty(

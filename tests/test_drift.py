@@ -11,7 +11,7 @@ from scratch import Digits, run
 
 from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
-from serving.fashion.inference.request_log import Line
+from serving.fashion.logged import LoggedImages
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
 
@@ -33,7 +33,7 @@ def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
         for start in range(0, len(images), 10):
             rows = slice(start, start + 10)
             lines.append(
-                Line(
+                LoggedImages(
                     time=np.datetime64("2026-01-01T00:00:00").astype(object),
                     id=str(start),
                     model=model.name,

@@ -75,7 +75,7 @@ class Load:
         except requests.RequestException:
             return "lost"
         if response.status_code != OK:
-            return f"refused with {response.status_code}"
+            return f"rejected with {response.status_code}"
         right = np.array_equal(response.json()["outputs"][0]["data"], self.expected[model][rows])
         return "right" if right else "wrong"
 

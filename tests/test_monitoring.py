@@ -55,9 +55,9 @@ def test_requests_images_and_confidences_are_counted(server: Server, images: np.
     post(server, "nobody", body(tensor([0.0])))
     of = {"fashion-sklearn", "v1"}
     assert risen(server, before, "fashion_requests_total") == {
-        frozenset({*of, "ok"}): 1,
-        frozenset({*of, "400"}): 1,
-        frozenset({"", "404"}): 1,
+        frozenset({*of, "rest", "ok"}): 1,
+        frozenset({*of, "rest", "400"}): 1,
+        frozenset({"", "rest", "404"}): 1,
     }
     labels, counts = np.unique(outputs["label"].astype(str), return_counts=True)
     expected = {frozenset({*of, name}): n for name, n in zip(labels, counts, strict=True)}

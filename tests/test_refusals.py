@@ -244,5 +244,5 @@ def test_a_refusal_is_one_line_of_the_log_without_a_stack(server: Server):
     lines = server.log.read_text("utf-8").splitlines()[before:]
     assert len(lines) == 4
     for line, words in zip(lines, 2 * ["got none", "not found"], strict=True):
-        assert "refused with" in line
+        assert "rejected with" in line
         assert line.endswith(words)

@@ -9,7 +9,8 @@ from processes import is_ready, started, wait_until
 from scratch import ROOT, run
 
 from serving.client import GrpcClient, RestClient
-from serving.fashion.inference.request_log import log_files, read_log
+from serving.fashion.inference.request_log import log_files
+from serving.fashion.logged import read_log
 from serving.launch import Server
 
 

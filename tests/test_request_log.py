@@ -21,9 +21,10 @@ from wire import body, each_protocol, metrics, post, tensor
 from serving.client import RestClient, connect
 from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
 from serving.fashion.inference import request_log
-from serving.fashion.inference.exchange import Exchange
-from serving.fashion.inference.messages import InferResponse
-from serving.fashion.inference.request_log import RequestLog, log_files, read_log
+from serving.fashion.inference.handler import RequestContext, ServedModel
+from serving.fashion.inference.request_log import RequestLog, log_files
+from serving.fashion.logged import LoggedImages, read_log
+from serving.fashion.model.predictor import FashionPredictor
 from serving.launch import Server
 
 SECRET = "not-to-be-found-anywhere"
@@ -39,7 +40,7 @@ def logging(repository: Path, folder: Path, **more: str) -> Iterator[tuple[Serve
         yield server, log
 
 
-def lines_of(folder: Path, count: int) -> list[request_log.Line]:
+def lines_of(folder: Path, count: int) -> list[LoggedImages]:
     """The log's lines once there are so many."""
     wait_until(lambda: len(list(read_log(folder))) >= count, f"{count} lines")
     return list(read_log(folder))
@@ -126,9 +127,9 @@ def test_a_disk_that_fails_at_the_end_of_a_file_too_loses_lines_alone(tmp_path: 
     log._file.close()
     (path,) = log_files(tmp_path)
     log._file = Full(path, "w")
-    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    log.add(context_of(np.zeros((1, PIXELS), np.uint8)))
     wait_until(lambda: counts == [1], "a lost line")
-    log.add(exchange_of(np.zeros((2, PIXELS), np.uint8)))
+    log.add(context_of(np.zeros((2, PIXELS), np.uint8)))
     log.close()
     assert [line.images for line in read_log(tmp_path)] == [2]
 
@@ -154,16 +155,19 @@ def lost(server: Server) -> float:
     return metrics(server)["fashion_request_log_lost_lines_total", frozenset()]
 
 
-def exchange_of(images: np.ndarray) -> Exchange:
+def context_of(images: np.ndarray) -> RequestContext:
     """A request that was answered."""
     results = {
         LABELS: np.zeros(len(images), int),
         CONFIDENCES: np.ones(len(images)),
         IMAGES: images,
     }
-    with Exchange("rest") as exchange:
-        exchange.model, exchange.response = "m", InferResponse("m", "v1", "1", [], results)
-    return exchange
+    predictor: Any = object.__new__(FashionPredictor)
+    nothing: Any = None
+    with RequestContext("rest") as context:
+        context.served = ServedModel("m", "v1", predictor, nothing, nothing)
+        context.model, context.results = "m", results
+    return context
 
 
 def test_the_oldest_files_go_beyond_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -171,7 +175,7 @@ def test_the_oldest_files_go_beyond_the_total(tmp_path: Path, monkeypatch: pytes
     log = RequestLog(tmp_path, 1, 1, lambda _: None)
     images = np.zeros((40, PIXELS), np.uint8)
     for _ in range(60):  # 42 kB each, in files of 64 KiB
-        log.add(exchange_of(images))
+        log.add(context_of(images))
         wait_until(lambda: log._done == log._taken, "the line", 0.001)
     log.close()
     sizes = [path.stat().st_size for path in log_files(tmp_path)]
@@ -195,12 +199,12 @@ def test_a_slow_disk_loses_lines_and_holds_nobody_up(
     log._file = FileIO(path, "w")
     images = np.zeros((100, PIXELS), np.uint8)
     for _ in range(50):
-        log.add(exchange_of(images))
+        log.add(context_of(images))
     assert sum(counts) >= 50 - 2**20 // (100 * PIXELS) - 2
     os.close(reading)  # the disk is gone: what it was given is lost too, and the thread goes on
     wait_until(lambda: log._done == log._taken, "nothing to wait")
     path.unlink()
-    log.add(exchange_of(images[:1]))
+    log.add(context_of(images[:1]))
     log.close()
     assert list(read_log(tmp_path))[-1].images == 1
 
@@ -208,7 +212,7 @@ def test_a_slow_disk_loses_lines_and_holds_nobody_up(
 def test_a_folder_that_is_removed_is_made_again(tmp_path: Path):
     log = RequestLog(tmp_path / "log", 0, 1, lambda _: None)
     shutil.rmtree(tmp_path / "log")
-    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    log.add(context_of(np.zeros((1, PIXELS), np.uint8)))
     log.close()
     assert len(list(read_log(tmp_path / "log"))) == 1
     (path,) = log_files(tmp_path / "log")
@@ -217,7 +221,7 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path):
 
 def test_what_is_cut_off_is_left_out_when_it_is_read(tmp_path: Path):
     log = RequestLog(tmp_path, 0, 1, lambda _: None)
-    log.add(exchange_of(np.zeros((1, PIXELS), np.uint8)))
+    log.add(context_of(np.zeros((1, PIXELS), np.uint8)))
     log.close()
     (path,) = log_files(tmp_path)
     path.write_bytes(path.read_bytes() + b'{"time": "2026-')

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.client.base import Client
 from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
-from serving.fashion.inference.request_log import Line, read_log
+from serving.fashion.logged import LoggedImages, read_log
 
 CHANGED = 3  # exit code of a replay that changes more labels than allowed
 
@@ -47,12 +47,12 @@ def rows(changes: dict[str, Change]) -> list[list[str]]:
     return [heading, *([model, *cells] for model, cells in zip(changes, shown, strict=True))]
 
 
-def logged(folder: Path, models: list[str]) -> dict[str, list[Line]]:
+def logged(folder: Path, models: list[str]) -> dict[str, list[LoggedImages]]:
     """The log's requests that have their pixels, by model. models: these only, if any.
 
     Raises ValueError, in one line, where there is none, OSError where a file cannot be read.
     """
-    found: dict[str, list[Line]] = {}
+    found: dict[str, list[LoggedImages]] = {}
     for line in read_log(folder):
         if line.pixels and (line.model in models or not models):
             found.setdefault(line.model, []).append(line)
@@ -64,7 +64,7 @@ def logged(folder: Path, models: list[str]) -> dict[str, list[Line]]:
     return found
 
 
-def replay(client: Client, model: str, version: str, lines: Iterable[Line]) -> Change:
+def replay(client: Client, model: str, version: str, lines: Iterable[LoggedImages]) -> Change:
     """Send requests of a model again, one after another. Raises ResponseError."""
     images = changed = 0
     difference, before, now = 0.0, [], []

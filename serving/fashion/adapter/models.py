@@ -1,60 +1,31 @@
-"""What MLServer has loaded, as the core wants it, and what it counts of requests."""
+"""The models of MLServer's registry, as inference/ asks for them."""
 
-import time
-from collections.abc import Sequence
-from functools import cache
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from types import SimpleNamespace
-from urllib.parse import quote
+from typing import Any
 
-from mlserver.errors import MLServerError, ModelNotReady
-from mlserver.handlers import DataPlane
-from mlserver.utils import extract_headers
-from prometheus_client import Counter, Summary
+from mlserver.errors import MLServerError, ModelNotFound
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+from mlserver.model import MLModel
+from mlserver.settings import ModelSettings
+from mlserver.types import RepositoryIndexRequest, State
 
-from ..inference.exchange import Exchange, Observer
-from ..inference.infer import ServedModel, infer
-from ..inference.messages import InferRequest, InferResponse, RequestError
+from ..inference.errors import RequestError
+from ..inference.handler import ServedModel
+from ..integrity import STRICT
 from ..packaged import MODEL_SETTINGS
+from .options import OPTIONS
 
 
-class Models:
-    """The models of MLServer's registry.
+class RegistryModels:
+    """See inference.handler.Models. Each rejection of MLServer's is a RequestError here."""
 
-    version: as the protocol has it, "" for the one of the highest number; observers: are called
-    with each request at its end.
-    """
-
-    def __init__(self, data_plane: DataPlane, observers: Sequence[Observer]) -> None:
-        self._data_plane, self.observers = data_plane, observers
+    def __init__(self, data_plane: DataPlane, handlers: ModelRepositoryHandlers) -> None:
+        self._data_plane = data_plane
         self._registry = data_plane._model_registry
+        self._handlers = RepositoryHandlers(handlers._repository, self._registry)
         self._root = Path(data_plane._settings.model_repository_root)
-
-    def exchange(self, protocol: str) -> Exchange:
-        """A request that begins, as the context of the work on it."""
-        return Exchange(protocol, self.observers)
-
-    async def find(self, exchange: Exchange) -> ServedModel:
-        """The model that is asked, if it is ready. Raises RequestError, 404 if it is not there."""
-        name, version = exchange.model, exchange.version
-        try:
-            model = await self._registry.get_model(name, version or None)
-        except MLServerError as error:
-            raise RequestError(str(error), error.status_code) from None
-        if not model.ready:
-            raise RequestError(str(ModelNotReady(name, version or None)))
-        if not hasattr(model, "served"):
-            raise RequestError(
-                f"expected a model of the runtimes of fashion.runtimes, {name} has another one",
-                HTTPStatus.NOT_IMPLEMENTED,
-            )
-        exchange.served = model.served
-        return model.served
-
-    async def is_ready(self, name: str, version: str) -> bool:
-        """Whether a model is ready. Raises MLServerError, 404."""
-        return await self._data_plane.model_ready(name, version or None)
 
     async def are_ready(self) -> bool:
         """Whether all models are, those included whose settings are broken, and there is one."""
@@ -62,6 +33,55 @@ class Models:
         if not models or not all(model.ready for model in models):
             return False
         return len(models) >= len(list(self._root.rglob(MODEL_SETTINGS)))
+
+    async def server_metadata(self) -> dict[str, Any]:
+        """As MLServer describes itself."""
+        return (await self._data_plane.metadata()).model_dump()
+
+    async def index(self, only_ready: bool) -> list[dict[str, Any]]:
+        """Of the models in the folder."""
+        index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
+        return [_plain(item) for item in index]
+
+    async def find(self, name: str, version: str) -> ServedModel:
+        """A model that is ready. Raises RequestError, 404, or 501 for a runtime not of ours."""
+        model = await self._get(name, version)
+        if not model.ready:
+            named = f"{name} with version {version}" if version else name
+            raise RequestError(f"Model {named} is not ready yet.")
+        if not hasattr(model, "served"):
+            raise RequestError(
+                f"expected a model of the runtimes of fashion.runtimes, {name} has another one",
+                HTTPStatus.NOT_IMPLEMENTED,
+            )
+        return model.served
+
+    async def is_ready(self, name: str, version: str) -> bool:
+        """Whether a model is ready. Raises RequestError, 404."""
+        return (await self._get(name, version)).ready
+
+    async def metadata(self, name: str, version: str) -> dict[str, Any]:
+        """What a model says of itself. Raises RequestError, 404."""
+        return _plain(await (await self._get(name, version)).metadata())
+
+    async def load(self, name: str) -> None:
+        """Load a model, or new versions of it. Raises RequestError, 403, or 409 if it is unfit."""
+        _check_allowed("load")
+        strict = STRICT.set(True)
+        try:
+            await self._handlers.load(name)
+        except MLServerError as error:
+            raise _rejected(error) from None
+        finally:
+            STRICT.reset(strict)
+
+    async def unload(self, name: str) -> None:
+        """Unload all versions of a model. Raises RequestError, 403, 404."""
+        _check_allowed("unload")
+        try:
+            await self._handlers.unload(name)
+        except MLServerError as error:
+            raise _rejected(error) from None
 
     async def names(self) -> list[str]:
         """Each with its version."""
@@ -74,43 +94,36 @@ class Models:
         served = [model.served for model in models if hasattr(model, "served")]
         return max((model.limits.request_seconds for model in served), default=0)
 
-    async def infer(self, request: InferRequest, exchange: Exchange) -> InferResponse:
-        """As infer.py has it, counted in the metrics that MLServer has for it."""
-        model = exchange.served
-        assert model is not None
-        exchange.id = request.id or ""
-        duration, failures, successes = self._counters(model.name, exchange.version or None)
-        start = time.perf_counter()
+    async def _get(self, name: str, version: str) -> MLModel:
         try:
-            response = await infer(request, model)
-        except BaseException:
-            failures.inc()
-            raise
-        finally:
-            duration.observe(time.perf_counter() - start)
-        successes.inc()
-        exchange.id, exchange.response = response.id, response
-        return response
+            return await self._registry.get_model(name, version or None)
+        except MLServerError as error:
+            raise _rejected(error) from None
 
-    @cache  # noqa: B019 (there is one, as long as the server)
-    def _counters(self, name: str, version: str | None) -> tuple[Summary, Counter, Counter]:
-        plane = self._data_plane
-        return (
-            plane._ModelInferRequestDuration.labels(name, version),
-            plane._ModelInferRequestFailure.labels(name, version),
-            plane._ModelInferRequestSuccess.labels(name, version),
+
+class RepositoryHandlers(ModelRepositoryHandlers):
+    """MLServer's, with the state of the version in question, where MLServer takes the newest's."""
+
+    async def _get_state(self, model_settings: ModelSettings) -> State:
+        with suppress(ModelNotFound):
+            name, version = model_settings.name, model_settings.version
+            model = await self._model_registry.get_model(name, version)
+            return State.READY if model.ready else State.UNAVAILABLE
+        return State.UNAVAILABLE
+
+
+def _plain(content: Any) -> dict[str, Any]:
+    return content.model_dump(mode="json", exclude_none=True)
+
+
+def _rejected(error: MLServerError) -> RequestError:
+    return RequestError(str(error), error.status_code)
+
+
+def _check_allowed(action: str) -> None:
+    if not OPTIONS.allow_load:
+        raise RequestError(
+            f"expected no request to {action} models: settings.json does not allow it "
+            '(model_repository_implementation_args: {"allow_load": true})',
+            HTTPStatus.FORBIDDEN,
         )
-
-    @cache  # noqa: B019
-    def headers(self, name: str) -> dict[str, str]:
-        """The headers of a model's responses, in lower case: MLServer's, of CloudEvents."""
-        response = SimpleNamespace(id=None, parameters=None)
-        middleware = self._data_plane._inference_middleware
-        middleware.response_middleware(response, SimpleNamespace(name=name))
-        return {key.lower(): value for key, value in (extract_headers(response) or {}).items()}
-
-
-def id_headers(identifier: str) -> dict[str, str]:
-    """The headers that have a response's id; what is no plain text of one line as %XX."""
-    plain = identifier.isascii() and identifier.isprintable()
-    return dict.fromkeys(("ce-id", "ce-requestid"), identifier if plain else quote(identifier))

@@ -12,11 +12,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from .access import MetricsServer
-from .grpc import GrpcServer
-from .preflight import say_invalid_settings
+from .hosts import GrpcServer, MetricsServer, RestServer
+from .preflight import report_invalid_settings
 from .repository import is_newer
-from .rest import RestServer
 
 TESTED = "1.7.1 and 1.7.2rc1"
 
@@ -48,10 +46,6 @@ PATCHES = (
 RELIED_ON = (
     ("mlserver.handlers.dataplane", "DataPlane.__init__", "_settings"),
     ("mlserver.handlers.dataplane", "DataPlane.__init__", "_model_registry"),
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_inference_middleware"),
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestDuration"),
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestFailure"),
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_ModelInferRequestSuccess"),
     ("mlserver.handlers.model_repository", "ModelRepositoryHandlers.__init__", "_repository"),
     ("mlserver.handlers.model_repository", "ModelRepositoryHandlers._to_item", "_get_state"),
     ("mlserver.rest.server", "RESTServer.start", "_get_config"),
@@ -96,7 +90,7 @@ def install() -> None:
         sys.exit(f"error: this MLServer is not one of those tested, {TESTED}: {error}")
     for patch in PATCHES:
         setattr(import_module(patch.module), patch.name, patch.by)
-    say_invalid_settings()
+    report_invalid_settings()
     logging.getLogger("mlserver.fashion").setLevel(logging.INFO)
     # Threads that wake up, as gRPC's do several times a request, let the running one go on: on two
     # cores a fifth more requests over gRPC.

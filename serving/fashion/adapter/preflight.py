@@ -53,7 +53,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def say_invalid_settings() -> None:
+def report_invalid_settings() -> None:
     """Have settings that MLServer cannot read end the program in one line, not in a stack trace."""
     from pydantic import ValidationError  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The MLServer runtimes of both models: the stock ones load them, infer.py serves them."""
+"""The MLServer runtimes of both models: the stock ones load them, inference/ serves them."""
 
 import gc
 import json
@@ -15,21 +15,17 @@ from mlserver.utils import get_model_uri
 from mlserver_sklearn import SKLearnModel
 from mlserver_xgboost import XGBoostModel
 
-from ..contract import (
-    CLASS_LABELS,
-    CONFIDENCES,
-    IMAGES,
-    LABELS,
-    NOT_SERVED,
-    PROBABILITIES,
-)
+from ..contract import NOT_SERVED
 from ..inference.batching import Batcher
-from ..inference.infer import ServedModel
+from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
+from ..inference.predictor import Results
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
+from ..model.metrics import PredictionMetrics
+from ..model.predictor import FashionPredictor
 
 # Objects and collections; requests leave hardly any cycles.
 GC_THRESHOLD = 20_000, 20, 20
@@ -38,7 +34,7 @@ NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
 
 
 class FashionModel(MLModel):
-    """Loads a model as the stock runtime does, after checking its files, for infer.py to serve."""
+    """Loads a model as the stock runtime does, after checking its files; inference/ serves it."""
 
     classifier: ClassVar[type[Classifier]]
     served: ServedModel
@@ -52,7 +48,7 @@ class FashionModel(MLModel):
         # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
         self.__dict__.pop("predict", None)
         extra = self._extra
-        self._metrics = ModelMetrics(self.name, self.version or "", extra["class_names"])
+        self._metrics = ModelMetrics(self.name, self.version or "")
         try:
             folder = Path(await get_model_uri(self.settings)).parent
             check_files(folder, extra["sha256"])
@@ -61,7 +57,7 @@ class FashionModel(MLModel):
             if STRICT.get():
                 message = f"{self.name} is not loaded: {error}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
-            self._metrics.begin(None)
+            self._metrics.register(None)
             logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
             return False
         for warning in warnings:
@@ -76,31 +72,31 @@ class FashionModel(MLModel):
         return True
 
     def _serve(self, folder: Path, extra: dict[str, Any]) -> ServedModel:
-        names = np.array(extra["class_names"])
+        name, version, class_names = self.name, self.version or "", extra["class_names"]
         serving = extra.get("serving", {})
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
         limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
-        classify = self.classifier(self._model, folder, rows_per_thread).classify
+        classifier = self.classifier(self._model, folder, rows_per_thread)
+        counts = PredictionMetrics(name, version, class_names)
+        predictor = FashionPredictor(classifier, class_names, extra["max_rows"], counts)
 
-        def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-            results = classify(images)
-            confidences = results[PROBABILITIES].max(axis=1)
-            results |= {CLASS_LABELS: names[results[LABELS]], IMAGES: images}
-            results[CONFIDENCES] = confidences
-            self._metrics.add(results)
+        def predict(rows: np.ndarray) -> Results:
+            results = predictor.predict(rows)
+            self._metrics.add_batch(len(rows))
+            predictor.observe(results)
             return results
 
-        batcher = Batcher(predict, extra["max_rows"], delay, limits.waiting)
-        self._metrics.begin(batcher)
-        return ServedModel(self.name, self.version or "", extra["max_rows"], limits, batcher)
+        batcher = Batcher(predict, predictor.max_rows, delay, limits.waiting)
+        self._metrics.register(batcher)
+        return ServedModel(name, version, predictor, limits, batcher)
 
     async def unload(self) -> bool:
         """Let go of the thread that computes."""
         if hasattr(self, "served"):
             self.served.batcher.close()
         if hasattr(self, "_metrics"):
-            self._metrics.end()
+            self._metrics.unregister()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:

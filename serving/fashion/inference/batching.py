@@ -5,21 +5,27 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from typing import NamedTuple
 
 import numpy as np
 
-from .messages import RequestError
+from .errors import RequestError
+from .predictor import Results
 
-Results = dict[str, np.ndarray]
-Waiting = tuple[np.ndarray, asyncio.Future[Results]]
+
+class Pending(NamedTuple):
+    """A request that waits: its rows, and where its results go."""
+
+    rows: np.ndarray
+    results: asyncio.Future[Results]
 
 
 class Batcher:
     """Runs a model in one thread, on what waits for it.
 
-    predict: of images, uint8 [n, 784], arrays by name, their first axis the images; max_rows: of
-    images that are joined at most; a request that has more is computed alone; max_batch_delay_ms:
-    to wait for more where some requests wait already; max_waiting: requests, at most.
+    predict: of rows, arrays by name, their first axis the rows; max_rows: joined at most; a request
+    that has more is computed alone; max_batch_delay_ms: to wait for more where some requests wait
+    already; max_queue_size: requests.
     """
 
     def __init__(
@@ -27,70 +33,70 @@ class Batcher:
         predict: Callable[[np.ndarray], Results],
         max_rows: int,
         max_batch_delay_ms: float,
-        max_waiting: int,
+        max_queue_size: int,
     ) -> None:
         self._predict, self._max_rows = predict, max_rows
-        self._delay, self._max_waiting = max_batch_delay_ms / 1000, max_waiting
+        self._delay, self._max_queue_size = max_batch_delay_ms / 1000, max_queue_size
         self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[Waiting] = deque()
-        self._work: asyncio.Task[None] | None = None
+        self._queue: deque[Pending] = deque()
+        self._task: asyncio.Task[None] | None = None
 
-    async def __call__(self, images: np.ndarray) -> Results:
-        """The results of these images alone. Raises RequestError, 503, where too many wait."""
-        if len(self._waiting) >= self._max_waiting:
+    async def __call__(self, rows: np.ndarray) -> Results:
+        """The results of these rows alone. Raises RequestError, 503, where too many wait."""
+        if len(self._queue) >= self._max_queue_size:
             raise RequestError(
-                f"expected at most {self._max_waiting:,} requests that wait for the model; "
+                f"expected at most {self._max_queue_size:,} requests that wait for the model; "
                 "send it again later",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             )
         results: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
-        self._waiting.append((images, results))
-        if self._work is None:
-            self._work = asyncio.create_task(self._empty())
+        self._queue.append(Pending(rows, results))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         return await results
 
     @property
-    def waiting(self) -> int:
+    def queue_size(self) -> int:
         """Requests that are not being computed yet."""
-        return len(self._waiting)
+        return len(self._queue)
 
     def close(self) -> None:
         """Let the thread end."""
         self._thread.shutdown(wait=False)
 
-    async def _empty(self) -> None:
+    async def _run(self) -> None:
         try:
-            while self._waiting:
-                await self._compute(self._next())
-                if self._waiting:  # and so have others: those just answered may ask again
+            while self._queue:
+                await self._compute(self._next_batch())
+                if self._queue:  # and so have others: those just answered may ask again
                     await asyncio.sleep(self._delay)
         finally:
-            self._work = None
+            self._task = None
 
-    def _next(self) -> list[Waiting]:
-        batch: list[Waiting] = []
-        rows = 0
-        while self._waiting and (not batch or rows + len(self._waiting[0][0]) <= self._max_rows):
-            batch.append(self._waiting.popleft())
-            rows += len(batch[-1][0])
-        return [(images, results) for images, results in batch if not results.done()]
+    def _next_batch(self) -> list[Pending]:
+        batch: list[Pending] = []
+        count = 0
+        while self._queue and (not batch or count + len(self._queue[0].rows) <= self._max_rows):
+            batch.append(self._queue.popleft())
+            count += len(batch[-1].rows)
+        return [pending for pending in batch if not pending.results.done()]
 
-    async def _compute(self, batch: list[Waiting]) -> None:
+    async def _compute(self, batch: list[Pending]) -> None:
         if not batch:
             return
-        images = [images for images, _ in batch]
-        joined = images[0] if len(images) == 1 else np.concatenate(images)
+        rows = [pending.rows for pending in batch]
+        joined = rows[0] if len(rows) == 1 else np.concatenate(rows)
         loop = asyncio.get_running_loop()
         try:
-            together = await loop.run_in_executor(self._thread, self._predict, joined)
+            batch_results = await loop.run_in_executor(self._thread, self._predict, joined)
         except Exception as error:
-            for _, results in batch:
-                if not results.done():
-                    results.set_exception(error)
+            for pending in batch:
+                if not pending.results.done():
+                    pending.results.set_exception(error)
             return
         start = 0
-        for own, results in batch:
-            rows = slice(start, start + len(own))
-            start += len(own)
-            if not results.done():
-                results.set_result({name: values[rows] for name, values in together.items()})
+        for pending in batch:
+            part = slice(start, start + len(pending.rows))
+            start += len(pending.rows)
+            if not pending.results.done():
+                pending.results.set_result({k: values[part] for k, values in batch_results.items()})

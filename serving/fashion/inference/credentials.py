@@ -1,4 +1,4 @@
-"""Files that let someone in, or prove who the server is: tokens, a certificate and its key."""
+"""Tokens of authorized clients, and the server's certificate with its key."""
 
 import hmac
 import logging
@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from .settings import ServerSettings
+
 logger = logging.getLogger("mlserver.fashion")
 TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
@@ -18,7 +20,7 @@ class SecretError(ValueError):
     """A file that will not do; the message is one line that says why."""
 
 
-class Watched(ABC):
+class ReloadableFile(ABC):
     """Files that are read again when they change; what was read before stays where they are bad.
 
     paths: of them, the last one a secret. Raises SecretError.
@@ -48,20 +50,20 @@ class Watched(ABC):
         check_private(self.paths[-1])
         contents = [path.read_bytes() for path in self.paths]
         if changed := contents != self.contents:
-            self.take(contents)
+            self.load(contents)
             self.contents = contents
         return changed
 
     @abstractmethod
-    def take(self, contents: list[bytes]) -> None:
+    def load(self, contents: list[bytes]) -> None:
         """Use what the files have now. Raises SecretError."""
 
 
-class Tokens(Watched):
-    """Who may ask: the lines of a file, a token each, of 16 or more printable characters."""
+class Tokens(ReloadableFile):
+    """Of authorized clients: the lines of a file, each of 16 or more printable characters."""
 
-    def take(self, contents: list[bytes]) -> None:
-        """Let in those who have a token of these, and no others."""
+    def load(self, contents: list[bytes]) -> None:
+        """Authorize clients that have a token of these, and no others."""
         tokens = [line.strip() for line in contents[0].splitlines() if line.strip()]
         if not tokens or not all(map(TOKEN.fullmatch, tokens)):
             raise SecretError(
@@ -82,12 +84,12 @@ class Tokens(Watched):
         return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
 
 
-class Certificate(Watched):
+class Certificate(ReloadableFile):
     """A certificate's chain and its key, PEM; contexts that have it get a renewed one too."""
 
     contexts: Sequence[ssl.SSLContext] = ()
 
-    def take(self, _: list[bytes]) -> None:
+    def load(self, _: list[bytes]) -> None:
         """Have the contexts present it."""
         chain, key = self.paths
         for context in [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self.contexts]:
@@ -99,6 +101,28 @@ class Certificate(Watched):
                     f"{chain}, {key}: expected a certificate and its key in PEM, "
                     f"got an error: {reason}"
                 ) from None
+
+
+class Credentials:
+    """Of a process: its tokens and its certificate, if it has any."""
+
+    tokens: Tokens | None = None
+    certificate: Certificate | None = None
+    open_metrics = False
+
+    def configure(self, settings: ServerSettings) -> None:
+        """Read the files that the settings name. Raises SecretError."""
+        self.open_metrics = settings.open_metrics
+        if settings.token_file:
+            self.tokens = Tokens(settings.token_file)
+        if settings.tls_cert and settings.tls_key:
+            self.certificate = Certificate(settings.tls_cert, settings.tls_key)
+
+    def refresh(self) -> None:
+        """Read the files again that have changed."""
+        for files in (self.tokens, self.certificate):
+            if files:
+                files.refresh()
 
 
 def _no_password() -> str:

@@ -6,16 +6,9 @@ Their tensors are raw, or lists in a field for each datatype; a response's are a
 
 from typing import Any
 
-from ..contract import LABELS
-from .messages import (
-    DATATYPES,
-    InferRequest,
-    InferResponse,
-    Output,
-    RequestError,
-    Tensor,
-    raw_bytes,
-)
+from .errors import RequestError
+from .messages import InferRequest, InferResponse, RequestedOutput, Tensor
+from .tensors import raw_bytes
 
 # The field of InferTensorContents for each datatype, as the protocol has it; FP16 is raw alone.
 FIELDS = {
@@ -38,33 +31,32 @@ def read_request(message: Any) -> InferRequest:
             tensor.name,
             tensor.shape,
             tensor.datatype,
-            raw[place]
+            raw[index]
             if raw
             else list(getattr(tensor.contents, FIELDS.get(tensor.datatype, ""), [])),
             _parameters(tensor.parameters),
         )
-        for place, tensor in enumerate(message.inputs)
+        for index, tensor in enumerate(message.inputs)
     ]
-    outputs = [Output(output.name, bool(raw)) for output in message.outputs]
-    return InferRequest(
-        message.id, tensors, outputs or [Output(LABELS, bool(raw))], _parameters(message.parameters)
-    )
+    binary = bool(raw)
+    outputs = [RequestedOutput(output.name, binary) for output in message.outputs]
+    return InferRequest(message.id, tensors, outputs, _parameters(message.parameters), binary)
 
 
-def _parameters(given: Any) -> dict[str, Any]:
-    if not given:
+def _parameters(fields: Any) -> dict[str, Any]:
+    if not fields:
         return {}
-    chosen = {name: value.WhichOneof("parameter_choice") for name, value in given.items()}
-    return {name: getattr(given[name], kind) for name, kind in chosen.items() if kind}
+    chosen = {name: value.WhichOneof("parameter_choice") for name, value in fields.items()}
+    return {name: getattr(fields[name], kind) for name, kind in chosen.items() if kind}
 
 
 def write_response(response: InferResponse, message: Any) -> Any:
     """Fill a ModelInferResponse, and return it."""
     message.model_name, message.model_version = response.model, response.version
     message.id = response.id
-    for output, values in response.outputs:
-        datatype = DATATYPES[output.name]
-        tensor = message.outputs.add(name=output.name, shape=values.shape, datatype=datatype)
+    for output in response.outputs:
+        values = output.values
+        tensor = message.outputs.add(name=output.name, shape=values.shape, datatype=output.datatype)
         is_text = values.dtype.kind == "U"
         if is_text:
             tensor.parameters["content_type"].string_param = "str"
@@ -73,5 +65,21 @@ def write_response(response: InferResponse, message: Any) -> Any:
         else:
             flat = values.ravel().tolist()
             contents = [text.encode() for text in flat] if is_text else flat
-            getattr(tensor.contents, FIELDS[datatype]).extend(contents)
+            getattr(tensor.contents, FIELDS[output.datatype]).extend(contents)
+    return message
+
+
+def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
+    """Fill a ModelMetadataResponse, as far as it has the fields, and return it."""
+    message.name, message.platform = metadata["name"], metadata.get("platform", "")
+    message.versions.extend(metadata.get("versions", []))
+    for kind in ("inputs", "outputs"):
+        for tensor in metadata.get(kind, []):
+            getattr(message, kind).add(
+                name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
+            )
+    if "parameters" in message.DESCRIPTOR.fields_by_name:  # which Triton's has not
+        for name, value in metadata.get("parameters", {}).items():
+            field = "int64_param" if isinstance(value, int) else "string_param"
+            setattr(message.parameters[name], field, value)
     return message

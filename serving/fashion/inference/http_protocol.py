@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with bounds on what a request may take, and patience at the end."""
+"""HTTP/1.1 by uvicorn: bounds on size and time of a request, graceful shutdown."""
 
 import asyncio
 import logging
@@ -30,12 +30,12 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As uvicorn has it."""
+        """Starts the time for the first request."""
         super().connection_made(transport)
         self._since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn has it, within HEAD_BYTES."""
+        """Rejects a head of more than HEAD_BYTES."""
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -46,18 +46,18 @@ class HttpProtocol(HttpToolsProtocol):
                 )
 
     def on_message_begin(self) -> None:
-        """As uvicorn has it."""
+        """Starts the time for a request."""
         super().on_message_begin()
         self._since = self.loop.time()
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """As uvicorn has it."""
+        """Ends the head."""
         self._in_head = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """As uvicorn has it."""
+        """Ends the time for a request."""
         super().on_message_complete()
         self._since = None
 
@@ -79,21 +79,21 @@ class HttpProtocol(HttpToolsProtocol):
         """In JSON, as every error."""
         self._reject(HTTPStatus.BAD_REQUEST, f"expected a request of HTTP/1.1: {msg}")
 
-    def _reject(self, status: HTTPStatus, sentence: str) -> None:
+    def _reject(self, status: HTTPStatus, message: str) -> None:
         if self.transport.is_closing():
             return
         self._since = None
         if self.cycle:  # whose body will not arrive
-            self.cycle.scope["refused"] = status, sentence  # type: ignore[typeddict-unknown-key]
-        logger.warning("refused with %d: %s", status, sentence)
-        body = orjson.dumps({"error": sentence})
+            self.cycle.scope["rejected"] = status, message  # type: ignore[typeddict-unknown-key]
+        logger.warning("rejected with %d: %s", status, message)
+        body = orjson.dumps({"error": message})
         fields = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + fields.encode() + body)
         self.transport.close()
 
 
 class GracefulServer(uvicorn.Server):
-    """Answers, when it has to end, those who have connected; others are refused meanwhile.
+    """Drains open connections on shutdown; leaves signals to whoever starts it.
 
     every_second: called so often.
     """
@@ -111,17 +111,17 @@ class GracefulServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to MLServer; uvicorn would take them, and send them again at the end."""
+        """Leave signals alone; uvicorn would take them, and send them again at the end."""
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn has it, ten times a second."""
+        """Ten times a second."""
         if self._every_second and counter % TICKS == 0:
             await self._every_second()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """As uvicorn has it, which hangs up on who has connected and not yet sent a request."""
+        """Drain connections first, also those that have not yet sent a request."""
         for server in self.servers:
             for listening in server.sockets:
                 with socket(fileno=os.dup(listening.fileno())) as same:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import NamedTuple
 
-from .messages import RequestError
+from .errors import RequestError
 
 MB = 2**20
 SMALL_BODY = 64 * 1024  # bytes, which a connection holds anyway: not counted, never kept out
@@ -12,7 +12,7 @@ SMALL_BODY = 64 * 1024  # bytes, which a connection holds anyway: not counted, n
 class Limits(NamedTuple):
     """params.yaml: package.limits, which travels with each packaged model.
 
-    body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in hand; request_seconds: for a
+    body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in flight; request_seconds: for a
     request to arrive whole; waiting: requests that wait for a model.
     """
 
@@ -31,36 +31,41 @@ class Limits(NamedTuple):
             )
 
 
-class BodiesInHand:
-    """Counts the bytes of all bodies that are being read, computed and answered."""
+class InFlightBytes:
+    """Counts the bytes of all bodies that are being read, computed and encoded."""
 
-    def __init__(self) -> None:
-        self._bytes = 0
+    bytes = 0
 
-    @property
-    def bytes(self) -> int:
-        """Those that are counted now."""
-        return self._bytes
 
-    def count(self, counted: int, size: int, limits: Limits) -> int:
-        """Count a body as of this size; returns what is counted of it, which was `counted` before.
+IN_FLIGHT = InFlightBytes()  # of the process, over REST and gRPC
 
-        Raises RequestError, 413 for too large a body, 503 where too many are in hand.
+
+class Admission:
+    """One body's share of the bytes in flight, until the end of a `with` block."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self._counted = limits, 0
+
+    def __enter__(self) -> "Admission":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        IN_FLIGHT.bytes -= self._counted
+
+    def count(self, size: int) -> None:
+        """Count the body as of at least this size.
+
+        Raises RequestError, 413 for too large a body, 503 where too many are in flight.
         """
-        limits.check_body(size)
-        if size <= SMALL_BODY:
-            return counted
-        if self._bytes + size - counted > limits.bodies_mb * MB:
+        self.limits.check_body(size)
+        if size <= max(SMALL_BODY, self._counted):
+            return
+        more = size - self._counted
+        if IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
             raise RequestError(
-                f"expected at most {limits.bodies_mb} MiB of requests at once; send it again later",
+                f"expected at most {self.limits.bodies_mb} MiB of requests at once; "
+                "send it again later",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             )
-        self._bytes += size - counted
-        return size
-
-    def release(self, counted: int) -> None:
-        """No longer count this much."""
-        self._bytes -= counted
-
-
-IN_HAND = BodiesInHand()  # of the process, over REST and gRPC
+        IN_FLIGHT.bytes += more
+        self._counted = size

@@ -15,12 +15,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
-from ..contract import CONFIDENCES, IMAGES, LABELS
-from .exchange import Exchange
+from .handler import RequestContext
 from .limits import MB
 
 logger = logging.getLogger("mlserver.fashion")
@@ -29,12 +28,11 @@ WAITING_BYTES = 64 * MB
 FILE_SHARE = 16  # files that the folder holds, about
 OWNER_ALONE = 0o600  # reads what clients have sent
 HOUR = "%Y%m%dT%H"  # in a file's name
-DECIMALS = 6  # of a probability
-LONGEST = 200  # characters of a client's id, or of a sentence
+LONGEST = 200  # characters of a client's id, or of a message
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """A request. probabilities: of the labels; pixels: uint8 [images, 784], in base64 as JSON."""
+    """A request, as far as any model has it; what a model adds, a subclass has."""
 
     time: datetime
     id: str
@@ -43,25 +41,24 @@ class Line(msgspec.Struct, omit_defaults=True):
     protocol: str
     status: int
     milliseconds: float
-    images: int = 0
-    labels: list[int] = []
-    probabilities: list[float] = []
-    pixels: bytes = b""
     error: str = ""
+
+
+LineType = TypeVar("LineType", bound=Line)
 
 
 class RequestLog:
     """Takes requests at their end, and writes them.
 
-    folder: of the files; image_share: of requests whose pixels are written, 0 to 1; max_mb: MiB of
+    folder: of the files; input_share: of requests whose inputs are written, 0 to 1; max_mb: MiB of
     all files, beyond which the oldest go; lost: called with a number of lost lines. Raises OSError
     where nothing can be written.
     """
 
     def __init__(
-        self, folder: Path, image_share: float, max_mb: int, lost: Callable[[int], None]
+        self, folder: Path, input_share: float, max_mb: int, lost: Callable[[int], None]
     ) -> None:
-        self._folder, self._image_share, self._max_bytes = folder, image_share, max_mb * MB
+        self._folder, self._input_share, self._max_bytes = folder, input_share, max_mb * MB
         self._lost, self._losing = lost, False
         self._waiting: deque[bytes] = deque()
         self._taken = self._done = 0  # bytes, each counted by one thread
@@ -71,11 +68,11 @@ class RequestLog:
         self._thread.start()
         atexit.register(self.close)
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, context: RequestContext) -> None:
         """Have a request written. Called by one thread."""
-        line = msgspec.json.encode(self._line(exchange)) + b"\n"
+        line = msgspec.json.encode(self._line(context)) + b"\n"
         if self._taken - self._done + len(line) > WAITING_BYTES:
-            self._lose(1, "the disk is too slow")
+            self._drop(1, "the disk is too slow")
             return
         self._taken += len(line)
         self._waiting.append(line)
@@ -85,24 +82,21 @@ class RequestLog:
         self._ending.set()
         self._thread.join(10 * WRITE_SECONDS)
 
-    def _line(self, exchange: Exchange) -> Line:
-        line = Line(
-            time=datetime.fromtimestamp(exchange.time, UTC),
-            id=exchange.id[:LONGEST],
-            model=exchange.model[:LONGEST],
-            version=exchange.version[:LONGEST],
-            protocol=exchange.protocol,
-            status=exchange.status,
-            milliseconds=round(exchange.seconds * 1000, 3),
-            error=exchange.error[:LONGEST],
-        )
-        if response := exchange.response:
-            results = response.results
-            line.version, line.images = response.version, len(results[LABELS])
-            line.labels = results[LABELS].tolist()
-            line.probabilities = [round(p, DECIMALS) for p in results[CONFIDENCES].tolist()]
-            if random.random() < self._image_share:
-                line.pixels = results[IMAGES].tobytes()
+    def _line(self, context: RequestContext) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(context.time, UTC),
+            "id": context.id[:LONGEST],
+            "model": context.model[:LONGEST],
+            "version": context.version[:LONGEST],
+            "protocol": context.protocol,
+            "status": context.status,
+            "milliseconds": round(context.seconds * 1000, 3),
+        }
+        if context.error:
+            line["error"] = context.error[:LONGEST]
+        elif context.served and context.results:
+            with_inputs = random.random() < self._input_share
+            line |= context.served.predictor.log_fields(context.results, with_inputs)
         return line
 
     def _run(self) -> None:
@@ -117,18 +111,18 @@ class RequestLog:
         left = memoryview(text)
         try:
             now = datetime.now(UTC)
-            if self._is_over(now):
+            if self._should_rotate(now):
                 self._file.close()
                 self._file = self._open(now)
             while left:  # a full disk may take a part of them first
                 left = left[self._file.write(left) :]
         except OSError as error:
-            self._lose(bytes(left).count(b"\n"), error.strerror or str(error))
+            self._drop(bytes(left).count(b"\n"), error.strerror or str(error))
             with suppress(OSError):
                 self._file.close()  # whose last line may be cut off
         self._done += len(text)
 
-    def _is_over(self, now: datetime) -> bool:
+    def _should_rotate(self, now: datetime) -> bool:
         of_hour = Path(self._file.name).name.startswith(f"{now:{HOUR}}")
         if self._file.closed or not of_hour:
             return True
@@ -150,7 +144,7 @@ class RequestLog:
                 if total > self._max_bytes:
                     path.unlink()
 
-    def _lose(self, count: int, why: str) -> None:
+    def _drop(self, count: int, why: str) -> None:
         self._lost(count)
         if not self._losing:
             self._losing = True
@@ -162,20 +156,22 @@ def log_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*T*-*.jsonl"))
 
 
-def read_log(folder: Path | str, newest_first: bool = False) -> Iterator[Line]:
-    """The lines of a log, file by file, but for those that were cut off.
+def read_log(
+    folder: Path | str, kind: type[LineType], newest_first: bool = False
+) -> Iterator[LineType]:
+    """The lines of a log, file by file, except those that were cut off.
 
-    Raises OSError where there is no folder, or a file cannot be read.
+    kind: of the lines. Raises OSError where there is no folder, or a file cannot be read.
     """
     os.listdir(folder)  # raises where there is none, which glob does not
     step = -1 if newest_first else 1
     for path in log_files(Path(folder))[::step]:
         with path.open("rb") as file:
-            yield from list(_whole_lines(file))[::step]
+            yield from list(_whole_lines(file, kind))[::step]
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[Line]:
-    decoder = msgspec.json.Decoder(Line)
+def _whole_lines(file: BinaryIO, kind: type[LineType]) -> Iterator[LineType]:
+    decoder = msgspec.json.Decoder(kind)
     for text in file:
         with suppress(msgspec.DecodeError, UnicodeDecodeError):
             yield decoder.decode(text)

@@ -15,18 +15,9 @@ import numpy as np
 import orjson
 import simdjson
 
-from ..contract import LABELS
-from .messages import (
-    DATATYPES,
-    PICTURES,
-    InferRequest,
-    InferResponse,
-    Output,
-    RequestError,
-    Tensor,
-    raw_bytes,
-    shown,
-)
+from .errors import RequestError, quote
+from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor
+from .tensors import BYTES, raw_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
@@ -39,7 +30,7 @@ def inflate(body: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
     """A body without its Content-Encoding. Raises RequestError, 413 beyond max_bytes."""
     if encoding not in ("gzip", "deflate"):
         raise RequestError(
-            f"expected Content-Encoding gzip, deflate or none, got {shown(encoding)}",
+            f"expected Content-Encoding gzip, deflate or none, got {quote(encoding)}",
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
     stream = zlib.decompressobj(INFLATE_ANY)
@@ -92,24 +83,24 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
     parameters = content.parameters or {}
     binary = _flag(parameters, ALL_AS_BINARY, default=False)
     inputs = []
-    for place, tensor in enumerate(content.inputs):
+    for index, tensor in enumerate(content.inputs):
         tensor_parameters = tensor.parameters or {}
         if SIZE in tensor_parameters:
-            data, raw = _take(raw, tensor_parameters[SIZE], tensor.data, place)
+            data, raw = _split_binary(raw, tensor_parameters[SIZE], tensor.data, index)
         elif tensor.data in NONE:
-            raise RequestError(f"expected inputs[{place}].data, got none")
+            raise RequestError(f"expected inputs[{index}].data, got none")
         else:
-            data = _values(tensor.data, of_numbers=tensor.datatype != PICTURES)
+            data = _values(tensor.data, of_numbers=tensor.datatype != BYTES)
         inputs.append(Tensor(tensor.name, tensor.shape, tensor.datatype, data, tensor_parameters))
     if raw:
         raise RequestError(
             f"expected as many bytes after the JSON as {SIZE} adds up to, got {len(raw):,} more"
         )
     outputs = [
-        Output(output.name, _flag(output.parameters or {}, AS_BINARY, binary))
+        RequestedOutput(output.name, _flag(output.parameters or {}, AS_BINARY, binary))
         for output in content.outputs or ()
     ]
-    return InferRequest(content.id, inputs, outputs or [Output(LABELS, binary)], parameters)
+    return InferRequest(content.id, inputs, outputs, parameters, binary)
 
 
 def _decode(decode: Callable[[Any], Any], text: Any) -> Any:
@@ -131,7 +122,7 @@ def _split(
     if not 1 <= length <= len(body):
         raise RequestError(
             f"expected Inference-Header-Content-Length from 1 to {len(body):,}, the length of "
-            f"the body, got {shown(json_length)}"
+            f"the body, got {quote(json_length)}"
         )
     return whole[:length], whole[length:]
 
@@ -139,22 +130,22 @@ def _split(
 def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise RequestError(f"expected parameter {name} as true or false, got {shown(value)}")
+        raise RequestError(f"expected parameter {name} as true or false, got {quote(value)}")
     return value
 
 
-def _take(
-    raw: memoryview | None, size: Any, data: msgspec.Raw, place: int
+def _split_binary(
+    raw: memoryview | None, size: Any, data: msgspec.Raw, index: int
 ) -> tuple[memoryview, memoryview]:
     """The first bytes of those after the JSON, and the rest."""
     if type(size) is not int or size < 0:
-        raise RequestError(f"expected parameter {SIZE} as a number of bytes, got {shown(size)}")
+        raise RequestError(f"expected parameter {SIZE} as a number of bytes, got {quote(size)}")
     if raw is None:
         raise RequestError(
             f"expected the header Inference-Header-Content-Length beside {SIZE}, got none"
         )
     if data not in NONE:
-        raise RequestError(f"expected inputs[{place}].data or its parameter {SIZE}, got both")
+        raise RequestError(f"expected inputs[{index}].data or its parameter {SIZE}, got both")
     if size > len(raw):
         raise RequestError(f"expected {size:,} bytes of {SIZE} after the JSON, got {len(raw):,}")
     return raw[:size], raw[size:]
@@ -173,28 +164,28 @@ def _values(data: msgspec.Raw, of_numbers: bool) -> Any:
 
 def write_response(response: InferResponse) -> tuple[bytes, int | None]:
     """The body of a response, and the length of its JSON where raw tensors follow it."""
-    raw = [raw_bytes(values) if output.binary else None for output, values in response.outputs]
+    raw = [raw_bytes(output.values) if output.binary else None for output in response.outputs]
     pairs = zip(response.outputs, raw, strict=True)
     content = {
         "model_name": response.model,
         "model_version": response.version,
         "id": response.id,
         "parameters": {},
-        "outputs": [dict(_written(*output, data)) for output, data in pairs],
+        "outputs": [dict(_written(output, data)) for output, data in pairs],
     }
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     binary = [data for data in raw if data is not None]
     return (b"".join([text, *binary]), len(text)) if binary else (text, None)
 
 
-def _written(output: Output, values: np.ndarray, raw: bytes | None) -> Iterator[tuple[str, Any]]:
+def _written(output: OutputTensor, raw: bytes | None) -> Iterator[tuple[str, Any]]:
     yield "name", output.name
-    yield "shape", values.shape
-    yield "datatype", DATATYPES[output.name]
+    yield "shape", output.values.shape
+    yield "datatype", output.datatype
     if raw is not None:
         yield "parameters", {SIZE: len(raw)}
-    elif values.dtype.kind == "U":
+    elif output.values.dtype.kind == "U":
         yield "parameters", {"content_type": "str"}  # for MLServer's clients
-        yield "data", values.tolist()
+        yield "data", output.values.tolist()
     else:
-        yield "data", values.ravel()
+        yield "data", output.values.ravel()

@@ -1,212 +1,298 @@
-"""The ASGI application that takes every inference request, and hands on all others."""
+"""The protocol over REST, as an ASGI application."""
 
 import logging
 import re
-from functools import cache
+from collections.abc import Awaitable, Callable, Container, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from mlserver.settings import Settings
-from prometheus_client import Counter, Histogram
-from starlette.responses import JSONResponse
+import msgspec
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette_exporter import PrometheusMiddleware
 
-from ..adapter.models import Models, id_headers
-from .exchange import CLIENT_GONE, Exchange
-from .infer import LARGE, in_thread
-from .limits import IN_HAND, MB, SMALL_BODY, Limits
-from .messages import RETRY_SECONDS, RequestError, one_line
-from .rest import (
-    BINARY,
-    JSON,
-    JSON_LENGTH,
-    inflate,
-    read_request,
-    write_response,
-)
+from .credentials import Tokens
+from .errors import RETRY_SECONDS, RequestError, one_line
+from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
+from .limits import MB, Admission, Limits
+from .messages import InferRequest, InferResponse
+from .rest import BINARY, JSON, JSON_LENGTH, inflate, read_request, write_response
 
 logger = logging.getLogger("mlserver.fashion")
-VERBS = "infer|generate|infer_stream|generate_stream"
-INFER = re.compile(rf"/v2/models/([^/]+)(?:/versions/([^/]+))?/({VERBS})")
-STREAM = "text/event-stream; charset=utf-8"
+MODEL = "/v2/models/{name}"
+VERSION = MODEL + "/versions/{version}"
+INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+# Readiness says nothing that a probe of a cluster, which sends no token, need not know.
+HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # a few names, if any
+UNAUTHENTICATED = "expected a token of this server in the header Authorization, as Bearer TOKEN"
+Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
-def refusal(
-    path: str, status: int, sentence: str, headers: dict[str, str] | None = None
+def error_response(
+    path: str, status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """The response of a rejected request, which leaves a line in the log. path: "" to omit it."""
-    sentence = one_line(sentence)
+    message = one_line(message)
     place = f"{one_line(path)}: " if path else ""
-    logger.warning("refused with %d: %s%s", status, place, sentence)
-    return JSONResponse({"error": sentence}, status, headers)
+    logger.warning("rejected with %d: %s%s", status, place, message)
+    return JSONResponse({"error": message}, status, headers)
 
 
-class RestApplication:
-    """An ASGI application that answers every inference request, and hands on all others."""
+class RestApp:
+    """Answers inference first, then the other routes of the protocol and `routes`.
 
-    def __init__(self, app: ASGIApp, models: Models, settings: Settings) -> None:
-        self._app, self._models = app, models
-        self._metrics: Any = None
-        if settings.metrics_endpoint:  # as MLServer's application counts its own
-            prefix = settings.metrics_rest_server_prefix
-            self._metrics = PrometheusMiddleware(app, app_name="mlserver", prefix=prefix)
+    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404.
+    """
+
+    def __init__(
+        self, handler: Handler, routes: Sequence[BaseRoute] = (), fallback: ASGIApp | None = None
+    ) -> None:
+        self._handler = handler
+        self._other = Starlette(
+            routes=[*routes, *_routes(handler.models)],
+            middleware=[Middleware(GZipMiddleware)],
+            exception_handlers={RequestError: send_error, HTTPException: send_error},
+        )
+        if fallback:
+            self._other.router.default = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
+        """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._other(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope["root_path"])
-        place = INFER.fullmatch(path) if scope["method"] == "POST" else None
+        match = INFER.fullmatch(path) if scope["method"] == "POST" else None
         try:
-            if place:
-                await self._infer(place, scope, receive, send)
+            if match:
+                await self._infer(RestTransport(scope, receive, match), send)
             else:
-                await self._hand_on(scope, receive, send)
+                await self._forward(scope, receive, send)
         except ClientGoneError:
             pass
+        except RequestError as error:
+            busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
+            again = {"retry-after": str(RETRY_SECONDS)} if busy else None
+            response = error_response(scope["path"], error.status, str(error), again)
+            await response(scope, receive, send)
 
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _infer(self, transport: "RestTransport", send: Send) -> None:
+        body, json_length = await self._handler.handle(transport)
+        kind = JSON if json_length is None else BINARY
+        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        if json_length is not None:
+            headers.append((JSON_LENGTH.encode(), b"%d" % json_length))
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         names = {name for name, _ in scope["headers"]}
         if names.isdisjoint({b"content-length", b"transfer-encoding"}):
-            await self._app(scope, receive, send)
+            await self._other(scope, receive, send)
             return
-        try:
-            with Body(scope, OTHER_BODIES) as incoming:
-                body = await incoming.read(receive)
-        except RequestError as error:
-            await refusal(scope["path"], error.status, str(error))(scope, receive, send)
-            return
+        with Admission(OTHER_BODIES) as admission:
+            body = await read_body(scope, receive, admission)
         messages: list[Message] = [{"type": "http.request", "body": bytes(body)}]
 
         async def receive_again() -> Message:
             return messages.pop() if messages else await receive()
 
-        await self._app(scope, receive_again, send)
-
-    async def _infer(
-        self, place: re.Match[str], scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        verb = place[3]
-        exchange = self._models.exchange("rest")
-        exchange.model, exchange.version = place.groups("")[:2]
-        try:
-            with exchange:
-                await self._respond(exchange, scope, receive, send, as_stream="stream" in verb)
-        except RequestError as error:
-            busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
-            again = {"retry-after": str(RETRY_SECONDS)} if busy else None
-            await refusal(scope["path"], error.status, str(error), again)(scope, receive, send)
-        if self._metrics:
-            requests, seconds = self._counters(bool(exchange.version), verb, exchange.status)
-            requests.inc()
-            seconds.observe(exchange.seconds)
-
-    async def _respond(
-        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send, *, as_stream: bool
-    ) -> None:
-        model = await self._models.find(exchange)
-        with Body(scope, model.limits) as incoming:
-            body = await incoming.read(receive)
-            exchange.arrived()
-            length = incoming.header(JSON_LENGTH)
-            if len(body) > SMALL_BODY:
-                request = await in_thread(LARGE, read_request, body, length)
-            else:
-                request = read_request(body, length)
-            del body  # which the images of a large request replace
-            response = await self._models.infer(request, exchange)
-            written = write_response(response)
-        headers = self._headers(exchange.model) + _encoded(id_headers(response.id))
-        await _send(send, *written, headers, as_stream)
-
-    @cache  # noqa: B019 (there is one, as long as the server)
-    def _headers(self, name: str) -> list[tuple[bytes, bytes]]:
-        return _encoded(self._models.headers(name))
-
-    @cache  # noqa: B019
-    def _counters(self, has_version: bool, verb: str, status: int) -> tuple[Counter, Histogram]:
-        version = "/versions/{model_version}" if has_version else ""
-        labels = "POST", f"/v2/models/{{model_name}}{version}/{verb}", status, "mlserver"
-        return self._metrics.request_count.labels(*labels), self._metrics.request_time.labels(
-            *labels
-        )
+        await self._other(scope, receive_again, send)
 
 
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+class RestTransport:
+    """An inference request over REST."""
 
+    protocol = "rest"
 
-async def _send(
-    send: Send,
-    body: bytes,
-    json_length: int | None,
-    headers: list[tuple[bytes, bytes]],
-    as_stream: bool,
-) -> None:
-    if as_stream:
-        body = b"data: " + body + b"\n\n"
-    kind = STREAM if as_stream else JSON if json_length is None else BINARY
-    headers += [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
-    if json_length is not None:
-        headers.append((JSON_LENGTH.encode(), b"%d" % json_length))
-    await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    def __init__(self, scope: Scope, receive: Receive, match: re.Match[str]) -> None:
+        self._scope, self._receive, self._match = scope, receive, match
+
+    async def address(self) -> tuple[str, str]:
+        """Model and version, out of the path."""
+        name, version = self._match.groups("")
+        return name, version
+
+    async def receive(self, admission: Admission) -> bytes | bytearray:
+        """The body, without Content-Encoding. Raises RequestError, ClientGoneError."""
+        return await read_body(self._scope, self._receive, admission)
+
+    def size(self, payload: bytes | bytearray) -> int:
+        """Of the body."""
+        return len(payload)
+
+    def parse(self, payload: bytes | bytearray) -> InferRequest:
+        """JSON, with raw tensors behind it where a header says so."""
+        return read_request(payload, _header(self._scope, JSON_LENGTH))
+
+    def write(self, response: InferResponse) -> Written:
+        """Likewise."""
+        return write_response(response)
 
 
 class ClientGoneError(Exception):
-    """The connection has ended before the request had arrived: see HttpProtocol for a refusal."""
+    """The connection has ended before the request had arrived: see HttpProtocol for a rejection."""
 
-    def __init__(self, status: int = CLIENT_GONE, sentence: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int = CLIENT_GONE, message: str = "") -> None:
+        super().__init__(message)
         self.status = status
 
 
-class Body:
-    """A body, counted among those in hand until the end of a `with` block."""
-
-    def __init__(self, scope: Scope, limits: Limits) -> None:
-        self._limits, self._counted = limits, 0
-        self._scope, self._headers = scope, dict(scope["headers"])
-
-    def __enter__(self) -> "Body":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        IN_HAND.release(self._counted)
-
-    def header(self, name: str) -> str | None:
-        """A header's value. name: in lower case."""
-        value = self._headers.get(name.encode())
-        return None if value is None else value.decode("latin1")
-
-    async def read(self, receive: Receive) -> bytes | bytearray:
-        """All of it, without Content-Encoding. Raises RequestError, ClientGoneError."""
-        self._count(int(self.header("content-length") or 0))
-        content = await self._receive(receive)
-        encoding = self.header("content-encoding")
-        if encoding in (None, "identity"):
-            return content
-        content = await in_thread(LARGE, inflate, content, encoding, self._limits.body_mb * MB)
-        self._count(len(content))
+async def read_body(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:
+    """All of a body, counted, without Content-Encoding. Raises RequestError, ClientGoneError."""
+    admission.count(int(_header(scope, "content-length") or 0))
+    content = await _receive_all(scope, receive, admission)
+    encoding = _header(scope, "content-encoding")
+    if encoding in (None, "identity"):
         return content
+    content = await run_in(LARGE, inflate, content, encoding, admission.limits.body_mb * MB)
+    admission.count(len(content))
+    return content
 
-    async def _receive(self, receive: Receive) -> bytes | bytearray:
-        content: bytes | bytearray = b""
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ClientGoneError(*self._scope.get("refused", ()))
-            if not content and not message.get("more_body"):
-                return message["body"]
-            content = bytearray(content) if isinstance(content, bytes) else content
-            content += message["body"]
-            if len(content) > self._counted:  # of a body that did not give its length
-                self._count(len(content))
-            if not message.get("more_body"):
-                return content
 
-    def _count(self, size: int) -> None:
-        self._counted = IN_HAND.count(self._counted, size, self._limits)
+async def _receive_all(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:
+    content: bytes | bytearray = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGoneError(*scope.get("rejected", ()))
+        if not content and not message.get("more_body"):
+            return message["body"]
+        content = bytearray(content) if isinstance(content, bytes) else content
+        content += message["body"]
+        admission.count(len(content))  # of a body that did not give its length
+        if not message.get("more_body"):
+            return content
+
+
+def _header(scope: Scope, name: str) -> str | None:
+    wanted = name.encode()
+    for key, value in scope["headers"]:
+        if key == wanted:
+            return value.decode("latin1")
+    return None
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool | None = None
+
+
+def _routes(models: Models) -> list[BaseRoute]:
+    """The protocol's, except inference, which is listed for what its path allows alone."""
+
+    def ready(content: dict[str, Any], is_ready: bool) -> Response:
+        return _json(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
+
+    async def live(_: Request) -> Response:
+        return _json({"live": True})
+
+    async def server_ready(_: Request) -> Response:
+        return ready({}, await models.are_ready())
+
+    async def model_ready(request: Request) -> Response:
+        name, version = _model(request)
+        return ready({"name": name}, await models.is_ready(name, version))
+
+    async def server_metadata(_: Request) -> Response:
+        return _json(await models.server_metadata())
+
+    async def model_metadata(request: Request) -> Response:
+        return _json(await models.metadata(*_model(request)))
+
+    async def index(request: Request) -> Response:
+        try:
+            content = msgspec.json.decode(await request.body() or b"{}", type=_IndexRequest)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise RequestError('expected a body like {"ready": true}, or none') from None
+        return _json(await models.index(bool(content.ready)))
+
+    async def load(request: Request) -> Response:
+        await models.load(_model(request)[0])
+        return Response()
+
+    async def unload(request: Request) -> Response:
+        await models.unload(_model(request)[0])
+        return Response()
+
+    async def infer(request: Request) -> Response:
+        raise AssertionError(f"{request.url.path} is matched before")
+
+    paths: list[tuple[str, Callable[[Request], Awaitable[Response]], str]] = [
+        ("/v2", server_metadata, "GET"),
+        ("/v2/health/live", live, "GET"),
+        ("/v2/health/ready", server_ready, "GET"),
+        (MODEL, model_metadata, "GET"),
+        (VERSION, model_metadata, "GET"),
+        (f"{MODEL}/ready", model_ready, "GET"),
+        (f"{VERSION}/ready", model_ready, "GET"),
+        (f"{MODEL}/infer", infer, "POST"),
+        (f"{VERSION}/infer", infer, "POST"),
+        ("/v2/repository/index", index, "POST"),
+        ("/v2/repository/models/{name}/load", load, "POST"),
+        ("/v2/repository/models/{name}/unload", unload, "POST"),
+    ]
+    return [Route(path, endpoint, methods=[method]) for path, endpoint, method in paths]
+
+
+def _model(request: Request) -> tuple[str, str]:
+    return request.path_params["name"], request.path_params.get("version", "")
+
+
+def _json(content: Any, status: int = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(content), status, media_type=JSON)
+
+
+async def send_error(request: Request, error: Exception) -> Response:
+    """The response of a route that rejects a request, or that there is not."""
+    path, message = request.url.path, str(error)
+    status = getattr(error, "status", getattr(error, "status_code", HTTPStatus.BAD_REQUEST))
+    headers = getattr(error, "headers", None)
+    if isinstance(error, HTTPException):
+        allowed = ", ".join(sorted((headers or {}).get("Allow", "").split(", ")))
+        expected = f"{allowed} of this path" if allowed else "a path of /v2/docs/dataplane.json"
+        message = f"expected {expected}, got {request.method} {path}"
+    return error_response(path, status, message, headers)
+
+
+class AuthMiddleware:
+    """An ASGI application in front of another, for those who have a token.
+
+    open_paths: for everyone, as health is; reject: called for each other request without a token,
+    of which nothing else is kept.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        open_paths: Container[str] = (),
+        reject: Callable[[str, RequestError], None] = lambda *_: None,
+    ) -> None:
+        self._app, self._tokens = app, tokens
+        self._open_paths, self._reject = open_paths, reject
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward, or answer 401."""
+        if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
+            await self._app(scope, receive, send)
+            return
+        status = HTTPStatus.UNAUTHORIZED
+        self._reject("rest", RequestError(UNAUTHENTICATED, status))
+        headers = {"www-authenticate": "Bearer"}
+        await error_response("", status, UNAUTHENTICATED, headers)(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope["root_path"])
+        is_read = scope["method"] in ("GET", "HEAD")
+        return is_read and bool(path in self._open_paths or HEALTH.fullmatch(path))
+
+    def _has_token(self, scope: Scope) -> bool:
+        fields = [value for name, value in scope["headers"] if name == b"authorization"]
+        return self._tokens.allow(fields)

@@ -1,4 +1,4 @@
-"""What a server is asked for beside MLServer's own settings: a log of requests, tokens, TLS."""
+"""Settings of the server, from variables of the environment: a log of requests, tokens, TLS."""
 
 import os
 import sys
@@ -14,11 +14,11 @@ ALIKE = 0.8  # of 1, from which on a variable is taken for a misspelt one
 
 
 class ServerSettings(BaseSettings):
-    """Variables FASHION_REQUEST_LOG and so on; what settings.json has of them comes second.
+    """Variables FASHION_REQUEST_LOG and so on; what a file of settings has of them comes second.
 
-    request_log: a folder; request_log_images: the share of requests whose pixels it has, 0 to 1;
-    request_log_mb: MiB of all its files; token_file: who may ask, a token a line; open_metrics: to
-    everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key.
+    request_log: a folder; request_log_images: the share of requests whose inputs it has, 0 to 1;
+    request_log_mb: MiB of all its files; token_file: of authorized clients, a token a line;
+    open_metrics: to everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key.
     """
 
     model_config = SettingsConfigDict(
@@ -41,7 +41,7 @@ class ServerSettings(BaseSettings):
 
 
 def read_settings(options: dict[str, Any]) -> ServerSettings:
-    """The variables and what settings.json has. Ends the program, in one line, for a wrong one."""
+    """The variables, then options of settings.json. Ends the program in one line for a bad one."""
     variables = {PREFIX + name.upper(): name for name in ServerSettings.model_fields}
     for name in os.environ.keys() - variables:
         if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, ALIKE)):

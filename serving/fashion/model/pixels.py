@@ -1,4 +1,4 @@
-"""What a request may hold: one tensor of images, and outputs that a model has.
+"""Images out of requests: one tensor of pixels, or of picture files.
 
 Each rejection is a RequestError that says what was expected and what the request has.
 """
@@ -10,42 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import OUTPUTS, PIXEL_MAX, PIXELS, SIDE
-from ..inference.messages import LENGTH_BYTES, PICTURES, InferRequest, RequestError, Tensor, shown
+from ..contract import PIXEL_MAX, PIXELS, SIDE
+from ..inference.predictor import (
+    BYTES,
+    DTYPES,
+    InferRequest,
+    RequestError,
+    Tensor,
+    check_datatype,
+    check_row_count,
+    only_input,
+    read_elements,
+    read_numbers,
+)
 from .pictures import PixelError, read_picture
 
-NUMBERS = {
-    **{f"{kind}{bits}": np.dtype(f"<{kind[0].lower()}{bits // 8}")
-       for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
-}  # fmt: skip
 ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 
 
 def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
-    """The images of a request for outputs that a model has, uint8 [n, 784], 1 ≤ n ≤ max_rows.
-
-    Raises RequestError.
-    """
-    for output in request.outputs:
-        if output.name not in OUTPUTS:
-            among = ", ".join(OUTPUTS)
-            raise RequestError(f"expected outputs out of {among}, got {shown(output.name)}")
-    if len(request.inputs) != 1:
-        raise RequestError(f"expected one input tensor, got {len(request.inputs) or 'none'}")
-    (tensor,) = request.inputs
-    invert = _inverted(tensor.parameters, request.parameters)
-    if tensor.datatype == PICTURES:
+    """The images of a request, uint8 [n, 784], 1 ≤ n ≤ max_rows. Raises RequestError."""
+    tensor = only_input(request.inputs)
+    invert = _is_inverted(tensor.parameters, request.parameters)
+    if tensor.datatype == BYTES:
         return _read_pictures(tensor, invert, max_rows)
-    if tensor.datatype not in NUMBERS:
-        raise RequestError(
-            f"expected datatype {', '.join(NUMBERS)} or {PICTURES}, got {shown(tensor.datatype)}"
-        )
-    rows = _count(tensor.shape, max_rows)
+    check_datatype(tensor.datatype, [*DTYPES, BYTES])
+    rows = _row_count(tensor.shape, max_rows)
     try:
-        images = validate_pixels(_read_numbers(tensor, rows).reshape(rows, PIXELS))
+        images = validate_pixels(read_numbers(tensor, rows * PIXELS).reshape(rows, PIXELS))
     except PixelError as error:
         raise RequestError(str(error)) from None
     return PIXEL_MAX - images if invert else images
@@ -77,111 +71,44 @@ def validate_pixels(images: np.ndarray) -> np.ndarray:
     return np.rint(images).astype(np.uint8)
 
 
-def _inverted(*parameters: dict[str, Any]) -> bool:
+def _is_inverted(*parameters: dict[str, Any]) -> bool:
     values = [given[INVERT] for given in parameters if INVERT in given]
     if values and not isinstance(values[0], bool):
         raise RequestError(f"expected parameter {INVERT} as true or false, got {values[0]!r:.40}")
     return bool(values and values[0])
 
 
-def _count(shape: Sequence[int], max_rows: int) -> int:
+def _row_count(shape: Sequence[int], max_rows: int) -> int:
     sides = tuple(shape)
     if sides in ONE_IMAGE:
         return 1
     if not sides or sides[1:] not in ONE_IMAGE:
         raise RequestError(f"expected shape {SHAPES}, got {list(shape)}")
-    return _within(sides[0], max_rows, shape)
-
-
-def _within(rows: int, max_rows: int, shape: Sequence[int]) -> int:
-    if not 1 <= rows <= max_rows:
-        raise RequestError(f"expected 1 to {max_rows:,} images a request, got {list(shape)}")
-    return rows
-
-
-def _read_numbers(tensor: Tensor, rows: int) -> np.ndarray:
-    expected, dtype = f"for shape {list(tensor.shape)}", NUMBERS[tensor.datatype]
-    if isinstance(tensor.data, bytes | memoryview):
-        size = rows * PIXELS * dtype.itemsize
-        if len(tensor.data) != size:
-            raise RequestError(
-                f"expected {size:,} bytes of {tensor.datatype} {expected}, got {len(tensor.data):,}"
-            )
-        return np.frombuffer(tensor.data, dtype)
-    try:
-        values = np.asarray(tensor.data)
-    except (ValueError, TypeError, OverflowError):
-        raise RequestError(
-            f"expected a flat list of numbers {expected}, got a ragged one"
-        ) from None
-    if values.dtype.kind not in "iuf":
-        raise RequestError(f"expected numbers {expected}, got {_stranger(values)}")
-    if values.size != rows * PIXELS:
-        raise RequestError(f"expected {rows * PIXELS:,} values {expected}, got {values.size:,}")
-    if dtype.kind != "f" and values.dtype.kind == "f":
-        broken = np.flatnonzero(values != np.rint(values))
-        if len(broken):
-            value = values.ravel()[broken[0]]
-            raise RequestError(f"expected whole numbers for {tensor.datatype}, got {value}")
-    return values
-
-
-def _stranger(values: np.ndarray) -> str:
-    if values.dtype.kind == "b":
-        return "booleans"
-    for value in values.ravel().tolist():
-        if value is None:
-            return "null"
-        if isinstance(value, str | bytes):
-            return "text"
-        if not isinstance(value, int | float):
-            return f"a {type(value).__name__}"
-        if abs(value) > PIXEL_MAX:
-            return f"{value:.20}" if isinstance(value, float) else f"{str(value)[:20]}…"
-    return f"{values.dtype} values"
+    return check_row_count(sides[0], max_rows, shape, "images")
 
 
 def _read_pictures(tensor: Tensor, invert: bool, max_rows: int) -> np.ndarray:
-    shape, data = list(tensor.shape), tensor.data
+    shape = list(tensor.shape)
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise RequestError(f"expected shape [n] of {PICTURES}, a picture each, got {shape}")
-    rows = _within(shape[0], max_rows, shape)
-    if isinstance(data, bytes | memoryview):
-        files = _elements(bytes(data))
-    else:  # a list, or one of lists of one each, where the shape is [n, 1]
-        items = data if isinstance(data, list) else [data]
-        files = [f[0] if isinstance(f, list) and len(f) == 1 else f for f in items]
+        raise RequestError(f"expected shape [n] of {BYTES}, a picture each, got {shape}")
+    rows = check_row_count(shape[0], max_rows, shape, "images")
+    files = read_elements(tensor.data)
     if len(files) != rows:
         raise RequestError(f"expected {rows:,} pictures for shape {shape}, got {len(files):,}")
-    return np.stack([_read_picture(file, place, invert) for place, file in enumerate(files)])
+    return np.stack([_read_picture(file, index, invert) for index, file in enumerate(files)])
 
 
-def _read_picture(file: Any, place: int, invert: bool) -> np.ndarray:
+def _read_picture(file: Any, index: int, invert: bool) -> np.ndarray:
     if isinstance(file, str):
         try:
             file = base64.b64decode(file, validate=True)
         except (binascii.Error, ValueError):
             raise RequestError(
-                f"expected a PNG or JPEG file in base64 at image {place}, got {file!r:.40}"
+                f"expected a PNG or JPEG file in base64 at image {index}, got {file!r:.40}"
             ) from None
     if not isinstance(file, bytes):
-        raise RequestError(f"expected a PNG or JPEG file at image {place}, got {file!r:.40}")
+        raise RequestError(f"expected a PNG or JPEG file at image {index}, got {file!r:.40}")
     try:
         return read_picture(file, invert)
     except PixelError as error:
-        raise RequestError(f"expected {error}, at image {place}") from None
-
-
-def _elements(raw: bytes) -> list[bytes]:
-    elements, start = [], 0
-    while start < len(raw):
-        begin = start + LENGTH_BYTES
-        end = begin + int.from_bytes(raw[start:begin], "little")
-        if max(begin, end) > len(raw):
-            raise RequestError(
-                f"expected elements of {PICTURES}, each after its length in four bytes, "
-                f"got {len(raw):,} bytes that end within the one at byte {start:,}"
-            )
-        elements.append(raw[begin:end])
-        start = end
-    return elements
+        raise RequestError(f"expected {error}, at image {index}") from None

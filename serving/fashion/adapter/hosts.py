@@ -1,0 +1,196 @@
+"""MLServer's servers of REST, gRPC and metrics, with the applications of inference/ in them.
+
+The try-it page, at /demo, is a folder of files that ask the models by the same routes as everyone.
+"""
+
+import logging
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvicorn
+from fastapi.exceptions import RequestValidationError
+from mlserver.errors import MLServerError
+from mlserver.grpc import GRPCServer
+from mlserver.grpc import dataplane_pb2 as pb
+from mlserver.grpc.interceptors import LoggingInterceptor
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+from mlserver.rest import RESTServer
+from mlserver.rest.logging import disable_health_access_logs
+from mlserver.settings import Settings
+from mlserver.tracing import get_tracer_provider
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.instrumentation.grpc import aio_server_interceptor
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from ..contract import SAMPLES_FILE
+from ..inference.grpc_server import AuthInterceptor, GrpcServers, GrpcService
+from ..inference.handler import Handler
+from ..inference.http_protocol import GracefulServer, HttpProtocol
+from ..inference.rest_app import AuthMiddleware, RestApp, error_response, send_error
+from .models import RegistryModels
+from .options import OPTIONS
+from .preflight import is_local
+
+logger = logging.getLogger("mlserver.fashion")
+DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
+# The page asks for a token, so it has to be shown without one; what it shows is not.
+OPEN_PATHS = frozenset(
+    ["/", DEMO_PATH, f"{DEMO_PATH}/", *(f"{DEMO_PATH}/{path.name}" for path in DEMO.glob("*"))]
+)
+
+
+class RestServer(RESTServer):
+    """Serves RestApp, behind which MLServer's application stays for what only that has."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_plane: DataPlane,
+        model_repository_handlers: ModelRepositoryHandlers,
+    ) -> None:
+        super().__init__(settings, data_plane, model_repository_handlers)
+        self._models = RegistryModels(data_plane, model_repository_handlers)
+        self._handler = Handler(self._models, OPTIONS.observers)
+        for error in (RequestValidationError, MLServerError, HTTPException):
+            self._app.add_exception_handler(error, _send_error)
+        self._is_announced = False
+
+    def _get_config(self) -> uvicorn.Config:
+        config, settings = super()._get_config(), self._settings
+        credentials = OPTIONS.credentials
+        routes = [*self._page(), *_not_served()]
+        app: ASGIApp = RestApp(self._handler, routes, fallback=self._app)
+        if credentials.tokens:
+            app = AuthMiddleware(app, credentials.tokens, OPEN_PATHS, self._handler.reject)
+        if settings.tracing_server:
+            app = OpenTelemetryMiddleware(app)
+        if settings.cors_settings is not None:
+            app = CORSMiddleware(app, **settings.cors_settings.model_dump())
+        config.app, config.http, config.ws = app, HttpProtocol, "none"
+        if credentials.certificate:
+            config.ssl_certfile, config.ssl_keyfile = map(str, credentials.certificate.paths)
+            config.load()
+            credentials.certificate.contexts = [config.ssl]
+        return config
+
+    def _page(self) -> list[BaseRoute]:
+        if not DEMO.is_dir():  # which a copy of the models and their code alone lacks
+            return []
+        return [
+            Route("/", _to_demo),
+            Route(f"{DEMO_PATH}/{SAMPLES_FILE}", self._samples),
+            Mount(DEMO_PATH, StaticFiles(directory=DEMO, html=True)),
+        ]
+
+    async def start(self) -> None:
+        """Listen, until the server has to end."""
+        self._server = GracefulServer(self._get_config(), self._housekeeping)
+        if not self._settings.debug:
+            disable_health_access_logs()
+        if not (OPTIONS.credentials.tokens or is_local(self._settings.host)):
+            logger.warning(
+                "everyone who reaches %s is served: name a file of tokens, FASHION_TOKEN_FILE",
+                self._settings.host,
+            )
+        logger.info("HTTP server running on %s", self._url)
+        await self._server.serve()
+
+    @property
+    def _url(self) -> str:
+        scheme = "https" if OPTIONS.credentials.certificate else "http"
+        return f"{scheme}://{self._settings.host}:{self._settings.http_port}"
+
+    async def _housekeeping(self) -> None:
+        OPTIONS.credentials.refresh()
+        seconds = await self._models.request_seconds()
+        for connection in self._server.connections if seconds else ():
+            connection.end_if_late(seconds)
+        if not self._is_announced and await self._models.are_ready():
+            self._is_announced = True
+            names, page = ", ".join(await self._models.names()), ""
+            if DEMO.is_dir():
+                page = self._url.replace(self._settings.host, "localhost")
+                page = f"; try them at {page}{DEMO_PATH}"
+            grpc_url = f"{self._settings.host}:{self._settings.grpc_port}"
+            logger.info("Serving %s: REST %s, gRPC %s%s", names, self._url, grpc_url, page)
+
+    async def _samples(self, request: Request) -> Response:
+        path = Path(self._settings.model_repository_root, "models", SAMPLES_FILE)
+        if path.is_file():
+            return FileResponse(path)
+        message = f"expected {path.name} beside the models, got none; package them again"
+        return error_response(request.url.path, HTTPStatus.NOT_FOUND, message)
+
+
+def _not_served() -> list[BaseRoute]:
+    """MLServer's other routes of inference, which would lead past limits, checks and log."""
+
+    async def reject(_: Request) -> Response:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+
+    models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
+    verbs = ("generate", "generate_stream", "infer_stream")
+    return [Route(f"{m}/{verb}", reject, methods=["POST"]) for m in models for verb in verbs]
+
+
+async def _to_demo(_: Request) -> RedirectResponse:
+    return RedirectResponse(f".{DEMO_PATH}/")
+
+
+async def _send_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        message = "expected a request as /v2/docs/dataplane.json describes it"
+        return error_response(request.url.path, HTTPStatus.BAD_REQUEST, message)
+    return await send_error(request, error)
+
+
+class GrpcServer(GRPCServer):
+    """Serves GrpcService."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_plane: DataPlane,
+        model_repository_handlers: ModelRepositoryHandlers,
+    ) -> None:
+        super().__init__(settings, data_plane, model_repository_handlers)
+        models = RegistryModels(data_plane, model_repository_handlers)
+        self._handler = Handler(models, OPTIONS.observers)
+
+    def _create_server(self) -> GrpcServers:
+        settings, credentials = self._settings, OPTIONS.credentials
+        interceptors: list[grpc.aio.ServerInterceptor] = []
+        if credentials.tokens:
+            interceptors.append(AuthInterceptor(credentials.tokens, self._handler.reject))
+        if settings.debug:
+            interceptors.append(LoggingInterceptor())
+        if settings.tracing_server:
+            provider = get_tracer_provider(settings)
+            interceptors.append(aio_server_interceptor(tracer_provider=provider))
+        self._server = GrpcServers(
+            GrpcService(self._handler, pb),
+            f"{settings.host}:{settings.grpc_port}",
+            interceptors,
+            self._get_options(),
+            credentials.certificate,
+        )
+        return self._server
+
+
+class MetricsServer(GracefulServer):
+    """The server of the metrics, which asks for a token as the others do, unless it is open."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        credentials = OPTIONS.credentials
+        if credentials.tokens and not credentials.open_metrics:
+            app: Any = config.app
+            config.app = AuthMiddleware(app, credentials.tokens)
+        super().__init__(config)

@@ -1,0 +1,45 @@
+"""What a process has been asked for beyond MLServer's settings: read once, used by each host."""
+
+import sys
+from typing import Any
+
+from ..inference.credentials import Credentials, SecretError
+from ..inference.handler import Observer
+from ..inference.metrics import LOST, add_request
+from ..inference.request_log import RequestLog
+from ..inference.settings import read_settings
+
+
+class HostOptions:
+    """observers: of each inference request; allow_load: models by request."""
+
+    def __init__(self) -> None:
+        self.credentials = Credentials()
+        self.observers: list[Observer] = []
+        self.allow_load = False
+        self._is_configured = False
+
+    def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:
+        """Read settings and the files that they name. Ends the program, in one line, for bad ones.
+
+        Does so once: MLServer makes two repositories, of which it serves one.
+        """
+        if self._is_configured:
+            return
+        self.allow_load = allow_load
+        if metrics:
+            self.observers.append(add_request)
+        settings = read_settings(options)
+        try:
+            self.credentials.configure(settings)
+            if settings.request_log:
+                share, size = settings.request_log_images, settings.request_log_mb
+                self.observers.append(RequestLog(settings.request_log, share, size, LOST.inc).add)
+        except SecretError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: FASHION_REQUEST_LOG is {settings.request_log}: {error.strerror}")
+        self._is_configured = True
+
+
+OPTIONS = HostOptions()

@@ -1,0 +1,30 @@
+"""What is wrong with a request, in one short message for the client."""
+
+from http import HTTPStatus
+
+QUOTED = 60  # characters of a client's value that a message quotes
+RETRY_SECONDS = 1  # after which a busy server may be asked again
+
+
+class RequestError(ValueError):
+    """A request that is rejected. The message is one sentence for the client.
+
+    status: of HTTP; gRPC has a code for each.
+    """
+
+    def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def quote(value: object) -> str:
+    """A client's value as a message quotes it: as it is where that is one short line."""
+    text = str(value)
+    if text.isprintable() and 0 < len(text) <= QUOTED:
+        return text
+    return f"{text[:QUOTED]!r}" + ("…" if len(text) > QUOTED else "")
+
+
+def one_line(text: object) -> str:
+    """As it is, except for characters that would begin a new line, or not be seen, in the log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))

@@ -1,0 +1,206 @@
+"""The one way of every inference request, over REST and gRPC alike.
+
+handle: find the model, admit the request, decode it, predict, encode the response. A request's
+context ends in one place, where it is counted and logged.
+"""
+
+import asyncio
+import time as clock
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, TypeVar
+from uuid import uuid4
+
+from .batching import Batcher
+from .errors import RequestError, quote
+from .limits import SMALL_BODY, Admission, Limits
+from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput
+from .predictor import Predictor, Results
+from .tensors import BYTES
+
+Result = TypeVar("Result")
+Encoded_co = TypeVar("Encoded_co", covariant=True)
+CLIENT_GONE = 499  # of nginx: the client has hung up before its response
+# What is large is decoded and encoded off the event loop, one at a time, since each takes several
+# times its own size; elements of BYTES may be files, whose reading takes long: two at a time.
+LARGE, FILES = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
+
+
+class ServedModel(NamedTuple):
+    """A loaded model. batcher: runs the predictor."""
+
+    name: str
+    version: str
+    predictor: Predictor
+    limits: Limits
+    batcher: Batcher
+
+
+class Models(Protocol):
+    """The models of a server, wherever they come from.
+
+    version: "" for the highest one. Each method but the first three raises RequestError, 404 for a
+    model that is not there.
+    """
+
+    async def are_ready(self) -> bool:
+        """Whether each of them is."""
+
+    async def server_metadata(self) -> dict[str, Any]:
+        """Name, version and extensions of the server."""
+
+    async def index(self, only_ready: bool) -> list[dict[str, Any]]:
+        """Name, version, state and reason of each model of the repository."""
+
+    async def find(self, name: str, version: str) -> ServedModel:
+        """A model that is ready."""
+
+    async def is_ready(self, name: str, version: str) -> bool:
+        """Whether a model is ready."""
+
+    async def metadata(self, name: str, version: str) -> dict[str, Any]:
+        """Name, versions, platform, inputs, outputs and parameters of a model."""
+
+    async def load(self, name: str) -> None:
+        """Load a model, or load it anew."""
+
+    async def unload(self, name: str) -> None:
+        """Unload all versions of a model."""
+
+
+class Transport(Protocol[Encoded_co]):
+    """One request, as its protocol carries it."""
+
+    protocol: str  # rest or grpc
+
+    async def address(self) -> tuple[str, str]:
+        """Name and version of the model that is asked, "" for the highest version."""
+
+    async def receive(self, admission: Admission) -> Any:
+        """All of the request's bytes, counted."""
+
+    def size(self, payload: Any) -> int:
+        """Of what was received, in bytes."""
+
+    def parse(self, payload: Any) -> InferRequest:
+        """What was received, as a request. Raises RequestError."""
+
+    def write(self, response: InferResponse) -> Encoded_co:
+        """A response, as the protocol sends it."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """One request, from its arrival to its end, which calls the observers.
+
+    protocol: rest or grpc; model, version, id: as the client gives them, "" until they are read;
+    served: the model, once it is found; results: what it predicted; time: of the head's arrival, in
+    seconds since 1970; seconds: from the whole request, or from its head where it is rejected
+    before, to the end; status: of HTTP; error: the message of a rejection.
+    """
+
+    protocol: str
+    observers: Sequence["Observer"] = ()
+    model: str = ""
+    version: str = ""
+    id: str = ""
+    error: str = ""
+    status: int = HTTPStatus.OK
+    served: ServedModel | None = None
+    results: Results | None = None
+    time: float = field(default_factory=clock.time)
+    seconds: float = 0.0
+    _start: float = field(default_factory=clock.perf_counter)
+
+    def __enter__(self) -> "RequestContext":
+        return self
+
+    def arrived(self) -> None:
+        """The request is there, whole: a slow client's time is its own."""
+        self._start = clock.perf_counter()
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self.seconds = clock.perf_counter() - self._start
+        if error is not None:
+            unknown = HTTPStatus.INTERNAL_SERVER_ERROR
+            gone = not isinstance(error, Exception)
+            self.status = CLIENT_GONE if gone else int(getattr(error, "status", unknown))
+            self.error = str(error)
+        for observe in self.observers:
+            observe(self)
+
+
+Observer = Callable[[RequestContext], None]  # called at the end of a request
+
+
+class Handler:
+    """Takes every inference request. observers: called with each at its end."""
+
+    def __init__(self, models: Models, observers: Sequence[Observer] = ()) -> None:
+        self.models, self.observers = models, observers
+
+    async def handle(self, transport: Transport[Result]) -> Result:
+        """The response to a request. Raises RequestError."""
+        with RequestContext(transport.protocol, self.observers) as context:
+            context.model, context.version = await transport.address()
+            model = context.served = await self.models.find(context.model, context.version)
+            with Admission(model.limits) as admission:
+                payload = await transport.receive(admission)
+                context.arrived()
+                is_large = transport.size(payload) > SMALL_BODY
+                request = await run_in(LARGE if is_large else None, transport.parse, payload)
+                context.id = request.id or ""
+                del payload  # which the rows of a large request replace
+                outputs = _check_outputs(request, model.predictor)
+                has_files = any(tensor.datatype == BYTES for tensor in request.inputs)
+                pool = FILES if has_files else LARGE if is_large else None
+                rows = await run_in(pool, model.predictor.decode, request)
+                context.results = results = await model.batcher(rows)
+                response = _respond(model, request, outputs, results)
+                context.id, context.version = response.id, response.version
+                size = sum(output.values.nbytes for output in response.outputs)
+                return await run_in(LARGE if size > SMALL_BODY else None, transport.write, response)
+
+    def reject(self, protocol: str, error: RequestError) -> None:
+        """Count and log a request that is rejected before it is read."""
+        with suppress(RequestError), RequestContext(protocol, self.observers):
+            raise error
+
+
+async def run_in(
+    pool: ThreadPoolExecutor | None, function: Callable[..., Result], *arguments: Any
+) -> Result:
+    """The result of a function that a thread of a pool runs, or the event loop's where none is."""
+    if pool is None:
+        return function(*arguments)
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+
+
+def _check_outputs(request: InferRequest, predictor: Predictor) -> Sequence[RequestedOutput]:
+    names = [spec.name for spec in predictor.outputs]
+    for output in request.outputs:
+        if output.name not in names:
+            raise RequestError(
+                f"expected outputs out of {', '.join(names)}, got {quote(output.name)}"
+            )
+    return request.outputs or [RequestedOutput(names[0], request.binary)]
+
+
+def _respond(
+    model: ServedModel,
+    request: InferRequest,
+    outputs: Sequence[RequestedOutput],
+    results: Results,
+) -> InferResponse:
+    datatypes = {spec.name: spec.datatype for spec in model.predictor.outputs}
+    tensors = [
+        OutputTensor(name, datatypes[name], results[name], binary) for name, binary in outputs
+    ]
+    identifier = str(uuid4()) if request.id is None else request.id
+    return InferResponse(model.name, model.version, identifier, tensors)

@@ -1,0 +1,122 @@
+"""Values of tensors: numbers and elements of BYTES, out of lists, arrays and raw bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .errors import RequestError, quote
+from .messages import Tensor
+
+BYTES = "BYTES"  # the datatype of text and files
+DTYPES = {
+    **{f"{kind}{bits}": np.dtype(f"<{kind[0].lower()}{bits // 8}")
+       for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+}  # fmt: skip
+LENGTH_BYTES = 4  # of an element of a raw BYTES tensor, little-endian, before the element
+
+
+def read_numbers(tensor: Tensor, count: int) -> np.ndarray:
+    """The numbers of a tensor, so many, in the type that they arrive in. Raises RequestError."""
+    expected, dtype = f"for shape {list(tensor.shape)}", DTYPES[tensor.datatype]
+    if isinstance(tensor.data, bytes | memoryview):
+        size = count * dtype.itemsize
+        if len(tensor.data) != size:
+            raise RequestError(
+                f"expected {size:,} bytes of {tensor.datatype} {expected}, got {len(tensor.data):,}"
+            )
+        return np.frombuffer(tensor.data, dtype)
+    try:
+        values = np.asarray(tensor.data)
+    except (ValueError, TypeError, OverflowError):
+        raise RequestError(
+            f"expected a flat list of numbers {expected}, got a ragged one"
+        ) from None
+    if values.dtype.kind not in "iuf":
+        raise RequestError(f"expected numbers {expected}, got {_first_other(values)}")
+    if values.size != count:
+        raise RequestError(f"expected {count:,} values {expected}, got {values.size:,}")
+    if dtype.kind != "f" and values.dtype.kind == "f":
+        check_whole(values, tensor.datatype)
+    return values
+
+
+def check_whole(values: np.ndarray, datatype: str) -> None:
+    """Raise RequestError where a value is not a whole number."""
+    broken = np.flatnonzero(values != np.rint(values))
+    if len(broken):
+        value = values.ravel()[broken[0]]
+        raise RequestError(f"expected whole numbers for {datatype}, got {value}")
+
+
+def _first_other(values: np.ndarray) -> str:
+    if values.dtype.kind == "b":
+        return "booleans"
+    for value in values.ravel().tolist():
+        if value is None:
+            return "null"
+        if isinstance(value, str | bytes):
+            return "text"
+        if not isinstance(value, int | float):
+            return f"a {type(value).__name__}"
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            return f"{str(value)[:20]}…"
+    return f"{values.dtype} values"
+
+
+def read_elements(data: Any) -> list[Any]:
+    """The elements of a BYTES tensor: bytes where it is raw, else what its list holds.
+
+    A list of lists of one each, as of shape [n, 1], is taken as one list. Raises RequestError.
+    """
+    if isinstance(data, bytes | memoryview):
+        return split_elements(bytes(data))
+    items = data if isinstance(data, list) else [data]
+    return [item[0] if isinstance(item, list) and len(item) == 1 else item for item in items]
+
+
+def split_elements(raw: bytes) -> list[bytes]:
+    """The elements of a raw BYTES tensor. Raises RequestError."""
+    elements, start = [], 0
+    while start < len(raw):
+        begin = start + LENGTH_BYTES
+        end = begin + int.from_bytes(raw[start:begin], "little")
+        if max(begin, end) > len(raw):
+            raise RequestError(
+                f"expected elements of {BYTES}, each after its length in four bytes, "
+                f"got {len(raw):,} bytes that end within the one at byte {start:,}"
+            )
+        elements.append(raw[begin:end])
+        start = end
+    return elements
+
+
+def raw_bytes(values: np.ndarray) -> bytes:
+    """An output's values as the protocol sends them raw: little-endian; text after its length."""
+    if values.dtype.kind != "U":
+        return values.tobytes()
+    texts = [text.encode() for text in values.tolist()]
+    return b"".join(len(text).to_bytes(LENGTH_BYTES, "little") + text for text in texts)
+
+
+def check_row_count(rows: int, max_rows: int, shape: Sequence[int], rows_are: str = "rows") -> int:
+    """The number of rows, if a request may have so many. Raises RequestError."""
+    if not 1 <= rows <= max_rows:
+        raise RequestError(f"expected 1 to {max_rows:,} {rows_are} a request, got {list(shape)}")
+    return rows
+
+
+def only_input(inputs: Sequence[Tensor]) -> Tensor:
+    """The one input of a request. Raises RequestError."""
+    if len(inputs) != 1:
+        raise RequestError(f"expected one input tensor, got {len(inputs) or 'none'}")
+    return inputs[0]
+
+
+def check_datatype(datatype: str, allowed: Sequence[str]) -> None:
+    """Raise RequestError for another datatype than those allowed."""
+    if datatype not in allowed:
+        *some, last = allowed
+        names = f"{', '.join(some)} or {last}" if some else last
+        raise RequestError(f"expected datatype {names}, got {quote(datatype)}")
