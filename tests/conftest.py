@@ -3,16 +3,19 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
-from scratch import PARAMS, ROOT, Digits, Fitted, fit_features, make_project, run
+from processes import is_ready, wait_until
+from scratch import PARAMS, ROOT, Digits, Fitted, environment, fit_features, make_project, run
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS
-from serving.launch import Server, running
+from serving.launch import Server, free_ports, running
 from stages import package, train_sklearn, train_xgboost
 from stages.data.digits import make_digits
 from stages.data.idx import Images
@@ -117,10 +120,44 @@ def make_repository(folder: Path, digits: Digits, fitted: Fitted, params: Params
 
 
 @pytest.fixture(scope="session")
-def server(repository: Path) -> Iterator[Server]:
-    """One real server for all tests that only ask."""
+def mlserver(repository: Path) -> Iterator[Server]:
     with running(repository) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def server(mlserver: Server) -> Server:
+    """One real server for all tests that only ask."""
+    return mlserver
+
+
+@pytest.fixture(scope="session")
+def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same applications without MLServer: tests/bare_host.py."""
+    folder = tmp_path_factory.mktemp("bare")
+    rest, grpc, metrics = map(str, free_ports(3))
+    command = [sys.executable, str(ROOT / "tests/bare_host.py"), str(repository)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, rest, grpc, metrics],
+            env=environment(PYTHONPATH=str(ROOT)),
+            stdout=log,
+            stderr=log,
+        )
+    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", folder / "log", process)
+    try:
+        wait_until(lambda: process.poll() is not None or is_ready(server), "the bare host")
+        assert process.poll() is None, server.log.read_text("utf-8")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["mlserver", "bare"])
+def each_host(request: pytest.FixtureRequest) -> Server:
+    """MLServer, then the bare host: tests of the protocol have it for their `server`."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

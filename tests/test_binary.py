@@ -29,6 +29,11 @@ from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server
 
 
+@pytest.fixture
+def server(each_host: Server) -> Server:
+    return each_host
+
+
 def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
     """The JSON of a response, and what follows it."""
     assert response.headers["content-type"] == "application/octet-stream"

@@ -26,6 +26,12 @@ from wire import (
 
 from serving.launch import Server
 
+
+@pytest.fixture
+def server(each_host: Server) -> Server:
+    return each_host
+
+
 IMAGE = np.zeros((1, 784))
 SHAPES = "expected shape [n, 784], [n, 28, 28], [784] or [28, 28], got "
 

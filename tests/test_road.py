@@ -14,6 +14,12 @@ from wire import body, each_model, message, tensor
 from serving.fashion.contract import OUTPUTS
 from serving.launch import Server
 
+
+@pytest.fixture
+def server(each_host: Server) -> Server:
+    return each_host
+
+
 REQUESTS = {
     "an image": {"rows": 1, "outputs": ()},
     "two images, all outputs": {"rows": 2, "outputs": OUTPUTS},
