@@ -1,0 +1,98 @@
+"""The predictor of docs/your-models.md as it stands there.  Run: pytest tests/test_your_models.py"""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from scratch import ROOT
+
+from serving.fashion.inference.batching import Batcher
+from serving.fashion.inference.handler import Handler, RequestContext, ServedModel
+from serving.fashion.inference.limits import Limits
+from serving.fashion.inference.rest_app import RestApp
+
+PAGE = (ROOT / "docs/your-models.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Any:
+    (program,) = re.findall(r"(?s)```python\n(.*?)```", PAGE)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    return names["IrisPredictor"]()
+
+
+def infer(predictor: Any, tensor: dict[str, Any], *outputs: str) -> tuple[int, dict[str, Any]]:
+    """Status and body of the application's response to a request; one context is observed."""
+    contexts: list[RequestContext] = []
+
+    class Models:
+        async def find(self, name: str, version: str) -> ServedModel:
+            batcher = Batcher(predictor.predict, predictor.max_rows, 0, 10)
+            return ServedModel(name, version or "1", predictor, Limits(1, 1, 1, 10), batcher)
+
+    models: Any = Models()
+    request = {"inputs": [tensor], "outputs": [{"name": name} for name in outputs]}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v2/models/iris/infer",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": json.dumps(request).encode()}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(RestApp(Handler(models, [contexts.append]))(scope, receive, send))
+    (context,) = contexts
+    assert context.status == sent[0]["status"]
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+def flower(*values: float, shape: tuple[int, ...] = (1, 4), datatype: str = "FP64") -> Any:
+    return {"name": "x", "shape": shape, "datatype": datatype, "data": values}
+
+
+def test_a_request_is_answered_by_the_first_output_or_those_that_it_names(predictor: Any):
+    status, body = infer(predictor, flower(5.1, 3.5, 1.4, 0.2))
+    assert (status, body["outputs"][0]["data"]) == (200, ["setosa"])
+    _, body = infer(predictor, flower(5, 3, 1, 0, datatype="INT8"), "probability", "species")
+    assert [(o["name"], o["shape"]) for o in body["outputs"]] == [
+        ("probability", [1, 3]),
+        ("species", [1]),
+    ]
+    assert sum(body["outputs"][0]["data"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (flower(1, 2, 3, shape=(1, 3)), "expected flower of shape [-1, 4], got [1, 3]"),
+        (flower(1, 2, 3, 4, shape=(4,)), "expected flower of shape [-1, 4], got [4]"),
+        (flower(shape=(0, 4)), "expected 1 to 1,000 rows a request, got [0, 4]"),
+        (flower(shape=(1001, 4)), "expected 1 to 1,000 rows a request, got [1001, 4]"),
+        (flower(1, 2, 3), "expected 4 values for shape [1, 4], got 3"),
+        (flower(1, 2, 3, 4.5, datatype="INT8"), "expected whole numbers for INT8, got 4.5"),
+        (flower(1, 2, 3, 4) | {"datatype": "BYTES"}, "expected datatype UINT8, UINT16, UINT32"),
+        (flower(1, 2, 3, 1e309), "expected a body in JSON"),
+    ],
+)
+def test_what_the_declared_tensor_is_not_is_rejected_with_a_sentence(
+    predictor: Any, tensor: Any, message: str
+):
+    status, body = infer(predictor, tensor)
+    assert status == 400
+    assert body["error"].startswith(message)
+
+
+def test_the_message_that_the_page_shows_is_the_one_sent(predictor: Any):
+    (shown,) = re.findall(r'(?m)^\{"error":.*$', PAGE)
+    assert infer(predictor, flower(1, 2, 3, shape=(1, 3)))[1] == json.loads(shown)
