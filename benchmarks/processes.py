@@ -1,4 +1,4 @@
-"""Functions that run in processes of their own, and the memory that these take."""
+"""Functions and servers that run in processes of their own, and the memory that these take."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from serving.launch import Server, running
+from stages import KERNELS
 
 POLL_SECONDS, MB = 0.1, 1e6
 
@@ -44,3 +47,14 @@ def only_cores(count: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def serving(repository: Path) -> Iterator[Server]:
+    """A server as `make serve` starts it: with the kernels of its processor, unlike a stage."""
+    kernels = {name: os.environ.pop(name) for name in KERNELS if name in os.environ}
+    try:
+        with running(repository) as server:
+            yield server
+    finally:
+        os.environ.update(kernels)

@@ -39,13 +39,13 @@ from benchmarks.figures import (
     ratios,
     table,
 )
-from benchmarks.processes import only_cores
+from benchmarks.processes import only_cores, serving
 from benchmarks.servers import blog_repository, cpu_seconds, memory_mb, request
 from benchmarks.training import labels_by_json
 from serving.client import GrpcClient
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import REPOSITORY
-from serving.launch import Server, running
+from serving.launch import Server
 from stages.console import StageError, run
 from stages.data.idx import TEST_FILES
 
@@ -118,7 +118,7 @@ def compare(images: np.ndarray, repeats: int, quick: bool) -> dict[str, Any]:
             servers = {}
             for whose, repository in repositories.items():
                 start = time.perf_counter()
-                servers[whose] = stack.enter_context(running(repository))
+                servers[whose] = stack.enter_context(serving(repository))
                 seconds[f"{whose}: start, both models ready"].append(time.perf_counter() - start)
                 memory[f"{whose}: before the first request"].append(memory_mb(servers[whose]))
             for (connections, rows), kind, way in product(cells, KINDS, WAYS):
@@ -146,7 +146,7 @@ def scaling(images: np.ndarray) -> dict[str, Any]:
     """
     rows: dict[int, dict[str, list[float]]] = {1: defaultdict(list), 2: defaultdict(list)}
     for cores, seconds in rows.items():
-        with only_cores(cores), running() as server:
+        with only_cores(cores), serving(REPOSITORY) as server:
             for count, kind in product(SCALING_IMAGES, KINDS):
                 job = load.Job(*request(server, OUR_GRPC, kind, images[:count]), 1, 0.0, SECONDS)
                 runs = [uvloop.run(load.run(job)).p50 for _ in range(SCALING_REPEATS)]

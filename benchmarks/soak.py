@@ -20,12 +20,13 @@ import uvloop
 from benchmarks import load, results
 from benchmarks.augmented import published
 from benchmarks.figures import OUR_GRPC, OUR_REST, Way
+from benchmarks.processes import serving
 from benchmarks.servers import cpu_seconds, memory_mb, request
 from serving.client import connect
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import REPOSITORY, models_in
-from serving.launch import Server, running
+from serving.launch import Server
 from stages.console import StageError, run
 from stages.data.idx import TEST_FILES
 
@@ -158,7 +159,7 @@ def main() -> None:
     if not 0 < minutes <= LONGEST_MINUTES:
         raise StageError(f"--minutes is {minutes:g}; expected above 0, at most 60")
     images = published(TEST_FILES).images
-    with running() as server:
+    with serving(REPOSITORY) as server:
         check_first(server, images[: max(part.rows for part in MIX)])
         result = uvloop.run(soak(server, images, minutes))
     for part in result["parts"]:

@@ -29,11 +29,10 @@ from sklearn.svm import SVC
 
 from benchmarks import pictures, results
 from benchmarks.augmented import published
-from benchmarks.processes import in_new_process, peak_mb
+from benchmarks.processes import in_new_process, peak_mb, serving
 from serving.client import DIRECT, RestClient, infer_request
 from serving.fashion.contract import CLASS_LABELS, FEATURES_FILE, PROBABILITIES
 from serving.fashion.packaged import MODEL_SETTINGS, REPOSITORY
-from serving.launch import running
 from stages import package, train_sklearn, train_xgboost
 from stages.console import run
 from stages.data.idx import TEST_FILES, TRAIN_FILES, Images
@@ -134,7 +133,7 @@ def measure(way: str, images: int, test: Images) -> Measures:
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         repository = Path(scratch, "serving")
         measured: Measures = in_new_process(train, way, images, repository)[0]
-        with running(repository) as server:
+        with serving(repository) as server:
             labels_by_json(server.rest, MODEL, test.images[:1])
             start = time.perf_counter()
             labels = labels_by_json(server.rest, MODEL, test.images)

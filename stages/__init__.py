@@ -14,6 +14,9 @@ SAME_KERNELS = (
     and _PROCESSOR.exists()
     and "avx2" in _PROCESSOR.read_text(encoding="utf-8")
 )
+KERNELS = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # all of AVX-512
+}
 if SAME_KERNELS:
-    os.environ["OPENBLAS_CORETYPE"] = "Haswell"
-    os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V4 AVX512_ICL AVX512_SPR"  # all of AVX-512
+    os.environ.update(KERNELS)

@@ -98,7 +98,7 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(lim
         connection.sendall(head(2 * 2**30))
         assert read(connection) == (
             LARGE,
-            "expected a body of at most 2 MiB, got 2,048.0; send fewer images a request",
+            "expected a body of at most 2 MiB, got 2,048.0; send fewer rows a request",
         )
 
 

@@ -1,4 +1,4 @@
-"""The predictor of docs/your-models.md as it stands there.  Run: pytest tests/test_your_models.py"""
+"""The predictor that docs/your-models.md shows.  Run: pytest tests/test_your_models.py"""
 
 import asyncio
 import json

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from packaging.version import Version
 
-CHUNK_BYTES = 1 << 20
-
 
 class UnfitModelError(RuntimeError):
     """A model that must not be loaded; the message says why and what to do."""
@@ -28,12 +26,8 @@ EXACT, NOT_OLDER = ("scikit-learn",), ("xgboost",)
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    # By hand, since an older Python, without file_digest, is to get as far as check_libraries.
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:

@@ -39,9 +39,15 @@ def models_in(repository: Path) -> list[Model]:
     return found
 
 
+def version_number(version: str) -> int:
+    """By which versions are ordered: 10 for v10; -1 for what is no number."""
+    digits = version.removeprefix("v")
+    return int(digits) if digits.isdecimal() else -1
+
+
 def newest(models: Sequence[Model]) -> list[Model]:
     """Of each model the version with the highest number, by name."""
     latest: dict[str, Model] = {}
-    for model in sorted(models, key=lambda model: int(model.version.removeprefix("v"))):
+    for model in sorted(models, key=lambda model: version_number(model.version)):
         latest[model.name] = model
     return [latest[name] for name in sorted(latest)]

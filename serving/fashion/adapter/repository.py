@@ -7,6 +7,7 @@ from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import Settings
 
+from ..packaged import version_number
 from .options import OPTIONS
 from .preflight import check_start
 
@@ -28,9 +29,4 @@ class Repository(SchemalessModelRepository):
 
 def is_newer(a: MLModel, b: MLModel) -> int:
     """Above 0 if the first has the higher number: v10 comes after v9."""
-    return _number(a) - _number(b)
-
-
-def _number(model: MLModel) -> int:
-    digits = (model.version or "").removeprefix("v")
-    return int(digits) if digits.isdecimal() else -1
+    return version_number(a.version or "") - version_number(b.version or "")

@@ -26,7 +26,7 @@ class Limits(NamedTuple):
         if size > self.body_mb * MB:
             raise RequestError(
                 f"expected a body of at most {self.body_mb} MiB, got {size / MB:,.1f}; "
-                "send fewer images a request",
+                "send fewer rows a request",
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
 
