@@ -161,6 +161,7 @@ class Handler:
                 has_files = any(tensor.datatype == BYTES for tensor in request.inputs)
                 pool = FILES if has_files else LARGE if is_large else None
                 rows = await run_in(pool, model.predictor.decode, request)
+                request = request._replace(inputs=())  # whose values the rows replace
                 context.results = results = await model.batcher(rows)
                 response = _respond(model, request, outputs, results)
                 context.id, context.version = response.id, response.version
