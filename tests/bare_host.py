@@ -20,7 +20,7 @@ from serving.fashion.inference.grpc_server import GrpcServers, GrpcService
 from serving.fashion.inference.handler import Handler, ServedModel
 from serving.fashion.inference.http_protocol import GracefulServer, HttpProtocol
 from serving.fashion.inference.limits import Limits
-from serving.fashion.inference.metrics import add_request
+from serving.fashion.inference.metrics import ModelMetrics, add_request
 from serving.fashion.inference.rest_app import RestApp
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.metrics import PredictionMetrics
@@ -47,7 +47,9 @@ class FolderModels:
             load_classifier(model.path), extra["class_names"], extra["max_rows"], counts
         )
         limits = Limits(**extra["limits"])
-        batcher = Batcher(predictor.predict, predictor.max_rows, 0, limits.waiting)
+        metrics = ModelMetrics(model.name, model.version)
+        batcher = Batcher(metrics.counted(predictor), predictor.max_rows, 0, limits.waiting)
+        metrics.register(batcher)
         self._settings[model.name] = settings
         self._served[model.name] = ServedModel(
             model.name, model.version, predictor, limits, batcher

@@ -1,1 +1,1 @@
-"""All that knows MLServer, uvicorn and grpc.aio."""
+"""All that knows MLServer."""

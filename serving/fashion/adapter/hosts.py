@@ -67,7 +67,7 @@ class RestServer(RESTServer):
         config, settings = super()._get_config(), self._settings
         credentials = OPTIONS.credentials
         routes = [*self._page(), *_not_served()]
-        app: ASGIApp = RestApp(self._handler, routes, fallback=self._app)
+        app: ASGIApp = RestApp(self._handler, routes, self._app, bool(settings.gzip_enabled))
         if credentials.tokens:
             app = AuthMiddleware(app, credentials.tokens, OPEN_PATHS, self._handler.reject)
         if settings.tracing_server:
@@ -138,7 +138,7 @@ def _not_served() -> list[BaseRoute]:
 
     models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
     verbs = ("generate", "generate_stream", "infer_stream")
-    return [Route(f"{m}/{verb}", reject, methods=["POST"]) for m in models for verb in verbs]
+    return [Route(f"{m}/{verb}", reject, methods=["GET", "POST"]) for m in models for verb in verbs]
 
 
 async def _to_demo(_: Request) -> RedirectResponse:

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from mlserver.errors import MLServerError
 from mlserver.logging import logger
 from mlserver.model import MLModel
@@ -20,7 +19,6 @@ from ..inference.batching import Batcher
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
-from ..inference.predictor import Results
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
 from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
@@ -80,13 +78,7 @@ class FashionModel(MLModel):
         classifier = self.classifier(self._model, folder, rows_per_thread)
         counts = PredictionMetrics(name, version, class_names)
         predictor = FashionPredictor(classifier, class_names, extra["max_rows"], counts)
-
-        def predict(rows: np.ndarray) -> Results:
-            results = predictor.predict(rows)
-            self._metrics.add_batch(len(rows))
-            predictor.observe(results)
-            return results
-
+        predict = self._metrics.counted(predictor)
         batcher = Batcher(predict, predictor.max_rows, delay, limits.waiting)
         self._metrics.register(batcher)
         return ServedModel(name, version, predictor, limits, batcher)

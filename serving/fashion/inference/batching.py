@@ -76,27 +76,33 @@ class Batcher:
     def _next_batch(self) -> list[Pending]:
         batch: list[Pending] = []
         count = 0
-        while self._queue and (not batch or count + len(self._queue[0].rows) <= self._max_rows):
+        while self._queue and (not batch or self._fits(batch[0], count)):
             batch.append(self._queue.popleft())
             count += len(batch[-1].rows)
         return [pending for pending in batch if not pending.results.done()]
 
+    def _fits(self, first: Pending, count: int) -> bool:
+        """Whether the next request can join a batch that has so many rows."""
+        rows, others = self._queue[0].rows, first.rows
+        alike = (rows.dtype, rows.shape[1:]) == (others.dtype, others.shape[1:])
+        return alike and count + len(rows) <= self._max_rows
+
     async def _compute(self, batch: list[Pending]) -> None:
         if not batch:
             return
-        rows = [pending.rows for pending in batch]
-        joined = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        loop = asyncio.get_running_loop()
         try:
+            rows = [pending.rows for pending in batch]
+            joined = rows[0] if len(rows) == 1 else np.concatenate(rows)
+            loop = asyncio.get_running_loop()
             batch_results = await loop.run_in_executor(self._thread, self._predict, joined)
+            start = 0
+            for pending in batch:
+                part = slice(start, start + len(pending.rows))
+                start += len(pending.rows)
+                results = {name: values[part] for name, values in batch_results.items()}
+                if not pending.results.done():
+                    pending.results.set_result(results)
         except Exception as error:
             for pending in batch:
                 if not pending.results.done():
                     pending.results.set_exception(error)
-            return
-        start = 0
-        for pending in batch:
-            part = slice(start, start + len(pending.rows))
-            start += len(pending.rows)
-            if not pending.results.done():
-                pending.results.set_result({k: values[part] for k, values in batch_results.items()})

@@ -18,6 +18,8 @@ FIELDS = {
     **{kind: f"{kind.lower()}_contents" for kind in ("UINT64", "INT64", "FP32", "FP64", "BYTES")},
 }
 
+PARAMETERS = {bool: "bool_param", int: "int64_param"}  # others travel as text
+
 
 def read_request(message: Any) -> InferRequest:
     """The request that a ModelInferRequest holds. Raises RequestError."""
@@ -60,6 +62,8 @@ def write_response(response: InferResponse, message: Any) -> Any:
         is_text = values.dtype.kind == "U"
         if is_text:
             tensor.parameters["content_type"].string_param = "str"
+        if not output.binary and output.datatype not in FIELDS:
+            raise RequestError(f"expected raw contents for outputs of {output.datatype}, got lists")
         if output.binary:
             message.raw_output_contents.append(raw_bytes(values))
         else:
@@ -80,6 +84,8 @@ def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
             )
     if "parameters" in message.DESCRIPTOR.fields_by_name:  # which Triton's has not
         for name, value in metadata.get("parameters", {}).items():
-            field = "int64_param" if isinstance(value, int) else "string_param"
-            setattr(message.parameters[name], field, value)
+            kind = PARAMETERS.get(type(value), "string_param")
+            setattr(
+                message.parameters[name], kind, value if type(value) in PARAMETERS else str(value)
+            )
     return message

@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError
 from .credentials import Certificate, Tokens
 from .errors import RequestError, one_line
 from .grpc import read_request, write_metadata, write_response
-from .handler import LARGE, Handler, run_in
-from .limits import SMALL_BODY, Admission
+from .handler import Handler
+from .limits import Admission
 from .messages import InferRequest, InferResponse
 from .rest_app import UNAUTHENTICATED
 
@@ -46,25 +46,22 @@ class GrpcTransport:
         self._message: Any = None
 
     async def address(self) -> tuple[str, str]:
-        """Model and version, out of the message, which takes the place of its bytes."""
-        pool = LARGE if len(self._content) > SMALL_BODY else None
-        parse = self._pb.ModelInferRequest.FromString
+        """Model and version, out of the message: its lists are read later, by `parse`."""
         try:
-            self._message = await run_in(pool, parse, self._content)
+            self._message = self._pb.ModelInferRequest.FromString(self._content)
         except DecodeError:
             raise RequestError("expected a ModelInferRequest, got other bytes") from None
-        self._content = b""
         return self._message.model_name, self._message.model_version
 
     async def receive(self, admission: Admission) -> Any:
         """The message, which gRPC has read, counted."""
+        admission.count(len(self._content))
         message, self._message = self._message, None
-        admission.count(self.size(message))
         return message
 
-    def size(self, payload: Any) -> int:
+    def size(self, _: Any) -> int:
         """Of the message."""
-        return payload.ByteSize()
+        return len(self._content)
 
     def parse(self, payload: Any) -> InferRequest:
         """The request that the message holds."""

@@ -5,6 +5,7 @@ context ends in one place, where it is counted and logged.
 """
 
 import asyncio
+import logging
 import time as clock
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from .errors import RequestError, quote
 from .limits import SMALL_BODY, Admission, Limits
 from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput
 from .predictor import Predictor, Results
-from .tensors import BYTES
+from .tensors import BYTES, DTYPES
 
+logger = logging.getLogger("mlserver.fashion")
 Result = TypeVar("Result")
 Encoded_co = TypeVar("Encoded_co", covariant=True)
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
@@ -133,7 +135,10 @@ class RequestContext:
             self.status = CLIENT_GONE if gone else int(getattr(error, "status", unknown))
             self.error = str(error)
         for observe in self.observers:
-            observe(self)
+            try:
+                observe(self)
+            except Exception:  # of a predictor's own, say: no request fails for it
+                logger.exception("%s: counting or logging a request failed", self.model)
 
 
 Observer = Callable[[RequestContext], None]  # called at the end of a request
@@ -200,8 +205,11 @@ def _respond(
     results: Results,
 ) -> InferResponse:
     datatypes = {spec.name: spec.datatype for spec in model.predictor.outputs}
-    tensors = [
-        OutputTensor(name, datatypes[name], results[name], binary) for name, binary in outputs
-    ]
+    tensors = []
+    for name, binary in outputs:
+        values, dtype = results[name], DTYPES.get(datatypes[name])
+        if dtype is not None:
+            values = values.astype(dtype, copy=False)
+        tensors.append(OutputTensor(name, datatypes[name], values, binary))
     identifier = str(uuid4()) if request.id is None else request.id
     return InferResponse(model.name, model.version, identifier, tensors)

@@ -1,14 +1,17 @@
 """Metrics for Prometheus: of requests, batches and models."""
 
+from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from typing import ClassVar
 
+import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
 from .batching import Batcher
 from .handler import RequestContext
 from .limits import IN_FLIGHT
+from .predictor import Predictor, Results
 
 MODEL_LABELS = ["model", "version"]
 OK, NO_MODEL = "ok", ("", "")  # the labels of a request for a model that is not there
@@ -54,9 +57,16 @@ class ModelMetrics:
         if batcher:
             WAITING.labels(*self._model).set_function(lambda: batcher.queue_size)
 
-    def add_batch(self, rows: int) -> None:
-        """Count the rows of a batch."""
-        self._batch.observe(rows)
+    def counted(self, predictor: Predictor) -> Callable[[np.ndarray], Results]:
+        """The predictor's predict, with each batch counted here and by the predictor."""
+
+        def predict(rows: np.ndarray) -> Results:
+            results = predictor.predict(rows)
+            self._batch.observe(len(rows))
+            predictor.observe(results)
+            return results
+
+        return predict
 
     def unregister(self) -> None:
         """Show nothing more of the model, unless it has been loaded again meanwhile."""

@@ -89,7 +89,8 @@ def read_rows(request: InferRequest, spec: TensorSpec, max_rows: int) -> np.ndar
     if inner == (1,) and len(shape) == 1:
         shape = (*shape, 1)
     fits = len(shape) == len(spec.shape) and all(
-        expected in (-1, actual) for expected, actual in zip(inner, shape[1:], strict=True)
+        actual >= 0 and expected in (-1, actual)
+        for expected, actual in zip(inner, shape[1:], strict=True)
     )
     if not fits:
         raise RequestError(
@@ -102,10 +103,12 @@ def read_rows(request: InferRequest, spec: TensorSpec, max_rows: int) -> np.ndar
 
 def _convert(values: np.ndarray, datatype: str) -> np.ndarray:
     dtype = DTYPES[datatype]
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise RequestError(f"expected finite numbers or NaN for {datatype}, got infinity")
     if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            values = values.astype(dtype, copy=False)
+        if np.isinf(values).any():
+            raise RequestError(f"expected finite numbers of {datatype} or NaN, got infinity")
+        return values
     if values.dtype.kind == "f":
         check_whole(values, datatype)
     limits = np.iinfo(dtype)

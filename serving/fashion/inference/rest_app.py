@@ -48,16 +48,21 @@ def error_response(
 class RestApp:
     """Answers inference first, then the other routes of the protocol and `routes`.
 
-    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404.
+    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404. gzip: responses of
+    the other routes, to clients that accept it.
     """
 
     def __init__(
-        self, handler: Handler, routes: Sequence[BaseRoute] = (), fallback: ASGIApp | None = None
+        self,
+        handler: Handler,
+        routes: Sequence[BaseRoute] = (),
+        fallback: ASGIApp | None = None,
+        gzip: bool = True,
     ) -> None:
         self._handler = handler
         self._other = Starlette(
             routes=[*routes, *_routes(handler.models)],
-            middleware=[Middleware(GZipMiddleware)],
+            middleware=[Middleware(GZipMiddleware)] if gzip else [],
             exception_handlers={RequestError: send_error, HTTPException: send_error},
         )
         if fallback:
@@ -184,6 +189,9 @@ class _IndexRequest(msgspec.Struct):
     ready: bool | None = None
 
 
+INDEX_REQUEST = msgspec.json.Decoder(_IndexRequest, strict=False)  # which takes 1, "true" too
+
+
 def _routes(models: Models) -> list[BaseRoute]:
     """The protocol's, except inference, which is listed for what its path allows alone."""
 
@@ -208,7 +216,7 @@ def _routes(models: Models) -> list[BaseRoute]:
 
     async def index(request: Request) -> Response:
         try:
-            content = msgspec.json.decode(await request.body() or b"{}", type=_IndexRequest)
+            content = INDEX_REQUEST.decode(await request.body() or b"{}")
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise RequestError('expected a body like {"ready": true}, or none') from None
         return _json(await models.index(bool(content.ready)))
@@ -221,8 +229,8 @@ def _routes(models: Models) -> list[BaseRoute]:
         await models.unload(_model(request)[0])
         return Response()
 
-    async def infer(request: Request) -> Response:
-        raise AssertionError(f"{request.url.path} is matched before")
+    async def infer(_: Request) -> Response:  # matched before, except with a newline at its end
+        raise HTTPException(HTTPStatus.NOT_FOUND)
 
     paths: list[tuple[str, Callable[[Request], Awaitable[Response]], str]] = [
         ("/v2", server_metadata, "GET"),

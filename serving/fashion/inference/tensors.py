@@ -96,7 +96,7 @@ def raw_bytes(values: np.ndarray) -> bytes:
     """An output's values as the protocol sends them raw: little-endian; text after its length."""
     if values.dtype.kind != "U":
         return values.tobytes()
-    texts = [text.encode() for text in values.tolist()]
+    texts = [text.encode() for text in values.ravel().tolist()]
     return b"".join(len(text).to_bytes(LENGTH_BYTES, "little") + text for text in texts)
 
 
