@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chisquare, ks_2samp
 from sklearn.neighbors import NearestNeighbors
 
 from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
@@ -46,12 +45,19 @@ def chi_square(labels: np.ndarray, reference: np.ndarray) -> float:
     expected = np.bincount(reference, minlength=size) + 1.0  # no class is impossible
     expected *= len(labels) / expected.sum()
     observed = np.bincount(labels, minlength=size)
-    return float(chisquare(observed, expected).statistic) / len(labels)
+    return float(((observed - expected) ** 2 / expected).sum()) / len(labels)
 
 
 def largest_gap(values: np.ndarray, reference: np.ndarray) -> float:
-    """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1."""
-    return float(ks_2samp(values, reference, method="asymp").statistic)
+    """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1.
+
+    Here, as chi_square, since SciPy's take ten times as long, which 2,000 resamples would show.
+    """
+    both = np.concatenate([values, reference])
+    shares = [
+        np.searchsorted(np.sort(some), both, "right") / len(some) for some in (values, reference)
+    ]
+    return float(np.abs(shares[0] - shares[1]).max())
 
 
 def difference(values: np.ndarray, reference: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from processes import started, wait_until
-from scratch import edit_json, run
+from scratch import deep, edit_json, run
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import body, each_protocol, message, tensor
@@ -425,13 +425,16 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
 
 
 @needs_openssl
-def test_a_bad_file_or_setting_ends_the_start_in_one_line(repository: Path, tmp_path: Path):
-    for variables, sentence in bad_files(tmp_path):
+@pytest.mark.parametrize("cases", [slice(0, 10, 3), pytest.param(slice(None), marks=deep)], ids=str)
+def test_a_bad_file_or_setting_ends_the_start_in_one_line(
+    repository: Path, tmp_path: Path, cases: slice
+):
+    for variables, expected in list(bad_files(tmp_path))[cases]:
         with started(repository, tmp_path, **variables) as (process, server):
             assert process.wait(60) == 1
             (line,) = server.log.read_text("utf-8").strip().splitlines()
             assert line.startswith("error: ")
-            assert sentence in line
+            assert expected in line
 
 
 def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import chisquare, ks_2samp
 from scratch import Digits, run
 
 from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
@@ -108,6 +109,16 @@ def test_statistics_are_nothing_for_the_same_and_large_for_others():
     assert largest_gap(values, values) == 0
     assert largest_gap(values + 1, values) == 1
     assert difference(values - 0.25, values) == pytest.approx(0.25)
+
+
+def test_statistics_are_those_of_scipy():
+    random = np.random.default_rng(3)
+    labels, others = random.integers(0, 5, 300), random.integers(0, 5, 900)
+    expected = (np.bincount(others) + 1.0) * 300 / 905
+    found = chisquare(np.bincount(labels), expected).statistic / 300
+    assert chi_square(labels, others) == pytest.approx(found)
+    values, more = random.random(300).round(2), random.random(900).round(2)  # some are equal
+    assert largest_gap(values, more) == pytest.approx(ks_2samp(values, more).statistic)
 
 
 def test_unchanged_windows_are_rarely_above_the_threshold():

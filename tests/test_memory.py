@@ -1,6 +1,6 @@
-"""Preprocessing takes no more memory for many times the images.  Run: pytest tests/test_memory.py
+"""Preprocessing takes no more memory for many times the images.
 
-With DEEP=1 also on real images, at the bound that the README states.
+Run: DEEP=1 pytest tests/test_memory.py; on real images too, at the bound that is stated.
 """
 
 import json
@@ -71,6 +71,7 @@ def preprocess(folder: Path) -> int:
 
 
 @only_linux
+@deep
 def test_eight_times_the_images_take_the_memory_of_a_few(tmp_path: Path):
     train, test = make_digits()
     few = train._replace(images=np.tile(train.images, (5, 1)), labels=np.tile(train.labels, 5))
