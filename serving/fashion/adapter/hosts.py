@@ -3,7 +3,6 @@
 The try-it page, at /demo, is a folder of files that ask the models by the same routes as everyone.
 """
 
-import logging
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,16 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
-from ..inference.grpc_server import AuthInterceptor, GrpcServers, GrpcService
+from ..inference import logger
+from ..inference.auth import AuthInterceptor, AuthMiddleware
+from ..inference.grpc_server import GrpcServers, GrpcService
 from ..inference.handler import Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol
-from ..inference.rest_app import AuthMiddleware, RestApp, error_response, send_error
+from ..inference.rest_app import RestApp, error_response, send_error
 from .models import RegistryModels
 from .options import OPTIONS
 from .preflight import is_local
 
-logger = logging.getLogger("mlserver.fashion")
 DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
 # The page asks for a token, so it has to be shown without one; what it shows is not.
 OPEN_PATHS = frozenset(
@@ -47,8 +47,8 @@ OPEN_PATHS = frozenset(
 )
 
 
-class RestServer(RESTServer):
-    """Serves RestApp, behind which MLServer's application stays for what only that has."""
+class Host:
+    """Of MLServer's servers, each with the handler of all inference."""
 
     def __init__(
         self,
@@ -56,16 +56,21 @@ class RestServer(RESTServer):
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
-        super().__init__(settings, data_plane, model_repository_handlers)
+        super().__init__(settings, data_plane, model_repository_handlers)  # type: ignore[call-arg]
         self._models = RegistryModels(data_plane, model_repository_handlers)
         self._handler = Handler(self._models, OPTIONS.observers)
-        for error in (RequestValidationError, MLServerError, HTTPException):
-            self._app.add_exception_handler(error, _send_error)
-        self._is_announced = False
+
+
+class RestServer(Host, RESTServer):
+    """Serves RestApp, behind which MLServer's application stays for what only that has."""
+
+    _is_announced = False
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
         credentials = OPTIONS.credentials
+        for error in (RequestValidationError, MLServerError, HTTPException):
+            self._app.add_exception_handler(error, _send_error)
         routes = [*self._page(), *_not_served()]
         app: ASGIApp = RestApp(self._handler, routes, self._app, bool(settings.gzip_enabled))
         if credentials.tokens:
@@ -152,18 +157,8 @@ async def _send_error(request: Request, error: Exception) -> Response:
     return await send_error(request, error)
 
 
-class GrpcServer(GRPCServer):
+class GrpcServer(Host, GRPCServer):
     """Serves GrpcService."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        data_plane: DataPlane,
-        model_repository_handlers: ModelRepositoryHandlers,
-    ) -> None:
-        super().__init__(settings, data_plane, model_repository_handlers)
-        models = RegistryModels(data_plane, model_repository_handlers)
-        self._handler = Handler(models, OPTIONS.observers)
 
     def _create_server(self) -> GrpcServers:
         settings, credentials = self._settings, OPTIONS.credentials

@@ -12,6 +12,9 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from mlserver.logging import logger as mlserver_logger
+
+from ..inference import logger as inference_logger
 from .hosts import GrpcServer, MetricsServer, RestServer
 from .preflight import report_invalid_settings
 from .repository import is_newer
@@ -91,7 +94,8 @@ def install() -> None:
     for patch in PATCHES:
         setattr(import_module(patch.module), patch.name, patch.by)
     report_invalid_settings()
-    logging.getLogger("mlserver.fashion").setLevel(logging.INFO)
+    inference_logger.parent = mlserver_logger
+    inference_logger.setLevel(logging.INFO)
     # Threads that wake up, as gRPC's do several times a request, let the running one go on: on two
     # cores a fifth more requests over gRPC.
     if hasattr(os, "SCHED_BATCH"):

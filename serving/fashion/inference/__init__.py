@@ -1,1 +1,5 @@
-"""An Open Inference server for any model: requests, limits, batching, and both applications."""
+"""An Open Inference server for any model."""
+
+import logging
+
+logger = logging.getLogger("inference")

@@ -1,7 +1,6 @@
 """Tokens of authorized clients, and the server's certificate with its key."""
 
 import hmac
-import logging
 import re
 import ssl
 import stat
@@ -9,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import logger
 from .settings import ServerSettings
 
-logger = logging.getLogger("mlserver.fashion")
 TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
 

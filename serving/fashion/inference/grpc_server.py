@@ -1,7 +1,6 @@
 """The protocol over gRPC: its service, and the servers that take its calls."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -11,17 +10,15 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from .credentials import Certificate, Tokens
+from . import logger
+from .credentials import Certificate
 from .errors import RequestError, one_line
 from .grpc import read_request, write_metadata, write_response
 from .handler import Handler
 from .limits import Admission
 from .messages import InferRequest, InferResponse
-from .rest_app import UNAUTHENTICATED
 
-logger = logging.getLogger("mlserver.fashion")
 SERVICE = "inference.GRPCInferenceService"
-HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady"
 SERVERS = 16
 CODES = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -169,35 +166,6 @@ def _abort(error: RequestError, context: Any) -> None:
     logger.warning("rejected with %d: %s", error.status, one_line(error))
     context.set_code(CODES.get(HTTPStatus(error.status), grpc.StatusCode.UNKNOWN))
     context.set_details(str(error))
-
-
-class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Ends calls without a token with UNAUTHENTICATED, before their message is read.
-
-    reject: called for each.
-    """
-
-    def __init__(self, tokens: Tokens, reject: Callable[[str, RequestError], None]) -> None:
-        self._tokens, self._reject = tokens, reject
-        self._deny = grpc.stream_stream_rpc_method_handler(self._abort)
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """The method, or one that ends the call."""
-        metadata = handler_call_details.invocation_metadata
-        fields = [value for name, value in metadata if name == "authorization"]
-        given = [text.encode() if isinstance(text, str) else text for text in fields]
-        is_health = handler_call_details.method.rpartition("/")[2] in HEALTH_CALLS
-        if is_health or self._tokens.allow(given):
-            return await continuation(handler_call_details)
-        self._reject("grpc", RequestError(UNAUTHENTICATED, HTTPStatus.UNAUTHORIZED))
-        return self._deny
-
-    async def _abort(self, _: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED)
 
 
 class GrpcServers:

@@ -5,7 +5,6 @@ context ends in one place, where it is counted and logged.
 """
 
 import asyncio
-import logging
 import time as clock
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
+from . import logger
 from .batching import Batcher
 from .errors import RequestError, quote
 from .limits import SMALL_BODY, Admission, Limits
@@ -23,7 +23,6 @@ from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput
 from .predictor import Predictor, Results
 from .tensors import BYTES, DTYPES
 
-logger = logging.getLogger("mlserver.fashion")
 Result = TypeVar("Result")
 Encoded_co = TypeVar("Encoded_co", covariant=True)
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response

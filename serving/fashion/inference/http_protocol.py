@@ -1,7 +1,6 @@
 """HTTP/1.1 by uvicorn: bounds on size and time of a request, graceful shutdown."""
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,9 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from . import logger
 from .rest import JSON
 
-logger = logging.getLogger("mlserver.fashion")
 HEAD_BYTES = 64 * 1024  # of a request's line and headers, at most
 DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
 GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there

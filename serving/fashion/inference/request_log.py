@@ -5,7 +5,6 @@ are lost and counted.
 """
 
 import atexit
-import logging
 import os
 import random
 import threading
@@ -19,10 +18,10 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from . import logger
 from .handler import RequestContext
 from .limits import MB
 
-logger = logging.getLogger("mlserver.fashion")
 WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
 WAITING_BYTES = 64 * MB
 FILE_SHARE = 16  # files that the folder holds, about

@@ -1,8 +1,7 @@
 """The protocol over REST, as an ASGI application."""
 
-import logging
 import re
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -17,21 +16,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .credentials import Tokens
+from . import logger
 from .errors import RETRY_SECONDS, RequestError, one_line
 from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
 from .limits import MB, Admission, Limits
 from .messages import InferRequest, InferResponse
 from .rest import BINARY, JSON, JSON_LENGTH, inflate, read_request, write_response
 
-logger = logging.getLogger("mlserver.fashion")
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-# Readiness says nothing that a probe of a cluster, which sends no token, need not know.
-HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # a few names, if any
-UNAUTHENTICATED = "expected a token of this server in the header Authorization, as Bearer TOKEN"
 Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
@@ -267,40 +262,3 @@ async def send_error(request: Request, error: Exception) -> Response:
         expected = f"{allowed} of this path" if allowed else "a path of /v2/docs/dataplane.json"
         message = f"expected {expected}, got {request.method} {path}"
     return error_response(path, status, message, headers)
-
-
-class AuthMiddleware:
-    """An ASGI application in front of another, for those who have a token.
-
-    open_paths: for everyone, as health is; reject: called for each other request without a token,
-    of which nothing else is kept.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        tokens: Tokens,
-        open_paths: Container[str] = (),
-        reject: Callable[[str, RequestError], None] = lambda *_: None,
-    ) -> None:
-        self._app, self._tokens = app, tokens
-        self._open_paths, self._reject = open_paths, reject
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward, or answer 401."""
-        if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
-            await self._app(scope, receive, send)
-            return
-        status = HTTPStatus.UNAUTHORIZED
-        self._reject("rest", RequestError(UNAUTHENTICATED, status))
-        headers = {"www-authenticate": "Bearer"}
-        await error_response("", status, UNAUTHENTICATED, headers)(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope["root_path"])
-        is_read = scope["method"] in ("GET", "HEAD")
-        return is_read and bool(path in self._open_paths or HEALTH.fullmatch(path))
-
-    def _has_token(self, scope: Scope) -> bool:
-        fields = [value for name, value in scope["headers"] if name == b"authorization"]
-        return self._tokens.allow(fields)
