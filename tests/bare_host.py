@@ -48,8 +48,10 @@ class FolderModels:
         )
         limits = Limits(**extra["limits"])
         metrics = ModelMetrics(model.name, model.version)
-        batcher = Batcher(metrics.counted(predictor), predictor.max_rows, 0, limits.waiting)
-        metrics.register(batcher)
+        batcher = Batcher(
+            predictor, metrics.counted(predictor), predictor.max_rows, 0, limits.waiting
+        )
+        metrics.register(lambda: True, batcher)
         self._settings[model.name] = settings
         self._served[model.name] = ServedModel(
             model.name, model.version, predictor, limits, batcher

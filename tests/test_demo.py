@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from any_models import add_models
 from PIL import Image
 from processes import started, wait_until
 from scratch import Digits, deep, from_npm
@@ -147,6 +148,17 @@ def test_it_opens_with_what_both_models_predict_for_the_first_image(
     assert page.predictions() == expected(server, test.images[0], test.class_names, test.labels[0])
     assert np.array_equal(page.seen(), test.images[0])
     assert page.one("#grid button").get_attribute("aria-pressed") == "true"
+
+
+def test_it_shows_models_of_images_alone(
+    driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
+):
+    add_models(own_repository)
+    with started(own_repository, tmp_path) as (_, server):
+        with RestClient(server.rest) as client:
+            wait_until(lambda: _is_ready(client), "the models to be ready")
+        page = Page(driver, server)
+        assert set(page.predictions()) == set(MODELS)
 
 
 def test_it_asks_for_a_token_once_where_the_server_does(

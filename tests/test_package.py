@@ -24,8 +24,8 @@ def models(tmp_path: Path) -> dict[str, Source]:
         (tmp_path / name).write_text(f"content of {name}", "utf-8")
         (tmp_path / name).with_name("training.json").write_text(json.dumps(training), "utf-8")
     return {
-        "a": Source(tmp_path / "a" / "a.joblib", "runtime.A", "sklearn"),
-        "b": Source(tmp_path / "b" / "b.json", "runtime.B", "xgboost"),
+        "a": Source(tmp_path / "a" / "a.joblib", "fashion.runtimes.A", "sklearn"),
+        "b": Source(tmp_path / "b" / "b.json", "fashion.runtimes.B", "xgboost"),
     }
 
 
@@ -71,7 +71,7 @@ def test_each_model_has_its_file_and_true_settings(target: Path, pack: Pack):
     pack("v3")
     settings = json.loads((target / "a" / "v3" / "model-settings.json").read_text("utf-8"))
     assert settings["name"] == "a"
-    assert settings["implementation"] == "runtime.A"
+    assert settings["implementation"] == "fashion.runtimes.A"
     assert settings["platform"] == "e 1"
     assert settings["versions"] == ["v3"]
     assert settings["parameters"]["version"] == "v3"

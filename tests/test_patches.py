@@ -1,4 +1,4 @@
-"""What of MLServer is replaced fits, or the start ends.  Run: pytest tests/test_patches.py
+"""What of MLServer is replaced fits, or nothing is.  Run: pytest tests/test_patches.py
 
 What each replacement is for has its test elsewhere.
 """
@@ -23,12 +23,16 @@ for change in sys.argv[1:]:
     if copy == 0:
         exec(change)
         import fashion.repository
-    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 1, change
+        servers = mlserver.server, mlserver.registry
+        replaced = {name for s in servers for name, value in vars(s).items()
+                    if getattr(value, "__module__", "").startswith("fashion")}
+        sys.exit(f"replaced: {replaced}" if replaced else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0, change
 """
 
 
-def test_an_mlserver_that_does_not_fit_ends_the_start_in_one_line():
+def test_an_mlserver_that_does_not_fit_is_left_as_it_is_with_a_warning():
     output = run(ROOT, sys.executable, "-c", INSTALL + EACH_IN_A_COPY, *UNFIT.values())
     for line, words in zip(output.splitlines(), UNFIT, strict=True):
-        assert line.startswith("error: this MLServer is not one of those tested, ")
+        assert line.startswith("this MLServer is not one of those tested, ")
         assert words in line

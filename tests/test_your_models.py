@@ -30,7 +30,7 @@ def infer(predictor: Any, tensor: dict[str, Any], *outputs: str) -> tuple[int, d
 
     class Models:
         async def find(self, name: str, version: str) -> ServedModel:
-            batcher = Batcher(predictor.predict, predictor.max_rows, 0, 10)
+            batcher = Batcher(predictor, predictor.predict, predictor.max_rows, 0, 10)
             return ServedModel(name, version or "1", predictor, Limits(1, 1, 1, 10), batcher)
 
     models: Any = Models()

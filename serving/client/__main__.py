@@ -136,9 +136,10 @@ def show_results(
     return "\n\n".join(parts)
 
 
-def predict(client: Client, models: list[str], options: argparse.Namespace) -> str:
+def predict(client: Client, options: argparse.Namespace) -> str:
     """Labels and probabilities of the images that the options name."""
     pictures = read_pictures(options)
+    models = options.model or client.image_models()
     results = {
         model: client.infer(model, pictures.images, SHOWN, options.version, options.invert)
         for model in models
@@ -156,9 +157,10 @@ def predict(client: Client, models: list[str], options: argparse.Namespace) -> s
     return show_results(pictures, results, names)
 
 
-def health(client: Client, models: list[str], options: argparse.Namespace) -> tuple[str, bool]:
+def health(client: Client, options: argparse.Namespace) -> tuple[str, bool]:
     """Which are ready, and whether all are."""
     ready = {"server": client.ready()}
+    models = options.model or client.models()
     ready |= {model: client.ready(model, options.version) for model in models}
     if options.json:
         return json.dumps(ready, indent=2), all(ready.values())
@@ -166,8 +168,9 @@ def health(client: Client, models: list[str], options: argparse.Namespace) -> tu
     return table(rows), all(ready.values())
 
 
-def metadata(client: Client, models: list[str], options: argparse.Namespace) -> str:
+def metadata(client: Client, options: argparse.Namespace) -> str:
     """Metadata of the models."""
+    models = options.model or client.models()
     found = {model: client.metadata(model, options.version) for model in models}
     if options.json:
         return json.dumps(found, indent=2)
@@ -211,16 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.ca and not Path(options.ca).is_file():
             raise ValueError(f"{options.ca}: expected a file of certificates, got none")
         with connect(options.protocol, options.url, token, options.ca) as client:
-            replays = options.command == "replay"  # the log names the models
-            models = [] if replays else options.model or client.models()
             if options.command == "health":
-                text, success = health(client, models, options)
+                text, success = health(client, options)
                 code = 0 if success else 1
-            elif replays:
+            elif options.command == "replay":
                 text, code = show_changes(client, options)
             else:
-                command = {"metadata": metadata, "predict": predict}[options.command]
-                text = command(client, models, options)
+                text = {"metadata": metadata, "predict": predict}[options.command](client, options)
     except (ResponseError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(text)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from tritonclient.utils import np_to_triton_dtype
 
-from serving.fashion.contract import INPUT_NAME
+from serving.fashion.contract import INPUT_NAME, PIXELS
 
 Outputs = dict[str, np.ndarray]
 
@@ -55,6 +55,11 @@ class Client(ABC):
     def models(self) -> list[str]:
         """The names of the models in the server's repository, each once."""
         return sorted({model["name"] for model in self._index()})
+
+    def image_models(self) -> list[str]:
+        """The names of those that declare images as their input; all, where none declares any."""
+        names = self.models()
+        return [name for name in names if _takes_images(self.metadata(name))] or names
 
     def infer(
         self,
@@ -117,6 +122,10 @@ class Client(ABC):
     def _infer(
         self, model: str, version: str, images: np.ndarray, request: dict[str, Any]
     ) -> Any: ...
+
+
+def _takes_images(metadata: dict[str, Any]) -> bool:
+    return [tensor["shape"][1:] for tensor in metadata.get("inputs", [])] == [[PIXELS]]
 
 
 def _decode(array: np.ndarray) -> np.ndarray:

@@ -47,15 +47,14 @@ async function call(path, body) {
   return json;
 }
 
-// Each model's name, and the names of its classes.
+// The name of each model of images, and the names of its classes; a server may have other models.
 async function findModels() {
   const index = await call("v2/repository/index", { ready: true });
   const names = [...new Set(index.map((model) => model.name))].sort();
-  if (!names.length) throw new Error("no model of this server is ready; load this page again later");
-  return Promise.all(names.map(async (name) => {
-    const { parameters } = await call(`v2/models/${name}`);
-    return { name, classes: JSON.parse(parameters.class_names) };
-  }));
+  const all = await Promise.all(names.map((name) => call(`v2/models/${name}`)));
+  const found = all.filter(({ inputs, parameters }) => inputs?.[0]?.shape[1] === PIXELS && parameters?.class_names);
+  if (!found.length) throw new Error("no model of this server is ready; load this page again later");
+  return found.map(({ name, parameters }) => ({ name, classes: JSON.parse(parameters.class_names) }));
 }
 
 // The tensor of the pixels of one image.

@@ -1,4 +1,4 @@
-"""Which models lie in a repository. Needs nothing but Python."""
+"""Which of this project's models lie in a repository. Needs nothing but Python."""
 
 import json
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).parents[1]  # serving/
 MODEL_SETTINGS = "model-settings.json"
+RUNTIMES = "fashion.runtimes."  # begins the implementation of each of this project's models
 
 
 class RepositoryError(RuntimeError):
@@ -22,15 +23,20 @@ class Model(NamedTuple):
 
 
 def models_in(repository: Path) -> list[Model]:
-    """The models of a repository, by name and version. Raises RepositoryError where none is."""
+    """The models of a repository that are this project's, by name and version.
+
+    Raises RepositoryError where none is.
+    """
     found = []
     for path in sorted(repository.rglob(MODEL_SETTINGS)):
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
+            if not settings["implementation"].startswith(RUNTIMES):
+                continue
             parameters = settings["parameters"]
             file = path.parent / parameters["uri"]
             found.append(Model(settings["name"], parameters["version"], file))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RepositoryError(
                 f"{path}: no model's settings: {error!r}; package again"
             ) from None

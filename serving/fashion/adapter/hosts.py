@@ -15,6 +15,7 @@ from mlserver.grpc import GRPCServer
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc.interceptors import LoggingInterceptor
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
+from mlserver.model import MLModel
 from mlserver.rest import RESTServer
 from mlserver.rest.logging import disable_health_access_logs
 from mlserver.settings import Settings
@@ -36,6 +37,7 @@ from ..inference.grpc_server import GrpcServers, GrpcService
 from ..inference.handler import Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
+from .foreign import serve
 from .models import RegistryModels
 from .options import OPTIONS
 from .preflight import is_local
@@ -107,6 +109,20 @@ class RestServer(Host, RESTServer):
             )
         logger.info("HTTP server running on %s", self._url)
         await self._server.serve()
+
+    async def add_custom_handlers(self, model: MLModel) -> MLModel:
+        """Serve a model that is about to be loaded; one of ours knows itself how."""
+        model = await super().add_custom_handlers(model)
+        if not hasattr(model, "served"):
+            serve(model)
+        return model
+
+    async def delete_custom_handlers(self, model: MLModel) -> MLModel:
+        """Show no metrics of a model that is unloaded."""
+        model = await super().delete_custom_handlers(model)
+        if hasattr(model, "metrics"):
+            model.metrics.unregister()
+        return model
 
     @property
     def _url(self) -> str:

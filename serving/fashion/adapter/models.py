@@ -16,6 +16,7 @@ from ..inference.handler import ServedModel
 from ..integrity import STRICT
 from ..packaged import MODEL_SETTINGS
 from .options import OPTIONS
+from .payloads import as_request_error
 
 
 class RegistryModels:
@@ -44,16 +45,11 @@ class RegistryModels:
         return [_plain(item) for item in index]
 
     async def find(self, name: str, version: str) -> ServedModel:
-        """A model that is ready. Raises RequestError, 404, or 501 for a runtime not of ours."""
+        """A model that is ready. Raises RequestError, 404."""
         model = await self._get(name, version)
         if not model.ready:
             named = f"{name} with version {version}" if version else name
             raise RequestError(f"Model {named} is not ready yet.")
-        if not hasattr(model, "served"):
-            raise RequestError(
-                f"expected a model of the runtimes of fashion.runtimes, {name} has another one",
-                HTTPStatus.NOT_IMPLEMENTED,
-            )
         return model.served
 
     async def is_ready(self, name: str, version: str) -> bool:
@@ -71,7 +67,7 @@ class RegistryModels:
         try:
             await self._handlers.load(name)
         except MLServerError as error:
-            raise _rejected(error) from None
+            raise as_request_error(error) from None
         finally:
             STRICT.reset(strict)
 
@@ -81,24 +77,24 @@ class RegistryModels:
         try:
             await self._handlers.unload(name)
         except MLServerError as error:
-            raise _rejected(error) from None
+            raise as_request_error(error) from None
 
     async def names(self) -> list[str]:
         """Each with its version."""
         models = await self._registry.get_models()
-        return sorted(f"{model.name} {model.version}" for model in models)
+        return sorted(f"{model.name} {model.version or ''}".strip() for model in models)
 
     async def request_seconds(self) -> float:
         """For a request to arrive whole: the longest that a loaded model allows, 0 for none yet."""
         models = await self._registry.get_models()
-        served = [model.served for model in models if hasattr(model, "served")]
-        return max((model.limits.request_seconds for model in served), default=0)
+        served = [getattr(model, "served", None) for model in models]
+        return max((model.limits.request_seconds for model in served if model), default=0)
 
     async def _get(self, name: str, version: str) -> MLModel:
         try:
             return await self._registry.get_model(name, version or None)
         except MLServerError as error:
-            raise _rejected(error) from None
+            raise as_request_error(error) from None
 
 
 class RepositoryHandlers(ModelRepositoryHandlers):
@@ -114,10 +110,6 @@ class RepositoryHandlers(ModelRepositoryHandlers):
 
 def _plain(content: Any) -> dict[str, Any]:
     return content.model_dump(mode="json", exclude_none=True)
-
-
-def _rejected(error: MLServerError) -> RequestError:
-    return RequestError(str(error), error.status_code)
 
 
 def _check_allowed(action: str) -> None:

@@ -3,15 +3,22 @@
 import sys
 from typing import Any
 
+from mlserver.errors import MLServerError
+
 from ..inference.credentials import Credentials, SecretError
 from ..inference.handler import Observer
 from ..inference.metrics import LOST, add_request
 from ..inference.request_log import RequestLog
-from ..inference.settings import read_settings
+from ..inference.settings import PREFIX, ServerSettings, read_settings
 
 
 class HostOptions:
-    """observers: of each inference request; allow_load: models by request."""
+    """observers: of each inference request; allow_load: models by request.
+
+    hosts_installed: whether the servers are those of hosts.py, which alone do all of this.
+    """
+
+    hosts_installed = False
 
     def __init__(self) -> None:
         self.credentials = Credentials()
@@ -30,6 +37,10 @@ class HostOptions:
         if metrics:
             self.observers.append(add_request)
         settings = read_settings(options)
+        if not self.hosts_installed:
+            if why := _unmet(settings):
+                sys.exit(f"error: {why}")
+            return
         try:
             self.credentials.configure(settings)
             if settings.request_log:
@@ -40,6 +51,25 @@ class HostOptions:
         except OSError as error:
             sys.exit(f"error: FASHION_REQUEST_LOG is {settings.request_log}: {error.strerror}")
         self._is_configured = True
+
+    def check_hosts(self) -> None:
+        """Raise MLServerError where variables ask for what MLServer's own servers do not do."""
+        settings = ServerSettings()  # type: ignore[call-arg]
+        if not self.hosts_installed and (why := _unmet(settings)):
+            raise MLServerError(why)
+
+
+def _unmet(settings: ServerSettings) -> str:
+    """What MLServer's own servers would leave out, and what to do; "" for nothing."""
+    named = "token_file", "tls_cert", "request_log"
+    asked = [PREFIX + name.upper() for name in named if getattr(settings, name)]
+    if not asked:
+        return ""
+    return (
+        f"{', '.join(asked)} is set, which MLServer's own servers ignore; expected "
+        "fashion.repository.Repository as its setting model_repository_implementation, "
+        "and a tested MLServer"
+    )
 
 
 OPTIONS = HostOptions()

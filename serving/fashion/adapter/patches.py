@@ -7,7 +7,6 @@ settings.json; by then `install` has put others there. Everything else is subcla
 import inspect
 import logging
 import os
-import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from mlserver.logging import logger as mlserver_logger
 
 from ..inference import logger as inference_logger
 from .hosts import GrpcServer, MetricsServer, RestServer
+from .options import OPTIONS
 from .preflight import report_invalid_settings
 from .repository import is_newer
 
@@ -83,16 +83,21 @@ def check_relied_on(module: str, function: str, name: str) -> None:
 
 
 def install() -> None:
-    """Put the replacements in place, or end the program in one line where one does not fit."""
+    """Put the replacements in place; where one does not fit, MLServer goes on as it is."""
     try:
         for patch in PATCHES:
             check(patch)
         for place in RELIED_ON:
             check_relied_on(*place)
     except (AttributeError, TypeError, ImportError) as error:
-        sys.exit(f"error: this MLServer is not one of those tested, {TESTED}: {error}")
+        mlserver_logger.warning(
+            f"this MLServer is not one of those tested, {TESTED}: {error}; its servers serve, "
+            "without what docs/serving.md says of these"
+        )
+        return
     for patch in PATCHES:
         setattr(import_module(patch.module), patch.name, patch.by)
+    OPTIONS.hosts_installed = True
     report_invalid_settings()
     inference_logger.parent = mlserver_logger
     inference_logger.setLevel(logging.INFO)

@@ -30,12 +30,15 @@ def refusal(host: str, port: int, variable: str) -> str:
     return ""
 
 
-def check_start(root: Path, allow_load: bool, settings: Any) -> None:
-    """End the program in one line for what a server cannot serve with. settings: of MLServer."""
+def check_start(root: Path, allow_load: bool, one_process: bool, settings: Any) -> None:
+    """End the program in one line for what a server cannot serve with.
+
+    one_process: whether workers would see no requests; settings: of MLServer.
+    """
     named = "MLSERVER_MODEL_NAME" in os.environ  # as KServe has it, of a model without settings
     if not (allow_load or named or any(root.rglob(MODEL_SETTINGS))):
         sys.exit(f"error: {root}: no model packaged; package them with: dvc repro")
-    if settings.parallel_workers:
+    if one_process and settings.parallel_workers:
         sys.exit(
             f"error: MLServer's setting parallel_workers is {settings.parallel_workers}; "
             "expected 0: start more servers instead, each serves as many requests as the first"

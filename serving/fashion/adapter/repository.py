@@ -23,7 +23,7 @@ class Repository(SchemalessModelRepository):
         super().__init__(root)
         path = Path(root, "settings.json")
         settings = Settings.model_validate_json(path.read_bytes()) if path.exists() else Settings()
-        check_start(Path(root), allow_load, settings)
+        check_start(Path(root), allow_load, OPTIONS.hosts_installed, settings)
         OPTIONS.configure(allow_load, bool(settings.metrics_endpoint), options)
 
 

@@ -16,6 +16,7 @@ from mlserver_xgboost import XGBoostModel
 
 from ..contract import NOT_SERVED
 from ..inference.batching import Batcher
+from ..inference.errors import RequestError
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
@@ -24,25 +25,28 @@ from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
 from ..model.features import ROWS_PER_THREAD
 from ..model.metrics import PredictionMetrics
 from ..model.predictor import FashionPredictor
+from .foreign import NO_LIMITS
+from .options import OPTIONS
+from .payloads import from_payload, to_response
 
 # Objects and collections; requests leave hardly any cycles.
 GC_THRESHOLD = 20_000, 20, 20
-# Of models that were packaged before there were any.
-NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
 
 
 class FashionModel(MLModel):
     """Loads a model as the stock runtime does, after checking its files; inference/ serves it."""
 
     classifier: ClassVar[type[Classifier]]
-    served: ServedModel
+    served: ServedModel | None = None
 
     async def load(self) -> bool:
         """Load the model, then what lies beside its file.
 
         False, with a line in the log, where its files are not those that were packaged or a library
-        does not fit; MLServerError, 409, instead where a request asked for it.
+        does not fit; MLServerError, 409, instead where a request asked for it, or where MLServer's
+        own servers run, which would serve it all the same.
         """
+        OPTIONS.check_hosts()
         # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
         self.__dict__.pop("predict", None)
         extra = self._extra
@@ -52,10 +56,10 @@ class FashionModel(MLModel):
             check_files(folder, extra["sha256"])
             warnings = check_libraries(extra["libraries"])
         except (UnfitModelError, MLServerError) as error:
-            if STRICT.get():
+            if STRICT.get() or not OPTIONS.hosts_installed:
                 message = f"{self.name} is not loaded: {error}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
-            self._metrics.register(None)
+            self._metrics.register(lambda: False)
             logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
             return False
         for warning in warnings:
@@ -78,26 +82,31 @@ class FashionModel(MLModel):
         classifier = self.classifier(self._model, folder, rows_per_thread)
         counts = PredictionMetrics(name, version, class_names)
         predictor = FashionPredictor(classifier, class_names, extra["max_rows"], counts)
-        predict = self._metrics.counted(predictor)
-        batcher = Batcher(predict, predictor.max_rows, delay, limits.waiting)
-        self._metrics.register(batcher)
-        return ServedModel(name, version, predictor, limits, batcher)
+        predict, rows = self._metrics.counted(predictor), predictor.max_rows
+        self._batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
+        self._metrics.register(lambda: self.ready, self._batcher)
+        return ServedModel(name, version, predictor, limits, self._batcher)
 
     async def unload(self) -> bool:
         """Let go of the thread that computes."""
-        if hasattr(self, "served"):
-            self.served.batcher.close()
+        if self.served:
+            self._batcher.close()
         if hasattr(self, "_metrics"):
             self._metrics.unregister()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Raise MLServerError: MLServer's own predict would pass pixels to a model of features."""
-        raise MLServerError(
-            f"{payload.id}: expected fashion.repository.Repository as MLServer's setting "
-            "model_repository_implementation, through which alone these models are served",
-            HTTPStatus.NOT_IMPLEMENTED,
-        )
+        """What a server of MLServer's own asks. Raises MLServerError."""
+        if self.served is None:
+            raise MLServerError(f"Model {self.name} is not ready yet.", HTTPStatus.BAD_REQUEST)
+        signature, request = self.served.signature, from_payload(payload)
+        try:
+            outputs = signature.check_outputs(request)
+            results = await self.served.infer(signature.decode(request))
+        except RequestError as error:
+            raise MLServerError(str(error), error.status) from None
+        encoded = signature.encode(results, outputs)
+        return to_response(encoded, self.name, self.version, payload.id)
 
     async def metadata(self) -> MetadataModelResponse:
         """What MLServer has of a model, and what was packaged: classes, training, checksums.

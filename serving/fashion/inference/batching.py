@@ -4,51 +4,45 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from .errors import RequestError
-from .predictor import Results
+from .limits import check_waiting
+from .predictor import Predictor, Results
 
 
 class Pending(NamedTuple):
     """A request that waits: its rows, and where its results go."""
 
-    rows: np.ndarray
+    rows: Any
     results: asyncio.Future[Results]
 
 
 class Batcher:
-    """Runs a model in one thread, on what waits for it.
+    """Runs a predictor in one thread, on what waits for it.
 
-    predict: of rows, arrays by name, their first axis the rows; max_rows: joined at most; a request
+    predict: the predictor's, or what counts its batches too; max_rows: joined at most; a request
     that has more is computed alone; max_batch_delay_ms: to wait for more where some requests wait
     already; max_queue_size: requests.
     """
 
     def __init__(
         self,
-        predict: Callable[[np.ndarray], Results],
+        predictor: Predictor,
+        predict: Callable[[Any], Results],
         max_rows: int,
         max_batch_delay_ms: float,
         max_queue_size: int,
     ) -> None:
-        self._predict, self._max_rows = predict, max_rows
+        self._predictor, self._predict, self._max_rows = predictor, predict, max_rows
         self._delay, self._max_queue_size = max_batch_delay_ms / 1000, max_queue_size
         self._thread = ThreadPoolExecutor(1)
         self._queue: deque[Pending] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def __call__(self, rows: np.ndarray) -> Results:
+    async def __call__(self, rows: Any) -> Results:
         """The results of these rows alone. Raises RequestError, 503, where too many wait."""
-        if len(self._queue) >= self._max_queue_size:
-            raise RequestError(
-                f"expected at most {self._max_queue_size:,} requests that wait for the model; "
-                "send it again later",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+        check_waiting(len(self._queue), self._max_queue_size)
         results: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self._queue.append(Pending(rows, results))
         if self._task is None:
@@ -83,26 +77,38 @@ class Batcher:
 
     def _fits(self, first: Pending, count: int) -> bool:
         """Whether the next request can join a batch that has so many rows."""
-        rows, others = self._queue[0].rows, first.rows
-        alike = (rows.dtype, rows.shape[1:]) == (others.dtype, others.shape[1:])
-        return alike and count + len(rows) <= self._max_rows
+        rows, key = self._queue[0].rows, self._predictor.batch_key
+        return count + len(rows) <= self._max_rows and key(rows) == key(first.rows)
 
     async def _compute(self, batch: list[Pending]) -> None:
         if not batch:
             return
         try:
-            rows = [pending.rows for pending in batch]
-            joined = rows[0] if len(rows) == 1 else np.concatenate(rows)
-            loop = asyncio.get_running_loop()
-            batch_results = await loop.run_in_executor(self._thread, self._predict, joined)
-            start = 0
-            for pending in batch:
-                part = slice(start, start + len(pending.rows))
-                start += len(pending.rows)
-                results = {name: values[part] for name, values in batch_results.items()}
-                if not pending.results.done():
-                    pending.results.set_result(results)
+            parts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._predict_batch, [pending.rows for pending in batch]
+            )
         except Exception as error:
-            for pending in batch:
-                if not pending.results.done():
-                    pending.results.set_exception(error)
+            if len(batch) == 1:
+                if not batch[0].results.done():
+                    batch[0].results.set_exception(error)
+                return
+            for pending in batch:  # so that the one at fault is the one that fails
+                await self._compute([pending])
+            return
+        for pending, results in zip(batch, parts, strict=True):
+            if not pending.results.done():
+                pending.results.set_result(results)
+
+    def _predict_batch(self, batch: list[Any]) -> list[Results]:
+        """The results of each."""
+        if len(batch) == 1:
+            return [self._predict(batch[0])]
+        results = self._predict(self._predictor.concatenate(batch))
+        ends = list(accumulate(map(len, batch)))
+        if any(len(values) != ends[-1] for values in results.values()):
+            raise ValueError(f"expected {ends[-1]} results of as many rows")
+        starts = [0, *ends]
+        return [
+            {name: values[start:end] for name, values in results.items()}
+            for start, end in zip(starts, ends, strict=False)
+        ]

@@ -4,11 +4,12 @@ The messages are the caller's, who has their protocol buffers; here their fields
 Their tensors are raw, or lists in a field for each datatype; a response's are as its request's.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import RequestError
 from .messages import InferRequest, InferResponse, RequestedOutput, Tensor
-from .tensors import raw_bytes
+from .tensors import as_bytes, raw_bytes
 
 # The field of InferTensorContents for each datatype, as the protocol has it; FP16 is raw alone.
 FIELDS = {
@@ -56,21 +57,25 @@ def write_response(response: InferResponse, message: Any) -> Any:
     """Fill a ModelInferResponse, and return it."""
     message.model_name, message.model_version = response.model, response.version
     message.id = response.id
+    _write_parameters(response.parameters, message.parameters)
     for output in response.outputs:
         values = output.values
         tensor = message.outputs.add(name=output.name, shape=values.shape, datatype=output.datatype)
-        is_text = values.dtype.kind == "U"
-        if is_text:
-            tensor.parameters["content_type"].string_param = "str"
+        _write_parameters(output.parameters, tensor.parameters)
         if not output.binary and output.datatype not in FIELDS:
             raise RequestError(f"expected raw contents for outputs of {output.datatype}, got lists")
         if output.binary:
             message.raw_output_contents.append(raw_bytes(values))
         else:
-            flat = values.ravel().tolist()
-            contents = [text.encode() for text in flat] if is_text else flat
+            contents = as_bytes(values) if values.dtype.kind in "UO" else values.ravel().tolist()
             getattr(tensor.contents, FIELDS[output.datatype]).extend(contents)
     return message
+
+
+def _write_parameters(parameters: Mapping[str, Any], fields: Any) -> None:
+    for name, value in parameters.items():
+        kind = PARAMETERS.get(type(value), "string_param")
+        setattr(fields[name], kind, value if kind != "string_param" else str(value))
 
 
 def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
@@ -83,9 +88,5 @@ def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
                 name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
             )
     if "parameters" in message.DESCRIPTOR.fields_by_name:  # which Triton's has not
-        for name, value in metadata.get("parameters", {}).items():
-            kind = PARAMETERS.get(type(value), "string_param")
-            setattr(
-                message.parameters[name], kind, value if type(value) in PARAMETERS else str(value)
-            )
+        _write_parameters(metadata.get("parameters", {}), message.parameters)
     return message

@@ -20,7 +20,7 @@ from .messages import InferRequest, InferResponse
 
 SERVICE = "inference.GRPCInferenceService"
 SERVERS = 16
-CODES = {
+CODES: dict[int, grpc.StatusCode] = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
     HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     HTTPStatus.FORBIDDEN: grpc.StatusCode.PERMISSION_DENIED,
@@ -28,6 +28,7 @@ CODES = {
     HTTPStatus.UNPROCESSABLE_ENTITY: grpc.StatusCode.FAILED_PRECONDITION,
     HTTPStatus.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    HTTPStatus.INTERNAL_SERVER_ERROR: grpc.StatusCode.INTERNAL,
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 Method = Callable[[Any, Any], Awaitable[Any]]
@@ -38,8 +39,8 @@ class GrpcTransport:
 
     protocol = "grpc"
 
-    def __init__(self, content: bytes, pb: Any) -> None:
-        self._content, self._pb = content, pb
+    def __init__(self, content: bytes, context: Any, pb: Any) -> None:
+        self._content, self._context, self._pb = content, context, pb
         self._message: Any = None
 
     async def address(self) -> tuple[str, str]:
@@ -62,7 +63,10 @@ class GrpcTransport:
 
     def parse(self, payload: Any) -> InferRequest:
         """The request that the message holds."""
-        return read_request(payload)
+        return read_request(payload)._replace(headers=self._metadata)
+
+    def _metadata(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self._context.invocation_metadata() or ()}
 
     def write(self, response: InferResponse) -> bytes:
         """The bytes of a ModelInferResponse."""
@@ -104,8 +108,8 @@ class GrpcService:
         found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
         return grpc.method_handlers_generic_handler(SERVICE, found)
 
-    async def _infer(self, content: bytes, _: Any) -> bytes:
-        return await self._handler.handle(GrpcTransport(content, self._pb))
+    async def _infer(self, content: bytes, context: Any) -> bytes:
+        return await self._handler.handle(GrpcTransport(content, context, self._pb))
 
     async def _infer_stream(
         self, contents: AsyncIterator[bytes], context: Any
@@ -164,7 +168,7 @@ def abort_on_error(method: Method) -> Method:
 def _abort(error: RequestError, context: Any) -> None:
     # context.abort would raise an error that refers to itself, and so keep the request in memory
     logger.warning("rejected with %d: %s", error.status, one_line(error))
-    context.set_code(CODES.get(HTTPStatus(error.status), grpc.StatusCode.UNKNOWN))
+    context.set_code(CODES.get(error.status, grpc.StatusCode.UNKNOWN))
     context.set_details(str(error))
 
 

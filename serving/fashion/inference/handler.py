@@ -6,7 +6,7 @@ context ends in one place, where it is counted and logged.
 
 import asyncio
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 from . import logger
-from .batching import Batcher
-from .errors import RequestError, quote
+from .errors import RequestError, one_line
 from .limits import SMALL_BODY, Admission, Limits
-from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput
-from .predictor import Predictor, Results
-from .tensors import BYTES, DTYPES
+from .messages import InferRequest, InferResponse
+from .predictor import Results, Signature
+from .tensors import BYTES
 
 Result = TypeVar("Result")
 Encoded_co = TypeVar("Encoded_co", covariant=True)
+LONGEST = 500  # characters of a message
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 # What is large is decoded and encoded off the event loop, one at a time, since each takes several
 # times its own size; elements of BYTES may be files, whose reading takes long: two at a time.
@@ -32,13 +32,13 @@ LARGE, FILES = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
 
 
 class ServedModel(NamedTuple):
-    """A loaded model. batcher: runs the predictor."""
+    """A loaded model. version: "" for none; infer: from what `decode` returns to the results."""
 
     name: str
     version: str
-    predictor: Predictor
+    signature: Signature
     limits: Limits
-    batcher: Batcher
+    infer: Callable[[Any], Awaitable[Results]]
 
 
 class Models(Protocol):
@@ -150,32 +150,51 @@ class Handler:
         self.models, self.observers = models, observers
 
     async def handle(self, transport: Transport[Result]) -> Result:
-        """The response to a request. Raises RequestError."""
+        """The response to a request. Raises RequestError, 500 where a model fails."""
         with RequestContext(transport.protocol, self.observers) as context:
             context.model, context.version = await transport.address()
             model = context.served = await self.models.find(context.model, context.version)
             with Admission(model.limits) as admission:
-                payload = await transport.receive(admission)
-                context.arrived()
-                is_large = transport.size(payload) > SMALL_BODY
-                request = await run_in(LARGE if is_large else None, transport.parse, payload)
-                context.id = request.id or ""
-                del payload  # which the rows of a large request replace
-                outputs = _check_outputs(request, model.predictor)
-                has_files = any(tensor.datatype == BYTES for tensor in request.inputs)
-                pool = FILES if has_files else LARGE if is_large else None
-                rows = await run_in(pool, model.predictor.decode, request)
-                request = request._replace(inputs=())  # whose values the rows replace
-                context.results = results = await model.batcher(rows)
-                response = _respond(model, request, outputs, results)
-                context.id, context.version = response.id, response.version
-                size = sum(output.values.nbytes for output in response.outputs)
-                return await run_in(LARGE if size > SMALL_BODY else None, transport.write, response)
+                try:
+                    return await _respond(
+                        transport, context, model, await transport.receive(admission)
+                    )
+                except RequestError:
+                    raise
+                except Exception as error:
+                    logger.exception("%s failed", model.name)
+                    message = one_line(f"{model.name} failed: {type(error).__name__}: {error}")
+                    status = HTTPStatus.INTERNAL_SERVER_ERROR
+                    raise RequestError(message[:LONGEST], status) from None
 
     def reject(self, protocol: str, error: RequestError) -> None:
         """Count and log a request that is rejected before it is read."""
         with suppress(RequestError), RequestContext(protocol, self.observers):
             raise error
+
+
+async def _respond(
+    transport: Transport[Result], context: RequestContext, model: ServedModel, payload: Any
+) -> Result:
+    """Decode, predict and encode a request, which has arrived."""
+    context.arrived()
+    signature = model.signature
+    large = LARGE if transport.size(payload) > SMALL_BODY else None
+    request = await run_in(large, transport.parse, payload)
+    del payload  # which the rows of a large request replace
+    context.id = request.id or ""
+    if request.id is None:
+        request = request._replace(id=str(uuid4()))
+    outputs = signature.check_outputs(request)
+    has_files = any(tensor.datatype == BYTES for tensor in request.inputs)
+    rows = await run_in(FILES if has_files else large, signature.decode, request)
+    context.id, context.version = str(request.id), model.version
+    del request  # whose values the rows replace
+    context.results = results = await model.infer(rows)
+    encoded = await run_in(large, signature.encode, results, outputs)
+    size = sum(output.values.nbytes for output in encoded.outputs)
+    response = InferResponse(model.name, model.version, context.id, *encoded)
+    return await run_in(LARGE if size > SMALL_BODY else None, transport.write, response)
 
 
 async def run_in(
@@ -185,30 +204,3 @@ async def run_in(
     if pool is None:
         return function(*arguments)
     return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
-
-
-def _check_outputs(request: InferRequest, predictor: Predictor) -> Sequence[RequestedOutput]:
-    names = [spec.name for spec in predictor.outputs]
-    for output in request.outputs:
-        if output.name not in names:
-            raise RequestError(
-                f"expected outputs out of {', '.join(names)}, got {quote(output.name)}"
-            )
-    return request.outputs or [RequestedOutput(names[0], request.binary)]
-
-
-def _respond(
-    model: ServedModel,
-    request: InferRequest,
-    outputs: Sequence[RequestedOutput],
-    results: Results,
-) -> InferResponse:
-    datatypes = {spec.name: spec.datatype for spec in model.predictor.outputs}
-    tensors = []
-    for name, binary in outputs:
-        values, dtype = results[name], DTYPES.get(datatypes[name])
-        if dtype is not None:
-            values = values.astype(dtype, copy=False)
-        tensors.append(OutputTensor(name, datatypes[name], values, binary))
-    identifier = str(uuid4()) if request.id is None else request.id
-    return InferResponse(model.name, model.version, identifier, tensors)

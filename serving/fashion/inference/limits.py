@@ -69,3 +69,12 @@ class Admission:
             )
         IN_FLIGHT.bytes += more
         self._counted = size
+
+
+def check_waiting(count: int, most: int) -> None:
+    """Raise RequestError, 503, where so many requests wait for a model already."""
+    if count >= most:
+        raise RequestError(
+            f"expected at most {most:,} requests that wait for the model; send it again later",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        )

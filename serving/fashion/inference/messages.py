@@ -1,6 +1,6 @@
 """Requests and responses of the Open Inference Protocol, whichever way they travel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,13 +24,14 @@ class RequestedOutput(NamedTuple):
 
     name: str
     binary: bool
+    parameters: Mapping[str, Any] = {}
 
 
 class InferRequest(NamedTuple):
     """A request.
 
     id: None if the client gave none; outputs: none for the model's default, which is sent as raw
-    bytes where `binary`.
+    bytes where `binary`; headers: returns those of HTTP, or the metadata of a call.
     """
 
     id: str | None
@@ -38,21 +39,24 @@ class InferRequest(NamedTuple):
     outputs: Sequence[RequestedOutput]
     parameters: dict[str, Any]
     binary: bool = False
+    headers: Callable[[], dict[str, str]] = dict
 
 
 class OutputTensor(NamedTuple):
-    """An output of a response. values: [rows, …]; text has dtype U."""
+    """An output of a response. values: of dtype U, or of str or bytes as objects, for BYTES."""
 
     name: str
     datatype: str
     values: np.ndarray
     binary: bool
+    parameters: Mapping[str, Any] = {}
 
 
 class InferResponse(NamedTuple):
-    """A response. outputs: what was requested, in that order."""
+    """A response. version: "" for a model that has none; outputs: as requested, in that order."""
 
     model: str
     version: str
     id: str
     outputs: Sequence[OutputTensor]
+    parameters: Mapping[str, Any] = {}

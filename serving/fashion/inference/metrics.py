@@ -1,11 +1,11 @@
 """Metrics for Prometheus: of requests, batches and models."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
 from .batching import Batcher
@@ -50,17 +50,17 @@ class ModelMetrics:
         self._model = name, version
         self._batch = BATCH.labels(name, version)
 
-    def register(self, batcher: Batcher | None) -> None:
-        """Set the readiness gauge, and have the queue shown of a model that is served."""
+    def register(self, is_ready: Callable[[], bool], batcher: Batcher | None = None) -> None:
+        """Have it shown whether the model is ready, and the queue of one that is batched."""
         self._loaded[self._model] = self
-        READY.labels(*self._model).set(batcher is not None)
+        READY.labels(*self._model).set_function(lambda: float(is_ready()))
         if batcher:
             WAITING.labels(*self._model).set_function(lambda: batcher.queue_size)
 
-    def counted(self, predictor: Predictor) -> Callable[[np.ndarray], Results]:
+    def counted(self, predictor: Predictor) -> Callable[[Any], Results]:
         """The predictor's predict, with each batch counted here and by the predictor."""
 
-        def predict(rows: np.ndarray) -> Results:
+        def predict(rows: Any) -> Results:
             results = predictor.predict(rows)
             self._batch.observe(len(rows))
             predictor.observe(results)
@@ -73,7 +73,8 @@ class ModelMetrics:
         if self._loaded.get(self._model) is self:
             del self._loaded[self._model]
             for gauge in (READY, WAITING):
-                gauge.remove(*self._model)
+                with suppress(KeyError):  # a model that is not batched has no queue
+                    gauge.remove(*self._model)
 
 
 def add_request(context: RequestContext) -> None:

@@ -1,20 +1,19 @@
 """What a model is to the server: its tensors, and what it makes of rows."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import RequestError
-from .messages import InferRequest, Tensor
+from .declared import TensorSpec, read_tensor
+from .errors import RequestError, quote
+from .messages import InferRequest, OutputTensor, RequestedOutput, Tensor
 from .tensors import (
     BYTES,
     DTYPES,
     check_datatype,
     check_row_count,
-    check_whole,
     only_input,
     read_elements,
     read_numbers,
@@ -37,81 +36,76 @@ __all__ = [
     "read_numbers",
 ]
 
-Results = dict[str, np.ndarray]
+Results = dict[str, Any]  # arrays, mostly
+TEXT = {"content_type": "str"}  # of an output that is text: how MLServer's clients know it
 
 
-class TensorSpec(NamedTuple):
-    """A tensor that a model declares. shape: -1 is any number; the first axis is the rows."""
+class Encoded(NamedTuple):
+    """What a response has of a model. parameters: of the whole response."""
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
+    outputs: Sequence[OutputTensor]
+    parameters: Mapping[str, Any] = {}
 
 
-class Predictor(ABC):
-    """A model. One of another kind has its own `decode`; the default is for one tensor of numbers.
+class Signature:
+    """The tensors of a model: how its requests are decoded, and its results encoded.
 
     inputs: what it takes; outputs: what it predicts, the first one for a request that names none;
     max_rows: of a request.
     """
 
-    inputs: Sequence[TensorSpec]
-    outputs: Sequence[TensorSpec]
+    inputs: Sequence[TensorSpec] = ()
+    outputs: Sequence[TensorSpec] = ()
     max_rows: int = 10_000
 
-    def decode(self, request: InferRequest) -> np.ndarray:
+    def decode(self, request: InferRequest) -> Any:
         """The rows of a request, [rows, …] in the first input's datatype. Raises RequestError.
 
-        NaN is passed on, infinity rejected.
+        NaN is passed on, infinity rejected. A model that takes other requests has its own.
         """
-        return read_rows(request, self.inputs[0], self.max_rows)
+        return read_tensor(only_input(request.inputs), self.inputs[0], self.max_rows)
 
-    @abstractmethod
-    def predict(self, rows: np.ndarray) -> Results:
-        """All outputs, by name, [rows, …], and whatever else `observe` and `log_fields` need."""
+    def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
+        """The outputs that a request gets. Raises RequestError for one that there is not."""
+        names = [spec.name for spec in self.outputs]
+        for output in request.outputs:
+            if output.name not in names:
+                raise RequestError(
+                    f"expected outputs out of {', '.join(names)}, got {quote(output.name)}"
+                )
+        return request.outputs or [RequestedOutput(names[0], request.binary)]
 
-    def observe(self, results: Results) -> None:  # noqa: B027 (a model need not count anything)
-        """Count the results of a batch in metrics of the model's own."""
+    def encode(self, results: Any, outputs: Sequence[RequestedOutput]) -> Encoded:
+        """What a response has of the results."""
+        datatypes = {spec.name: spec.datatype for spec in self.outputs}
+        tensors = []
+        for output in outputs:
+            values, dtype = results[output.name], DTYPES.get(datatypes[output.name])
+            parameters = TEXT if dtype is None else {}
+            values = values if dtype is None else values.astype(dtype, copy=False)
+            datatype = datatypes[output.name]
+            tensors.append(OutputTensor(output.name, datatype, values, output.binary, parameters))
+        return Encoded(tensors)
 
-    def log_fields(self, results: Results, with_inputs: bool) -> dict[str, Any]:  # noqa: ARG002
+    def log_fields(self, results: Any, with_inputs: bool) -> dict[str, Any]:  # noqa: ARG002
         """What the request log has of the results; with_inputs: of the rows too. JSON values."""
         return {}
 
 
-def read_rows(request: InferRequest, spec: TensorSpec, max_rows: int) -> np.ndarray:
-    """The only input of a request as rows of the declared shape and datatype.
+class Predictor(Signature, ABC):
+    """A model that computes: rows of several requests at a time, which arrive meanwhile."""
 
-    Raises RequestError.
-    """
-    tensor = only_input(request.inputs)
-    check_datatype(tensor.datatype, list(DTYPES))
-    shape, inner = tuple(tensor.shape), spec.shape[1:]
-    if inner == (1,) and len(shape) == 1:
-        shape = (*shape, 1)
-    fits = len(shape) == len(spec.shape) and all(
-        actual >= 0 and expected in (-1, actual)
-        for expected, actual in zip(inner, shape[1:], strict=True)
-    )
-    if not fits:
-        raise RequestError(
-            f"expected {spec.name} of shape {list(spec.shape)}, got {list(tensor.shape)}"
-        )
-    rows = check_row_count(shape[0], max_rows, tensor.shape)
-    values = read_numbers(tensor, rows * math.prod(shape[1:]))
-    return _convert(values, spec.datatype).reshape(rows, *shape[1:])
+    @abstractmethod
+    def predict(self, rows: Any) -> Results:
+        """All outputs, by name, [rows, …], and whatever else `observe` and `log_fields` need."""
 
+    def batch_key(self, rows: Any) -> Hashable:
+        """Rows of equal keys may be computed together: of one datatype and trailing shape."""
+        return rows.dtype, rows.shape[1:]
 
-def _convert(values: np.ndarray, datatype: str) -> np.ndarray:
-    dtype = DTYPES[datatype]
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            values = values.astype(dtype, copy=False)
-        if np.isinf(values).any():
-            raise RequestError(f"expected finite numbers of {datatype} or NaN, got infinity")
-        return values
-    if values.dtype.kind == "f":
-        check_whole(values, datatype)
-    limits = np.iinfo(dtype)
-    if values.size and (values.min() < limits.min or values.max() > limits.max):
-        raise RequestError(f"expected numbers from {limits.min} to {limits.max} for {datatype}")
-    return values.astype(dtype, copy=False)
+    def concatenate(self, batch: Sequence[Any]) -> Any:
+        """The rows of several requests as those of one."""
+        return np.concatenate(batch)
+
+    def observe(self, results: Results) -> None:
+        """Count the results of a batch in metrics of the model's own."""

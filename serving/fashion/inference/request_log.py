@@ -95,7 +95,7 @@ class RequestLog:
             line["error"] = context.error[:LONGEST]
         elif context.served and context.results:
             with_inputs = random.random() < self._input_share
-            line |= context.served.predictor.log_fields(context.results, with_inputs)
+            line |= context.served.signature.log_fields(context.results, with_inputs)
         return line
 
     def _run(self) -> None:

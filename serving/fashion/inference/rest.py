@@ -17,11 +17,12 @@ import simdjson
 
 from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor
-from .tensors import BYTES, raw_bytes
+from .tensors import BYTES, as_bytes, raw_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 SIZE, AS_BINARY, ALL_AS_BINARY = "binary_data_size", "binary_data", "binary_data_output"
+INTEGERS = {"INT64": ("i", "i8"), "UINT64": ("u", "u8")}  # which float64 would round
 NESTED = re.compile(rb"\[")
 INFLATE_ANY = 47  # of zlib: gzip or zlib, whichever its header names
 
@@ -90,7 +91,7 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
         elif tensor.data in NONE:
             raise RequestError(f"expected inputs[{index}].data, got none")
         else:
-            data = _values(tensor.data, of_numbers=tensor.datatype != BYTES)
+            data = _values(tensor.data, tensor.datatype)
         inputs.append(Tensor(tensor.name, tensor.shape, tensor.datatype, data, tensor_parameters))
     if raw:
         raise RequestError(
@@ -151,12 +152,13 @@ def _split_binary(
     return raw[:size], raw[size:]
 
 
-def _values(data: msgspec.Raw, of_numbers: bool) -> Any:
-    """Numbers as float64 [k] where the JSON is one list of them, else what it is in Python."""
-    if of_numbers and not NESTED.search(data, 1):
+def _values(data: msgspec.Raw, datatype: str) -> Any:
+    """Numbers as an array [k] where the JSON is one list of them, else what it is in Python."""
+    if datatype != BYTES and not NESTED.search(data, 1):
+        kind, dtype = INTEGERS.get(datatype, ("d", "f8"))
         try:
             array: Any = simdjson.Parser().parse(memoryview(data))
-            return np.frombuffer(array.as_buffer(of_type="d"))
+            return np.frombuffer(array.as_buffer(of_type=kind), dtype)
         except (ValueError, TypeError, RuntimeError, AttributeError):  # other than numbers
             pass
     return _decode(msgspec.json.decode, data)
@@ -168,9 +170,9 @@ def write_response(response: InferResponse) -> tuple[bytes, int | None]:
     pairs = zip(response.outputs, raw, strict=True)
     content = {
         "model_name": response.model,
-        "model_version": response.version,
+        **({"model_version": response.version} if response.version else {}),
         "id": response.id,
-        "parameters": {},
+        "parameters": response.parameters,
         "outputs": [dict(_written(output, data)) for output, data in pairs],
     }
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -184,8 +186,17 @@ def _written(output: OutputTensor, raw: bytes | None) -> Iterator[tuple[str, Any
     yield "datatype", output.datatype
     if raw is not None:
         yield "parameters", {SIZE: len(raw)}
-    elif output.values.dtype.kind == "U":
-        yield "parameters", {"content_type": "str"}  # for MLServer's clients
-        yield "data", output.values.tolist()
-    else:
-        yield "data", output.values.ravel()
+        return
+    if output.parameters:
+        yield "parameters", output.parameters
+    is_text = output.values.dtype.kind in "UO"
+    yield "data", _as_text(output) if is_text else output.values.ravel()
+
+
+def _as_text(output: OutputTensor) -> list[str]:
+    try:
+        return [text.decode() for text in as_bytes(output.values)]
+    except UnicodeDecodeError:
+        raise RequestError(
+            f"expected parameter {AS_BINARY} for output {output.name}, which is not text"
+        ) from None

@@ -130,19 +130,23 @@ class RestTransport:
 
     def parse(self, payload: bytes | bytearray) -> InferRequest:
         """JSON, with raw tensors behind it where a header says so."""
-        return read_request(payload, _header(self._scope, JSON_LENGTH))
+        request = read_request(payload, _header(self._scope, JSON_LENGTH))
+        return request._replace(headers=self._headers)
+
+    def _headers(self) -> dict[str, str]:
+        fields = self._scope["headers"]
+        return {name.decode("latin1"): value.decode("latin1") for name, value in fields}
 
     def write(self, response: InferResponse) -> Written:
         """Likewise."""
         return write_response(response)
 
 
-class ClientGoneError(Exception):
+class ClientGoneError(RequestError):
     """The connection has ended before the request had arrived: see HttpProtocol for a rejection."""
 
     def __init__(self, status: int = CLIENT_GONE, message: str = "") -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(message, status)
 
 
 async def read_body(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:

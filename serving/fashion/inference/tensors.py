@@ -8,7 +8,7 @@ import numpy as np
 from .errors import RequestError, quote
 from .messages import Tensor
 
-BYTES = "BYTES"  # the datatype of text and files
+BOOL, BYTES = "BOOL", "BYTES"  # BYTES: the datatype of text and files
 DTYPES = {
     **{f"{kind}{bits}": np.dtype(f"<{kind[0].lower()}{bits // 8}")
        for kind in ("UINT", "INT") for bits in (8, 16, 32, 64)},
@@ -17,9 +17,13 @@ DTYPES = {
 LENGTH_BYTES = 4  # of an element of a raw BYTES tensor, little-endian, before the element
 
 
-def read_numbers(tensor: Tensor, count: int) -> np.ndarray:
-    """The numbers of a tensor, so many, in the type that they arrive in. Raises RequestError."""
-    expected, dtype = f"for shape {list(tensor.shape)}", DTYPES[tensor.datatype]
+def read_numbers(tensor: Tensor, count: int, with_null: bool = False) -> np.ndarray:
+    """The numbers of a tensor, so many, in the type that they arrive in.
+
+    with_null: whether null is NaN, as MLServer's clients send it. Raises RequestError.
+    """
+    expected = f"for shape {list(tensor.shape)}"
+    dtype = np.dtype(np.bool_) if tensor.datatype == BOOL else DTYPES[tensor.datatype]
     if isinstance(tensor.data, bytes | memoryview):
         size = count * dtype.itemsize
         if len(tensor.data) != size:
@@ -33,13 +37,20 @@ def read_numbers(tensor: Tensor, count: int) -> np.ndarray:
         raise RequestError(
             f"expected a flat list of numbers {expected}, got a ragged one"
         ) from None
-    if values.dtype.kind not in "iuf":
+    if with_null and dtype.kind == "f" and values.dtype.kind == "O":
+        values = _null_as_nan(values)
+    if values.dtype.kind not in ("iufb" if tensor.datatype == BOOL else "iuf"):
         raise RequestError(f"expected numbers {expected}, got {_first_other(values)}")
     if values.size != count:
         raise RequestError(f"expected {count:,} values {expected}, got {values.size:,}")
-    if dtype.kind != "f" and values.dtype.kind == "f":
+    if dtype.kind in "iu" and values.dtype.kind == "f":
         check_whole(values, tensor.datatype)
     return values
+
+
+def _null_as_nan(values: np.ndarray) -> np.ndarray:
+    known = all(value is None or type(value) in (int, float) for value in values.ravel().tolist())
+    return values.astype(np.float64) if known else values
 
 
 def check_whole(values: np.ndarray, datatype: str) -> None:
@@ -94,10 +105,15 @@ def split_elements(raw: bytes) -> list[bytes]:
 
 def raw_bytes(values: np.ndarray) -> bytes:
     """An output's values as the protocol sends them raw: little-endian; text after its length."""
-    if values.dtype.kind != "U":
+    if values.dtype.kind not in "UO":
         return values.tobytes()
-    texts = [text.encode() for text in values.ravel().tolist()]
+    texts = as_bytes(values)
     return b"".join(len(text).to_bytes(LENGTH_BYTES, "little") + text for text in texts)
+
+
+def as_bytes(values: np.ndarray) -> list[bytes]:
+    """The elements of BYTES, text in UTF-8."""
+    return [text.encode() if isinstance(text, str) else text for text in values.ravel().tolist()]
 
 
 def check_row_count(rows: int, max_rows: int, shape: Sequence[int], rows_are: str = "rows") -> int:

@@ -1,0 +1,144 @@
+"""Requests and responses in MLServer's types, for what its runtimes predict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mlserver.errors import MLServerError
+from mlserver.settings import ModelSettings
+from mlserver.types import (
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    MetadataTensor,
+    Parameters,
+    RequestInput,
+    RequestOutput,
+    ResponseOutput,
+)
+
+from ..inference.declared import TensorSpec, match_inputs, read_tensor
+from ..inference.errors import RequestError
+from ..inference.messages import InferRequest, OutputTensor, RequestedOutput, Tensor
+from ..inference.predictor import Encoded
+from ..inference.tensors import BYTES, DTYPES, as_bytes, read_elements
+
+
+def specs(tensors: Sequence[MetadataTensor] | None) -> list[TensorSpec]:
+    """What model-settings.json declares."""
+    return [TensorSpec(t.name, Datatype(t.datatype).value, tuple(t.shape)) for t in tensors or ()]
+
+
+def check_inputs(request: InferRequest, settings: ModelSettings) -> InferRequest:
+    """A request whose tensors have what the model declares, if it does. Raises RequestError."""
+    declared = specs(settings.inputs)
+    if not declared:
+        return request
+    matched = match_inputs(request.inputs, declared)
+    inputs = []
+    for tensor, spec in zip(request.inputs, matched, strict=True):
+        values = read_tensor(tensor, spec)
+        inputs.append(tensor._replace(shape=values.shape, datatype=spec.datatype, data=values))
+    return request._replace(inputs=inputs)
+
+
+def to_payload(request: InferRequest) -> InferenceRequest:
+    """A request as MLServer's runtimes take it, its numbers in lists. Raises RequestError."""
+    headers = request.headers()
+    parameters = request.parameters | ({"headers": headers} if headers else {})
+    try:
+        return InferenceRequest(
+            id=request.id,
+            parameters=Parameters(**parameters) if parameters else None,
+            inputs=[_to_input(tensor) for tensor in request.inputs],
+            outputs=[_to_output(output) for output in request.outputs] or None,
+        )
+    except ValueError as error:  # of pydantic's
+        raise RequestError(f"expected a request of the protocol, got another: {error}") from None
+
+
+def _to_input(tensor: Tensor) -> RequestInput:
+    data = tensor.data
+    if tensor.datatype == BYTES:
+        data = read_elements(data.ravel().tolist() if isinstance(data, np.ndarray) else data)
+    elif not isinstance(data, list):
+        spec = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
+        data = read_tensor(tensor, spec).ravel().tolist()
+    return RequestInput(
+        name=tensor.name,
+        shape=list(tensor.shape),
+        datatype=tensor.datatype,
+        parameters=Parameters(**tensor.parameters) if tensor.parameters else None,
+        data=data,
+    )
+
+
+def _to_output(output: RequestedOutput) -> RequestOutput:
+    parameters = Parameters(**output.parameters) if output.parameters else None
+    return RequestOutput(name=output.name, parameters=parameters)
+
+
+def from_payload(payload: InferenceRequest) -> InferRequest:
+    """A request that MLServer has read."""
+    inputs = [
+        Tensor(t.name, t.shape, Datatype(t.datatype).value, t.data.root, plain(t.parameters))
+        for t in payload.inputs
+    ]
+    outputs = [RequestedOutput(output.name, binary=False) for output in payload.outputs or ()]
+    return InferRequest(payload.id, inputs, outputs, plain(payload.parameters))
+
+
+def from_outputs(
+    tensors: Sequence[ResponseOutput], outputs: Sequence[RequestedOutput]
+) -> list[OutputTensor]:
+    """What a runtime has predicted. outputs: of the request; its runtime may add others."""
+    binary = {output.name: output.binary for output in outputs}
+    default = all(binary.values())
+    return [_from_output(tensor, binary.get(tensor.name, default)) for tensor in tensors]
+
+
+def _from_output(output: ResponseOutput, binary: bool) -> OutputTensor:
+    datatype, data = Datatype(output.datatype).value, output.data.root
+    items = data if isinstance(data, list) else [data]
+    if datatype == BYTES:
+        values = np.empty(len(items), object)
+        values[:] = items
+    else:
+        values = np.array(items, DTYPES.get(datatype, np.bool_))
+    if values.size == np.prod(output.shape):  # one element may hold all bytes of an array
+        values = values.reshape(output.shape)
+    return OutputTensor(output.name, datatype, values, binary, plain(output.parameters))
+
+
+def to_response(encoded: Encoded, name: str, version: str, identifier: str | None) -> Any:
+    """A response in MLServer's types."""
+    return InferenceResponse(
+        model_name=name,
+        model_version=version,
+        id=identifier,
+        outputs=[
+            ResponseOutput(
+                name=output.name,
+                shape=list(output.values.shape),
+                datatype=output.datatype,
+                parameters=Parameters(**output.parameters) if output.parameters else None,
+                data=_listed(output),
+            )
+            for output in encoded.outputs
+        ],
+    )
+
+
+def _listed(output: OutputTensor) -> list[Any]:
+    is_text = output.datatype == BYTES
+    return as_bytes(output.values) if is_text else output.values.ravel().tolist()
+
+
+def plain(parameters: Parameters | None) -> dict[str, Any]:
+    """What MLServer's parameters hold."""
+    return parameters.model_dump(exclude_none=True) if parameters else {}
+
+
+def as_request_error(error: MLServerError) -> RequestError:
+    """An error of MLServer's, or of a runtime, with its status."""
+    return RequestError(str(error), error.status_code)

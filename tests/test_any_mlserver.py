@@ -1,0 +1,120 @@
+"""The packaged models under servers of MLServer's own.  Run: pytest tests/test_any_mlserver.py
+
+Without settings.json's repository, with workers, or where MLServer is none that was tested.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from processes import DEADLINE_SECONDS, is_ready, started, wait_until
+from scratch import deep, environment
+from wire import MODELS, ask, body, offline, tensor
+
+from serving.fashion.contract import LABELS
+from serving.launch import Server, on_free_ports
+
+OK, REFUSED = 200, 400
+REPOSITORY = "model_repository_implementation"
+# An MLServer that works, and that is not as those that were tested.
+CHANGED = """
+import mlserver.rest.server as module
+start = module.RESTServer.start
+async def other(self):
+    await start(self)
+module.RESTServer.start = other
+from mlserver.cli import main
+main()
+"""
+
+
+def change_settings(repository: Path, **changes: object) -> None:
+    path = repository / "settings.json"
+    settings = json.loads(path.read_text("utf-8")) | changes
+    path.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}), "utf-8")
+
+
+def without_ours(repository: Path, workers: int = 0) -> None:
+    names = {REPOSITORY: None, f"{REPOSITORY}_args": None}
+    change_settings(repository, parallel_workers=workers, **names)
+
+
+@contextmanager
+def changed_mlserver(repository: Path, folder: Path) -> Iterator[Server]:
+    program = [sys.executable, "-c", CHANGED, "start"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("processes.MLSERVER", program)
+        with started(repository, folder) as (_, server):
+            yield server
+
+
+@contextmanager
+def stock(repository: Path, folder: Path, workers: int) -> Iterator[Server]:
+    without_ours(repository, workers)
+    with started(repository, folder) as (_, server):
+        yield server
+
+
+@pytest.mark.parametrize(
+    "kind", ["no repository of ours", pytest.param("workers", marks=deep), "untested"]
+)
+def test_both_protocols_give_the_labels_that_the_files_give(
+    own_repository: Path, tmp_path: Path, images: np.ndarray, kind: str
+):
+    workers = 2 if kind == "workers" else 0
+    serve = (
+        changed_mlserver(own_repository, tmp_path)
+        if kind == "untested"
+        else stock(own_repository, tmp_path, workers)
+    )
+    with serve as server:
+        wait_until(lambda: is_ready(server), "both models to be ready")
+        for model in MODELS:
+            labels = offline(own_repository, model, images[:20])[LABELS].tolist()
+            request = body(tensor(images[:20], datatype="UINT8"), outputs=(LABELS, "label"))
+            for protocol in ("rest", "grpc"):
+                response = ask(server, protocol, model, request)
+                assert response.outputs[LABELS] == labels
+                assert len(response.outputs["label"]) == len(labels)
+                bad = ask(server, protocol, model, body(tensor([1.0, 2.0], [1, 2])))
+                assert bad.status in (REFUSED, grpc.StatusCode.INVALID_ARGUMENT)
+                assert "expected shape [n, 784]" in bad.error
+        warning = "this MLServer is not one of those tested"
+        assert (warning in server.log.read_text("utf-8")) == (kind == "untested")
+
+
+def ends(repository: Path, folder: Path, **more: str) -> str:
+    """What a server says that ends by itself."""
+    ended = subprocess.run(
+        [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(repository)],
+        cwd=folder,
+        env=environment(**(on_free_ports(folder) | more)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    return ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("variable", ["FASHION_TOKEN_FILE", "FASHION_REQUEST_LOG"])
+def test_what_only_our_servers_do_is_not_left_out_silently(
+    own_repository: Path, tmp_path: Path, variable: str
+):
+    without_ours(own_repository)
+    text = ends(own_repository, tmp_path, **{variable: str(tmp_path / "file")})
+    assert f"{variable} is set, which MLServer's own servers ignore; expected" in text
+    assert not (tmp_path / "file").exists()
+
+
+def test_a_model_that_was_altered_is_not_served(own_repository: Path, tmp_path: Path):
+    without_ours(own_repository)
+    (file,) = own_repository.rglob("*.joblib")
+    file.write_bytes(file.read_bytes() + b"x")
+    assert "expected SHA-256" in ends(own_repository, tmp_path)

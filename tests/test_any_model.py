@@ -1,0 +1,284 @@
+"""Models of any runtime are served as this project's are.  Run: pytest tests/test_any_model.py"""
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import requests
+from any_models import add_models
+from PIL import Image
+from processes import is_ready, started, wait_until
+from scratch import ROOT, run
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from wire import ask, binary, body, each_protocol, message, metrics, post_binary, tensor
+
+from serving.launch import Server
+
+OK, REFUSED, FAILED = 200, 400, 500
+ROWS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 5.6, 2.4]])
+LABELS = [0, 2]
+RED_AND_BLUE = [
+    {"name": "size", "shape": [2], "datatype": "FP64", "data": [5.0, 6.5]},
+    {"name": "colour", "shape": [2], "datatype": "BYTES", "data": ["dark red", "light blue"]},
+]
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of both models and of the others, which logs its requests."""
+    folder = tmp_path_factory.mktemp("others")
+    copy = Path(shutil.copytree(repository, folder / "serving"))
+    add_models(copy)
+    with started(copy, folder, FASHION_REQUEST_LOG=str(folder / "requests")) as (_, server):
+        wait_until(lambda: is_ready(server), "all models to be ready")
+        yield server
+
+
+@each_protocol
+@pytest.mark.parametrize("model", ["iris", "table", "batched"])
+def test_a_stock_runtime_predicts_rows(server: Server, protocol: str, model: str):
+    response = ask(server, protocol, model, body(tensor(ROWS)))
+    assert (response.status, response.outputs) == (OK, {"predict": LABELS})
+    outputs = ask(server, protocol, model, body(tensor(ROWS), outputs=("predict_proba", "predict")))
+    assert list(outputs.outputs) == ["predict_proba", "predict"]
+    assert np.reshape(outputs.outputs["predict_proba"], (2, 3)).argmax(axis=1).tolist() == LABELS
+
+
+def test_the_response_of_a_stock_runtime_is_mlservers(server: Server):
+    response = requests.post(
+        f"{server.rest}/v2/models/table/infer", json=body(tensor(ROWS), id="1")
+    )
+    assert response.json() == {
+        "model_name": "table",
+        "model_version": "v1",
+        "id": "1",
+        "parameters": {},
+        "outputs": [
+            {
+                "name": "predict",
+                "shape": [2, 1],
+                "datatype": "INT64",
+                "parameters": {"content_type": "np"},
+                "data": LABELS,
+            }
+        ],
+    }
+
+
+@each_protocol
+def test_text_labels_and_a_regressor_are_predicted_too(server: Server, protocol: str):
+    response = ask(server, protocol, "species", body(tensor(ROWS)))
+    assert response.outputs == {"predict": ["setosa", "virginica"]}
+    (price,) = ask(server, protocol, "price", body(tensor(ROWS[:1]))).outputs["predict"]
+    assert 10 < price < 12  # twice 5.1, about
+
+
+ENCODE = """
+import pandas
+from mlserver.codecs import PandasCodec
+colours = pandas.Series(["dark red", "light blue"], dtype=object)
+frame = pandas.DataFrame({"size": [5.0, 6.5], "colour": colours})
+print(PandasCodec.encode_request(frame, use_bytes=False).model_dump_json(exclude_none=True))
+"""
+
+
+def test_a_data_frame_by_mlservers_codec_is_read_as_one(server: Server):
+    text = run(server.log.parent, sys.executable, "-c", ENCODE)
+    response = requests.post(f"{server.rest}/v2/models/columns/infer", text, timeout=60)
+    assert (response.status_code, len(response.json()["outputs"][0]["data"])) == (OK, 2)
+
+
+@each_protocol
+def test_named_columns_are_taken_in_any_order(server: Server, protocol: str):
+    one = ask(server, protocol, "columns", body(*RED_AND_BLUE))
+    other = ask(server, protocol, "columns", body(*RED_AND_BLUE[::-1]))
+    assert one.status == OK
+    assert one.outputs == other.outputs
+
+
+@each_protocol
+def test_a_runtime_of_ones_own_is_called(server: Server, protocol: str):
+    text = {"name": "t", "shape": [2], "datatype": "BYTES", "data": ["abc", "x y"]}
+    assert ask(server, protocol, "echo", body(text)).outputs == {"echo": ["ABC", "X Y"]}
+
+
+def test_a_runtime_sees_the_headers_and_its_parameters_reach_the_client(server: Server):
+    text = {"name": "t", "shape": [1], "datatype": "BYTES", "data": ["abc"]}
+    url, headers = f"{server.rest}/v2/models/echo/infer", {"X-Tenant": "blue"}
+    response = requests.post(url, json=body(text), headers=headers, timeout=60)
+    assert response.json()["parameters"] == {"tenant": "blue"}
+
+
+def test_binary_tensors_are_read_and_sent(server: Server):
+    request = body(binary(ROWS.nbytes, [2, 4], "FP64"), parameters={"binary_data_output": True})
+    for model in ("iris", "table"):
+        response = post_binary(server, model, request, ROWS.tobytes())
+        length = int(response.headers["Inference-Header-Content-Length"])
+        assert np.frombuffer(response.content[length:], "<i8").tolist() == LABELS
+    text = binary(7, [1], "BYTES")
+    response = post_binary(server, "echo", body(text), b"\3\0\0\0abc")
+    assert response.json()["outputs"][0]["data"] == ["ABC"]
+
+
+def test_tritons_client_asks_in_its_default_way(server: Server):
+    input_ = InferInput("x", [2, 4], "FP64")
+    input_.set_data_from_numpy(ROWS)
+    with InferenceServerClient(server.grpc) as client:
+        assert client.is_model_ready("iris")
+        assert client.infer("iris", [input_]).as_numpy("predict").ravel().tolist() == LABELS
+
+
+def of(tensor_: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return body(tensor_ | changes)
+
+
+BAD = {  # requests by what is said of them, and the model
+    "expected x of shape [-1, 4], got [2, 3]": ("iris", body(tensor(ROWS[:, :3]))),
+    "expected x of shape [-1, 4], got [4]": ("iris", body(tensor(ROWS[0]))),
+    "expected 4 values for shape [1, 4], got 3": ("iris", body(tensor([1.0, 2.0, 3.0], [1, 4]))),
+    "expected datatype UINT8,": ("iris", of(RED_AND_BLUE[1], shape=[1, 2])),
+    "expected one input, got size, colour": ("iris", body(*RED_AND_BLUE)),
+    "expected 2 inputs, size, colour, got size": ("columns", body(RED_AND_BLUE[0])),
+    "expected shape [n, 4], got [2, 3]": ("table", body(tensor(ROWS[:, :3]))),
+    "expected shape [n, 4], got [4]": ("table", body(tensor(ROWS[0]))),
+    "expected outputs out of predict, predict_proba, got transform": (
+        "table",
+        body(tensor(ROWS), outputs=("transform",)),
+    ),
+    "expected outputs out of predict, got predict_proba": (
+        "price",
+        body(tensor(ROWS), outputs=("predict_proba",)),
+    ),
+    "expected a request that can be decoded, got The 'np' codec only": (
+        "table",
+        body(*RED_AND_BLUE),
+    ),
+    "out of stock": ("moody", body(tensor([1.0], [1, 1]))),
+}
+
+
+@each_protocol
+@pytest.mark.parametrize("words", BAD)
+def test_a_bad_request_is_rejected_in_words(server: Server, protocol: str, words: str):
+    model, request = BAD[words]
+    response = ask(server, protocol, model, request)
+    assert response.status in (REFUSED, 422, grpc.StatusCode.FAILED_PRECONDITION)
+    assert response.error.startswith(words)
+
+
+@each_protocol
+def test_integers_convert_and_infinity_does_not(server: Server, protocol: str):
+    whole = ROWS.astype(np.int64)
+    response = ask(server, protocol, "iris", body(tensor(whole, datatype="INT64")))
+    assert (response.status, len(response.outputs["predict"])) == (OK, 2)
+    if protocol != "rest":  # whose JSON has no infinity
+        response = ask(server, protocol, "iris", body(tensor(ROWS * np.inf)))
+        assert "infinity" in response.error
+
+
+def test_null_is_a_missing_value_which_the_model_judges(server: Server):
+    missing = body(tensor([5.1, None, 1.4, 0.2], [1, 4]))
+    assert ask(server, "rest", "price", missing).status == OK
+    response = ask(server, "rest", "iris", missing)
+    assert response.status == FAILED
+    assert response.error.startswith("iris failed: ValueError: Input")
+    assert "\n" not in response.error
+    assert len(response.error) <= 500
+
+
+@each_protocol
+def test_a_failing_runtime_is_500_in_one_line_with_its_stack_in_the_log(
+    server: Server, protocol: str
+):
+    response = ask(server, protocol, "moody", body(tensor([0.0], [1, 1])))
+    assert response.status in (FAILED, grpc.StatusCode.INTERNAL)
+    assert response.error.startswith("moody failed: KeyError: ")
+    assert len(response.error) <= 500
+    assert "Traceback" in server.log.read_text("utf-8")
+
+
+def test_a_client_that_hangs_up_leaves_those_alone_who_wait_with_it(server: Server):
+    request = message(body(tensor(ROWS)), "batched")
+    with grpc.insecure_channel(server.grpc) as channel, ThreadPoolExecutor(16) as pool:
+        infer = GRPCInferenceServiceStub(channel).ModelInfer
+        for _ in range(20):
+            calls = [infer.future(request, timeout=30) for _ in range(6)]
+            calls[2].cancel()
+            others = [call for call in calls if call is not calls[2]]
+            for response in pool.map(lambda call: call.result(), others):
+                assert list(response.outputs[0].contents.int64_contents) == LABELS
+
+
+def test_rows_of_another_width_or_that_the_model_rejects_fail_alone(server: Server):
+    cases = {
+        OK: body(tensor(ROWS)),
+        REFUSED: body(tensor(ROWS[:, :3])),
+        FAILED: body(tensor([5.1, None, 1.4, 0.2], [1, 4])),
+    }
+    start = threading.Barrier(12)
+
+    def go(status: int) -> tuple[int, list[int]]:
+        start.wait()
+        response = ask(server, "rest", "batched", cases[status])
+        return status, [response.status, *response.outputs.get("predict", [])]
+
+    with ThreadPoolExecutor(12) as pool:
+        results = list(pool.map(go, [*cases] * 4))
+    for status, actual in results:
+        assert actual == [status, *(LABELS if status == OK else [])]
+
+
+def test_the_log_and_the_metrics_have_them(server: Server):
+    before = _requests(server)
+    ask(server, "rest", "iris", body(tensor(ROWS), id="of-iris"))
+    assert _requests(server) == before + 1
+    lines = (
+        json.loads(line)
+        for path in (server.log.parent / "requests").glob("*.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+    )
+    wait_until(lambda: "of-iris" in _ids(server), "the line in the log")
+    assert all({"time", "model", "status", "milliseconds"} <= line.keys() for line in lines)
+    ready = metrics(server)["fashion_model_ready", frozenset({("model", "echo"), ("version", "")})]
+    assert ready == 1
+
+
+def _requests(server: Server) -> float:
+    labels = {"model": "iris", "version": "v1", "protocol": "rest", "outcome": "ok"}
+    return metrics(server).get(("fashion_requests_total", frozenset(labels.items())), 0)
+
+
+def _ids(server: Server) -> str:
+    files = (server.log.parent / "requests").glob("*.jsonl")
+    return "".join(path.read_text("utf-8") for path in files)
+
+
+def test_this_projects_models_are_served_beside_them(server: Server, images: np.ndarray):
+    for model in ("fashion-sklearn", "fashion-xgboost"):
+        response = ask(server, "rest", model, body(tensor(images[:3], datatype="UINT8")))
+        assert (response.status, len(response.outputs["predict"])) == (OK, 3)
+
+
+@each_protocol
+def test_the_client_predicts_with_models_of_images_alone(server: Server, protocol: str):
+    if protocol == "raw":
+        pytest.skip("the client has two protocols")
+    url = server.rest if protocol == "rest" else server.grpc
+    common = ("--protocol", protocol, "--url", url)
+    client = (sys.executable, "-m", "serving.client")
+    assert "echo" in run(ROOT, *client, "health", *common)
+    assert "x FP64 [n, 4]" in run(ROOT, *client, "metadata", *common)
+    picture = str(server.log.parent / "one.png")
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(picture)
+    shown = run(ROOT, *client, "predict", picture, *common)
+    assert "fashion-sklearn" in shown
+    assert "iris" not in shown
