@@ -1,12 +1,15 @@
-"""The predictor that docs/your-models.md shows.  Run: pytest tests/test_your_models.py"""
+"""What docs/your-models.md shows.  Run: pytest tests/test_your_models.py"""
 
 import asyncio
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from scratch import ROOT
+from processes import is_ready, started, wait_until
+from scratch import ROOT, run
 
 from serving.fashion.inference.batching import Batcher
 from serving.fashion.inference.handler import Handler, RequestContext, ServedModel
@@ -18,7 +21,7 @@ PAGE = (ROOT / "docs/your-models.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def predictor() -> Any:
-    (program,) = re.findall(r"(?s)```python\n(.*?)```", PAGE)
+    program = re.findall(r"(?s)```python\n(.*?)```", PAGE)[-1]
     names: dict[str, Any] = {}
     exec(program, names)
     return names["IrisPredictor"]()
@@ -96,3 +99,19 @@ def test_what_the_declared_tensor_is_not_is_rejected_with_a_sentence(
 def test_the_message_that_the_page_shows_is_the_one_sent(predictor: Any):
     (shown,) = re.findall(r'(?m)^\{"error":.*$', PAGE)
     assert infer(predictor, flower(1, 2, 3, shape=(1, 3)))[1] == json.loads(shown)
+
+
+def test_a_model_put_into_the_folder_answers_the_pages_request(
+    own_repository: Path, tmp_path: Path
+):
+    program = re.findall(r"(?s)```python\n(.*?)```", PAGE)[0]
+    run(tmp_path, sys.executable, "-c", program)
+    assert (own_repository / "iris/model.joblib").is_file()
+    (curl,), (shown,) = (
+        re.findall(pattern, PAGE)
+        for pattern in (r"(?s)```bash\n(curl .*?)```", r'(?m)^\{"model_name":.*$')
+    )
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server), "the three models to be ready")
+        command = curl.replace("http://localhost:8080", server.rest)
+        assert json.loads(run(tmp_path, "bash", "-c", command)) == json.loads(shown)
