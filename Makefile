@@ -89,8 +89,8 @@ dask: $(INSTALLED) ## install what xgboost.engine: dask needs beside
 bench: $(DEV) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
-bench-serving: $(DEV) ## this project's serving beside the blog's, about 40 minutes (QUICK=1: 3)
-	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--quick --repeats 1)
+bench-serving: $(DEV) ## this project's serving compared with MLServer's, 8 minutes (QUICK=1: 2)
+	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--seconds 1 --repeats 1)
 
 bench-beyond: $(DEV) dask ## training on up to 16 times the images, by each engine: half an hour
 	@dvc repro --quiet download && python -m benchmarks.engines && python -m benchmarks.approximation

@@ -1,42 +1,36 @@
-"""What serving.json has: loads on a server, their figures, and how these compare."""
+"""What serving.json has: loads on servers, their figures, and how these compare."""
 
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable
-from itertools import product
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import results
 
-KINDS = ("sklearn", "xgboost")
-WHOSE = ("blog", "fashion")
-PROTOCOLS = {"rest": "REST", "grpc": "gRPC"}
-SATURATED = 8  # connections, whose rate the blog's way cannot exceed by much
-OPEN_CONNECTIONS = 64
+KINDS = {"sklearn": "SVM", "xgboost": "trees"}
+BASELINES = {"workers-0": "MLServer, `parallel_workers: 0`", "default": "MLServer, default"}
+CELLS = ((1, 1), (8, 1), (64, 1), (1, 1024))  # connections, images a request
 
 
 class Way(NamedTuple):
-    """Whose server, blog or fashion, and how: rest, in JSON of FP64, or grpc, in raw UINT8."""
+    """whose: fashion, or one of BASELINES; protocol: rest, in JSON of FP64, or grpc, in UINT8."""
 
     whose: str
     protocol: str
 
 
-WAYS = BLOG_REST, OUR_REST, OUR_GRPC = (
-    Way("blog", "rest"),
-    Way("fashion", "rest"),
-    Way("fashion", "grpc"),
-)
+OURS = OUR_REST, OUR_GRPC = Way("fashion", "rest"), Way("fashion", "grpc")
+WAYS = {OUR_REST: "this project, REST", OUR_GRPC: "this project, gRPC"} | {
+    Way(whose, "rest"): name for whose, name in BASELINES.items()
+}
 
 
 class Load(NamedTuple):
-    """What is sent to a server. factor: of the rate that saturates the blog's way; 0: closed."""
+    """What is sent to a server."""
 
     kind: str
     way: Way
     connections: int
     rows: int
-    factor: float
 
 
 class Figures(NamedTuple):
@@ -44,52 +38,113 @@ class Figures(NamedTuple):
 
     per_second: float
     p50: float
-    p95: float
     p99: float
     cpu_ms: float
     wrong: int
 
 
-def median(of: Iterable[Figures]) -> Figures:
+Runs = dict[Load, list[Figures]]  # a repeat after the other
+
+
+def median(runs: Iterable[Figures]) -> Figures:
     """The median of each figure; of what was wrong, all."""
-    runs = list(of)
-    middle = Figures(*map(statistics.median, zip(*runs, strict=True)))
-    return middle._replace(wrong=sum(run.wrong for run in runs))
+    found = list(runs)
+    middle = Figures(*map(statistics.median, zip(*found, strict=True)))
+    return middle._replace(wrong=sum(run.wrong for run in found))
 
 
-def figures(result: dict[str, Any]) -> dict[Load, Figures]:
-    """The medians of the loads of serving.json."""
-    found = {}
-    for load in result["loads"]:
-        fields = {name: load[name] for name in Load._fields} | {"way": Way(**load["way"])}
-        found[Load(**fields)] = median(Figures(**run) for run in load["runs"])
-    return found
+def runs_of(result: dict[str, Any]) -> Runs:
+    """The loads of serving.json."""
+    return {
+        Load(x["kind"], Way(**x["way"]), x["connections"], x["rows"]): [
+            Figures(**run) for run in x["runs"]
+        ]
+        for x in result["loads"]
+    }
 
 
-def ratios(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """How many times better than the blog's each figure is, by measure and model."""
-    found, seconds = figures(result), result["seconds"]
-    (labels,) = {x.split(": ")[1] for x in seconds if x.endswith("labels")}
-    rows: dict[str, dict[str, float]] = defaultdict(dict)
-    for kind in KINDS:
-        for way, connections in product((OUR_REST, OUR_GRPC), (1, SATURATED, OPEN_CONNECTIONS)):
-            ours, blog = (
-                found[Load(kind, w, connections, 1, 0.0)].per_second for w in (way, BLOG_REST)
-            )
-            over = f"{connections} connection{'s' * (connections > 1)}"
-            name = f"single images a second, {PROTOCOLS[way.protocol]}, {over}"
-            rows[name][kind] = ours / blog
-        for way in (OUR_REST, OUR_GRPC):
-            blog = found[Load(kind, BLOG_REST, SATURATED, 1, 0.0)].p99
-            if (load := Load(kind, way, OPEN_CONNECTIONS, 1, 1.0)) in found:
-                name = f"p99 at the rate that saturates the blog's way, {PROTOCOLS[way.protocol]}"
-                rows[name][kind] = blog / found[load].p99
-        blog, ours = (statistics.median(seconds[f"{w}-{kind}: {labels}"]) for w in WHOSE)
-        rows[f"{labels}, each with its own client"][kind] = blog / ours
-    return dict(rows)
+def ratio(runs: Runs, load: Load, baseline: str) -> str:
+    """How many times the baseline's rate: the median of the repeats (the least to the most)."""
+    other = runs[load._replace(way=Way(baseline, "rest"))]
+    ratios = [a.per_second / b.per_second for a, b in zip(runs[load], other, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Ratios as a Markdown table."""
-    cells = ([name, *(f"{row[kind]:.1f}" for kind in KINDS)] for name, row in rows.items())
-    return results.markdown("| times the blog's way | SVM | trees |", cells)
+def summary(runs: Runs) -> str:
+    """Ratios alone, as a Markdown table."""
+    rows = (
+        [
+            f"{WAYS[way].removeprefix('this project, ')}, {_cell(connections, images)}",
+            *(
+                ratio(runs, Load(kind, way, connections, images), baseline)
+                for kind in KINDS
+                for baseline in BASELINES
+            ),
+        ]
+        for way in OURS
+        for connections, images in CELLS
+    )
+    heads = (f"{kind}: `parallel_workers: 0` | default" for kind in KINDS.values())
+    return results.markdown(f"| times MLServer's rate | {' | '.join(heads)} |", rows)
+
+
+def table(runs: Runs) -> str:
+    """Rates, latencies and ratios as a Markdown table."""
+    head = (
+        "| | | requests a second | p50, ms | p99, ms "
+        "| times `parallel_workers: 0` | times default |"
+    )
+    return results.markdown(head, _rows(runs))
+
+
+def _rows(runs: Runs) -> Iterator[list[str]]:
+    for kind, model in KINDS.items():
+        for connections, images in CELLS:
+            for way, name in WAYS.items():
+                load = Load(kind, way, connections, images)
+                found = median(runs[load])
+                yield [
+                    f"{model}, {_cell(connections, images)}",
+                    name,
+                    *(f"{x:,.{(x < 100) + (x < 10)}f}" for x in found[:3]),  # noqa: PLR2004
+                    *(ratio(runs, load, b) if way in OURS else "" for b in BASELINES),
+                ]
+
+
+def _cell(connections: int, images: int) -> str:
+    over = f"{connections} connection{'s' * (connections > 1)}"
+    return over if images == 1 else f"{over}, {images:,} images a request"
+
+
+def starts(result: dict[str, Any]) -> str:
+    """Seconds until both models are ready, and memory, as a Markdown table."""
+    memory = result["memory_mb"]
+    rows = (
+        [
+            BASELINES.get(whose, "this project"),
+            f"{statistics.median(seconds):.1f}",
+            f"{statistics.median(memory[f'{whose}: before the first request']):.0f}",
+            f"{statistics.median(memory[f'{whose}: after the last request']):.0f}",
+        ]
+        for whose, seconds in result["start_seconds"].items()
+    )
+    return results.markdown("| | ready after, s | MB before the first request | after all |", rows)
+
+
+def scaling(result: dict[str, Any]) -> str:
+    """Milliseconds a request by images and cores, as a Markdown table."""
+    seconds = [result["rows"][cores][kind] for kind in KINDS for cores in ("1", "2")]
+    rows = (
+        [f"{images:,}", *(f"{1e3 * x:,.0f}" for x in found)]
+        for images, *found in zip(result["images"], *seconds, strict=True)
+    )
+    return results.markdown("| images | SVM, one core | two | trees, one core | two |", rows)
+
+
+def report(result: dict[str, Any]) -> str:
+    """All of it, for README.md, benchmarks/README.md and docs/serving.md."""
+    runs = runs_of(result)
+    parts = [summary(runs), table(runs), results.sentence(result), starts(result)]
+    if "scaling" in result:
+        parts.append(scaling(result["scaling"]))
+    return "\n\n".join(parts)

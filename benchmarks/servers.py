@@ -1,4 +1,4 @@
-"""Servers to measure, the blog's and this project's: requests to them, their time and memory."""
+"""Servers to measure, MLServer's own and this project's: requests, processor time, memory."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.figures import KINDS, Way
+from benchmarks.figures import BASELINES, KINDS, Way
 from benchmarks.processes import MB, in_new_process
 from benchmarks.training import ALL, train
 from serving.client import infer_request
@@ -15,15 +15,21 @@ from serving.fashion.contract import INPUT_NAME, PIXELS
 from serving.launch import Server
 
 BLOG = Path("data/blog")  # the blog's models, trained once, which takes six minutes
+# Logs of each request would cost MLServer time.
+SETTINGS = {"workers-0": {"debug": False, "parallel_workers": 0}, "default": {"debug": False}}
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
-def blog_repository() -> Path:
-    """The repository of the blog's models, which are trained unless they are there."""
+def baseline_repository(baseline: str) -> Path:
+    """The blog's models under one of BASELINES, for a server that starts before the next call.
+
+    The models are trained unless they are there.
+    """
     for kind in KINDS:
         if not (BLOG / f"models/blog-{kind}").exists():
             print(f"training the blog's model with {kind}, once", flush=True)
             in_new_process(train, f"blog_{kind}", ALL, BLOG, f"blog-{kind}")
+    (BLOG / "settings.json").write_text(json.dumps(SETTINGS[baseline]), encoding="utf-8")
     return BLOG
 
 
@@ -34,7 +40,8 @@ def request(
 
     count: of images in the shape, another number than there are for a bad request.
     """
-    model, shape = f"{way.whose}-{kind}", [count or len(images), PIXELS]
+    model = f"{'blog' if way.whose in BASELINES else way.whose}-{kind}"
+    shape = [count or len(images), PIXELS]
     if way.protocol == "grpc":
         return way.protocol, f"{server.grpc} {METHOD}", _message(model, images, shape)
     body = infer_request(images, "FP64") | {"id": "1"}

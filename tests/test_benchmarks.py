@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 from scratch import ROOT
 
-from benchmarks import approximation, engines, load, pictures, soak
+from benchmarks import approximation, engines, figures, load, pictures, results, soak
 from benchmarks.figures import (
-    BLOG_REST,
+    BASELINES,
+    CELLS,
     KINDS,
-    OPEN_CONNECTIONS,
     OUR_GRPC,
     OUR_REST,
-    SATURATED,
     WAYS,
     Figures,
     Load,
-    figures,
+    Runs,
+    Way,
     median,
-    ratios,
+    ratio,
+    runs_of,
+    summary,
     table,
 )
 from benchmarks.processes import in_new_process, only_cores
@@ -32,7 +34,8 @@ from benchmarks.soak import MIX, TrafficShare
 from serving.launch import Server
 from stages.data.idx import Images
 
-SPEED = {BLOG_REST: 100.0, OUR_REST: 400.0, OUR_GRPC: 300.0}
+FAST, DEFAULT = (Way(whose, "rest") for whose in BASELINES)
+SPEED = {OUR_REST: 400.0, OUR_GRPC: 300.0, FAST: 200.0, DEFAULT: 100.0}
 README = (ROOT / "benchmarks/README.md").read_text("utf-8")
 
 
@@ -64,61 +67,44 @@ def test_a_process_returns_or_raises_what_its_function_does_and_its_memory_is_me
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
-    """As serving.json has it: the blog's way answers 100 a second, and ours 400 and 300."""
-    loads = [
-        Load(kind, way, connections, rows, factor)
-        for kind in KINDS
-        for way in WAYS
-        for connections, rows, factor in [
-            *((c, 1, 0.0) for c in (1, SATURATED, OPEN_CONNECTIONS)),
-            (1, 16, 0.0),
-            (OPEN_CONNECTIONS, 1, 1.0),
-        ]
-    ]
-    runs = {
-        load: [
-            Figures(SPEED[load.way] * luck, 1, 2, 1e3 / SPEED[load.way] * luck, 1, 0)._asdict()
-            for luck in (0.5, 1.0, 3.0)
-        ]
-        for load in loads
-    }
+def runs() -> Runs:
+    """Of two repeats, both at SPEED, but for this project's second, which is twice as fast."""
     return {
-        "loads": [
-            load._asdict() | {"way": load.way._asdict(), "runs": runs[load]} for load in loads
-        ],
-        "seconds": {
-            f"{whose}-{kind}: 10 images to labels": [seconds]
-            for whose, seconds in (("blog", 8.0), ("fashion", 2.0))
-            for kind in KINDS
-        },
+        Load(kind, way, *cell): [
+            Figures(speed, 1, 2, 1, 0),
+            Figures(2 * speed if way in (OUR_REST, OUR_GRPC) else speed, 3, 4, 1, 0),
+        ]
+        for kind in KINDS
+        for way, speed in SPEED.items()
+        for cell in CELLS
     }
 
 
 def test_the_median_of_several_runs_counts_what_was_wrong_in_all():
-    runs = [Figures(speed, 1, 2, 3, 4, wrong) for speed, wrong in ((5, 0), (1, 2), (9, 1))]
-    assert median(runs) == Figures(5, 1, 2, 3, 4, 3)
+    found = [Figures(speed, 1, 2, 4, wrong) for speed, wrong in ((5, 0), (1, 2), (9, 1))]
+    assert median(found) == Figures(5, 1, 2, 4, 3)
 
 
-def test_ratios_are_of_medians_and_above_1_where_ours_is_better(result: dict[str, Any]):
-    found = ratios(result)
-    assert found["single images a second, REST, 8 connections"] == {"sklearn": 4.0, "xgboost": 4.0}
-    assert found["single images a second, gRPC, 64 connections"]["xgboost"] == 3.0
-    assert found["p99 at the rate that saturates the blog's way, gRPC"]["sklearn"] == 3.0
-    assert found["10 images to labels, each with its own client"]["sklearn"] == 4.0
-    assert "| 10 images to labels, each with its own client | 4.0 | 4.0 |" in table(found)
+def test_ratios_are_of_runs_of_the_same_repeat_and_above_1_where_ours_is_faster(runs: Runs):
+    load = Load("sklearn", OUR_REST, 8, 1)
+    assert ratio(runs, load, "workers-0") == "3.00 (2.00–4.00)"
+    assert ratio(runs, load._replace(way=OUR_GRPC), "default") == "4.50 (3.00–6.00)"
+    assert "| gRPC, 64 connections | 2.25 (1.50–3.00) |" in summary(runs)
 
 
-def test_each_picture_is_drawn(
-    result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_table_names_the_setting_of_each_baseline(runs: Runs):
+    rows = table(runs).splitlines()
+    assert len(rows) == 2 + len(KINDS) * len(CELLS) * len(WAYS)
+    ratios = "3.00 (2.00–4.00) | 6.00 (4.00–8.00)"
+    assert f"| SVM, 1 connection | this project, REST | 600 | 2.00 | 3.00 | {ratios} |" in rows
+    fast = "MLServer, `parallel_workers: 0` | 200 | 2.00 | 3.00 |  |  |"
+    assert f"| trees, 1 connection, 1,024 images a request | {fast}" in rows
+
+
+def test_the_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pictures, "FOLDER", tmp_path)
-    pictures.draw_serving(figures(result))
     curve = {"images": [1000, 2000], "seconds": [3, 6], "accuracy": [0.8, 0.9], "exponent": 1.0}
     pictures.draw_growth({"ours_sklearn": curve, "ours_xgboost": curve})
-    for name in ("latency", "throughput"):
-        text = (tmp_path / f"{name}.svg").read_text("utf-8")
-        assert all(line["label"] in text for line in pictures.LINES.values())
     assert "fashion-sklearn" in (tmp_path / "growth.svg").read_text("utf-8")
 
 
@@ -128,6 +114,9 @@ def test_each_picture_is_drawn(
         ("engines", lambda result: engines.preprocess_table(result["preprocess"])),
         ("engines", lambda result: engines.table(result["boosting"])),
         ("approximation", lambda result: approximation.table(result["rows"])),
+        ("serving", lambda result: table(runs_of(result))),
+        ("serving", results.sentence),
+        ("serving", lambda result: figures.scaling(result["scaling"])),
     ],
 )
 def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, of_page: Any):

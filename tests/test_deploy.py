@@ -85,7 +85,6 @@ def test_the_replicas_to_plan_for_follow_from_what_was_measured(
             "way": {"whose": "fashion", "protocol": protocol},
             "connections": connections,
             "rows": rows,
-            "factor": 0.0,
         }
         (runs,) = [x["runs"] for x in MEASURED["loads"] if load.items() <= x.items()]
         images = rows * 1000 / statistics.median(run["cpu_ms"] for run in runs)

@@ -62,21 +62,12 @@ def test_the_results_are_those_of_the_committed_metrics():
 def test_the_speeds_are_those_of_the_last_benchmarks():
     trained, served = benchmark("training"), benchmark("serving")
     assert training.table(trained["medians"]) in README
-    assert figures.table(figures.ratios(served)) in README
+    assert figures.summary(figures.runs_of(served)) in README
+    assert figures.starts(served) in PAGES["docs/serving.md"]
     assert trained["hardware"] in README
     for curve in trained["growth"].values():
         exponent = training.exponent(curve["images"], curve["seconds"])
         assert f"{exponent:.2f}" in PAGES["docs/models.md"]
-    found, page = figures.figures(served), PAGES["docs/serving.md"]
-    for kind, name in (("xgboost", "trees"), ("sklearn", "SVM")):
-        ours, blog = (
-            found[figures.Load(kind, way, 64, 1, 0.0)].per_second
-            for way in (figures.OUR_REST, figures.BLOG_REST)
-        )
-        assert f"64 connections, {name} | {ours:,.0f} | {blog:,.0f} |" in page
-    for when, row in (("before the first", "before the first"), ("after the last", "after all")):
-        ours, blog = (served["memory_mb"][f"{w}: {when} request"][0] for w in ("fashion", "blog"))
-        assert re.search(rf"memory {row}.* \| {ours:.0f} \| {blog:.0f} \|", page)
 
 
 def test_the_soak_is_the_last_one_and_went_well():
