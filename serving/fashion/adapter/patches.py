@@ -6,8 +6,6 @@ settings.json; by then `install` has put others there. Everything else is subcla
 
 import inspect
 import logging
-import os
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -101,8 +99,3 @@ def install() -> None:
     report_invalid_settings()
     inference_logger.parent = mlserver_logger
     inference_logger.setLevel(logging.INFO)
-    # Threads that wake up, as gRPC's do several times a request, let the running one go on: on two
-    # cores a fifth more requests over gRPC.
-    if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
