@@ -51,10 +51,9 @@ class Server(NamedTuple):
 def running(repository: Path = REPOSITORY) -> Iterator[Server]:
     """Serve a repository on free ports of 127.0.0.1 for the time of a `with` block.
 
-    Yields when every model answers that it is ready. Raises ServerError, with the end of the
-    server's log, when the server ends or when a model is not ready in time; and when the server
-    ended during the block, in place of the error which that has caused there. Raises
-    RepositoryError where no model is packaged.
+    Yields when every model is ready. Raises ServerError, with the end of the server's log, when a
+    model is not ready in time or the server ends, during the block in place of the error that this
+    caused there. Raises RepositoryError where no model is packaged.
     """
     models = models_in(repository)
     with tempfile.TemporaryDirectory(prefix="mlserver-") as folder, ExitStack() as stack:
@@ -119,9 +118,7 @@ def _await_ready(server: Server, models: Sequence[Model]) -> None:
             _check_alive(server, f"before {model.name} was ready")
             _check_served(server, model)
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"{model.name} was not ready after {START_SECONDS:g} s{_log_end(server)}"
-                )
+                raise _failure(server, f"{model.name} was not ready after {START_SECONDS:g} s")
             time.sleep(POLL_SECONDS)
 
 
@@ -134,26 +131,27 @@ def _is_ready(server: Server, model: Model) -> bool:
 
 def _check_alive(server: Server, when: str) -> None:
     if server.guard.poll() is not None:
-        raise ServerError(f"the server ended {when}{_log_end(server)}")
+        raise _failure(server, f"the server ended {when}")
 
 
 def _check_served(server: Server, model: Model) -> None:
     refusal = NOT_SERVED.format(name=model.name, version=model.version)
-    for line in server.log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _log_lines(server):
         if refusal in line:
             raise ServerError(line[line.index(refusal) :])
 
 
-def _log_end(server: Server) -> str:
-    lines = server.log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "".join(f"\n  | {line}" for line in ["its log ends:", *lines[-LOG_LINES:]])
+def _failure(server: Server, what: str) -> ServerError:
+    return ServerError("\n  | ".join([what, "its log ends:", *_log_lines(server)[-LOG_LINES:]]))
+
+
+def _log_lines(server: Server) -> list[str]:
+    return server.log.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _stop(server: Server) -> None:
-    assert server.guard.stdin is not None
-    server.guard.stdin.close()
     with suppress(subprocess.TimeoutExpired):
-        server.guard.wait(2 * guard.STOP_SECONDS)
+        server.guard.communicate(timeout=2 * guard.STOP_SECONDS)  # closes its input
     with suppress(ProcessLookupError):
         os.killpg(server.guard.pid, signal.SIGKILL)
     server.guard.wait()
