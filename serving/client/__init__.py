@@ -30,9 +30,9 @@ __all__ = [
 def connect(protocol: str, url: str = "", token: str = "", ca: str = "") -> Client:
     """A client for `rest` or `grpc`.
 
-    url: of the server, if it is not this machine's usual one, https://… for one that speaks TLS;
-    token: for a server that asks for one; ca: a file of certificates, PEM, of which one has signed
-    the server's; "" for those that the system trusts.
+    url: of the server, "" for this machine's usual one, https://… for one that speaks TLS; token:
+    for a server that asks for one; ca: a file of certificates, PEM, that may have signed the
+    server's, "" for those that the system trusts.
     """
     if protocol == "grpc":
         return GrpcClient(url or GRPC_URL, token, ca)
@@ -49,5 +49,5 @@ def infer_request(
     """
     tensor = {"name": INPUT_NAME, "shape": list(images.shape), "datatype": datatype}
     data = images.astype(np.float64) if datatype.startswith("FP") else images
-    body: dict[str, Any] = {"inputs": [tensor | {"data": data.ravel().tolist()}]}
-    return body | ({"outputs": [{"name": name} for name in outputs]} if outputs else {})
+    requested = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
+    return {"inputs": [tensor | {"data": data.ravel().tolist()}]} | requested

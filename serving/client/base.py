@@ -13,8 +13,8 @@ from serving.fashion.contract import INPUT_NAME, PIXELS
 
 Outputs = dict[str, np.ndarray]
 
-CONNECT_SECONDS, RESPONSE_SECONDS = 5.0, 120.0
-ATTEMPTS, PAUSE_SECONDS = 3, 0.2  # to connect; a request whose response is late is not sent again
+RESPONSE_SECONDS = 120.0
+PAUSES = 0.2, 0.4  # seconds, before each retry of connecting; a late response is not retried
 SHOWN = 300  # characters of a response that an error quotes
 MALFORMED = AttributeError, LookupError, TypeError, ValueError, struct.error
 
@@ -135,5 +135,6 @@ def _decode(array: np.ndarray) -> np.ndarray:
     return np.array(texts, object).reshape(array.shape)
 
 
-def one_line(text: object) -> str:
-    return " ".join(str(text).split())[:SHOWN]
+def rejection(url: str, status: str, message: object) -> ResponseError:
+    """The error for a server's own message, in one line."""
+    return ResponseError(f"{url}: {status}: {' '.join(str(message).split())[:SHOWN]}")

@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from serving.client.base import (
-    ATTEMPTS,
-    PAUSE_SECONDS,
-    RESPONSE_SECONDS,
-    Client,
-    ResponseError,
-    one_line,
-)
+from serving.client.base import PAUSES, RESPONSE_SECONDS, Client, rejection
 
 GRPC_URL = "localhost:8081"
-TLS = "https://"  # before the address of a server that speaks it
 
 
 class GrpcClient(Client):
@@ -33,8 +25,8 @@ class GrpcClient(Client):
         limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self._headers = {"authorization": f"Bearer {token}"} if token else None
         connection = triton.InferenceServerClient(
-            url.removeprefix(TLS).removeprefix("http://"),
-            ssl=url.startswith(TLS),
+            url.removeprefix("https://").removeprefix("http://"),
+            ssl=url.startswith("https://"),
             root_certificates=ca or None,
             channel_args=direct + limits,
         )
@@ -58,15 +50,13 @@ class GrpcClient(Client):
         return self._call(self._connection.infer, model, model_version=version, **request)
 
     def _call(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        for pause in [*(PAUSE_SECONDS * 2**n for n in range(ATTEMPTS - 1)), None]:
+        options |= {"client_timeout": RESPONSE_SECONDS, "headers": self._headers}
+        pauses = list(PAUSES)
+        while True:
             try:
-                return method(
-                    *args, client_timeout=RESPONSE_SECONDS, headers=self._headers, **options
-                )
+                return method(*args, **options)
             except InferenceServerException as error:
                 status = (error.status() or "").removeprefix("StatusCode.")
-                if status != "UNAVAILABLE" or pause is None:
-                    text = one_line(error.message() or "")
-                    raise ResponseError(f"{self.url}: {status}: {text}") from error
-                time.sleep(pause)
-        raise AssertionError("the last attempt neither returned nor raised")
+                if status != "UNAVAILABLE" or not pauses:
+                    raise rejection(self.url, status, error.message() or "") from error
+                time.sleep(pauses.pop(0))

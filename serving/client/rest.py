@@ -10,18 +10,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from serving.client.base import (
-    ATTEMPTS,
-    CONNECT_SECONDS,
-    PAUSE_SECONDS,
-    RESPONSE_SECONDS,
-    SHOWN,
-    Client,
-    ResponseError,
-    one_line,
-)
+from serving.client.base import PAUSES, RESPONSE_SECONDS, SHOWN, Client, ResponseError, rejection
 
 DIRECT = {"http": "", "https": ""}  # a proxy that the environment names is for downloads
+CONNECT_SECONDS = 5.0
 REST_URL = "http://localhost:8080"
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -41,11 +33,11 @@ class RestClient(Client):
         import tritonclient.http as triton  # noqa: PLC0415
 
         session = requests.Session()
-        session.trust_env = False
+        session.trust_env = False  # no proxy, no password of the environment
         session.verify = ca or True
         if token:
             session.headers["Authorization"] = f"Bearer {token}"
-        retries = Retry(ATTEMPTS - 1, read=0, status=0, other=0, backoff_factor=PAUSE_SECONDS)
+        retries = Retry(len(PAUSES), read=0, status=0, other=0, backoff_factor=PAUSES[0])
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
         super().__init__(url.rstrip("/"), triton, session)
@@ -79,9 +71,7 @@ class RestClient(Client):
     def _send(self, method: str, path: str, **body: Any) -> requests.Response:
         timeout = (CONNECT_SECONDS, RESPONSE_SECONDS)
         try:
-            return self._connection.request(
-                method, self.url + path, timeout=timeout, proxies=DIRECT, **body
-            )
+            return self._connection.request(method, self.url + path, timeout=timeout, **body)
         except requests.exceptions.SSLError as error:
             why = "expected TLS and a certificate that is trusted, got another; name those that may"
             raise ResponseError(f"{self.url}: {why} have signed it: --ca") from error
@@ -103,7 +93,7 @@ def _check_status(response: requests.Response) -> None:
         text = response.json()["error"]
     except (requests.JSONDecodeError, KeyError, TypeError):
         text = response.text
-    raise ResponseError(f"{response.url}: HTTP {response.status_code}: {one_line(text)}")
+    raise rejection(response.url, f"HTTP {response.status_code}", text)
 
 
 def _parse(response: requests.Response, parse: Callable[..., Any] = requests.Response.json) -> Any:
