@@ -1,10 +1,8 @@
 """Send logged images to another version or another server, and tell what changes."""
 
-import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,38 +11,6 @@ from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
 from serving.fashion.logged import LoggedImages, read_log
 
 CHANGED = 3  # exit code of a replay that changes more labels than allowed
-
-
-class Change(NamedTuple):
-    """Of one model's logged requests, sent again.
-
-    changed: labels; share: of all labels; probability: the largest difference, 0 to 1, of that of a
-    logged label; logged_ms, now_ms: medians, in the server, and here, with the network in it.
-    """
-
-    requests: int
-    images: int
-    changed: int
-    share: float
-    probability: float
-    logged_ms: float
-    now_ms: float
-
-
-def add_options(program: argparse.ArgumentParser) -> None:
-    """Of a replay, beside those of every command."""
-    program.add_argument("folder", type=Path, help="of the log")
-    program.add_argument(
-        "--allow", type=float, default=0.0, metavar="SHARE",
-        help=f"of labels that may change; above it, exit code {CHANGED} (default: 0)",
-    )  # fmt: skip
-
-
-def rows(changes: dict[str, Change]) -> list[list[str]]:
-    """A table of the changes, by model, its first row a heading."""
-    heading = ["model", *(name.replace("_", " ") for name in Change._fields)]
-    shown = ([f"{n:,}" if isinstance(n, int) else f"{n:.4f}" for n in c] for c in changes.values())
-    return [heading, *([model, *cells] for model, cells in zip(changes, shown, strict=True))]
 
 
 def logged(folder: Path, models: list[str]) -> dict[str, list[LoggedImages]]:
@@ -64,22 +30,34 @@ def logged(folder: Path, models: list[str]) -> dict[str, list[LoggedImages]]:
     return found
 
 
-def replay(client: Client, model: str, version: str, lines: Iterable[LoggedImages]) -> Change:
-    """Send requests of a model again, one after another. Raises ResponseError."""
-    images = changed = 0
-    difference, before, now = 0.0, [], []
+def replay(
+    client: Client, model: str, version: str, lines: Sequence[LoggedImages]
+) -> dict[str, float]:
+    """Send requests of a model again, one after another, and count and measure what changes.
+
+    changed: labels; share: of all labels; probability: the largest difference, 0 to 1, of that of a
+    logged label; logged_ms, now_ms: medians, in the server, and here, with the network in it.
+    Raises ResponseError, and ValueError where a model has fewer classes than the log.
+    """
+    results, now = [], []
     for line in lines:
         pixels = np.frombuffer(line.pixels, np.uint8).reshape(-1, PIXELS)
         start = time.perf_counter()
-        outputs = client.infer(model, pixels, [LABELS, PROBABILITIES], version)
+        results.append(client.infer(model, pixels, [LABELS, PROBABILITIES], version))
         now.append(1000 * (time.perf_counter() - start))
-        before.append(line.milliseconds)
-        labels = np.array(line.labels)
-        images += len(labels)
-        changed += int((outputs[LABELS] != labels).sum())
-        if labels.max() >= outputs[PROBABILITIES].shape[1]:
-            raise ValueError(f"{model}: expected the classes of the log, got fewer: other classes?")
-        same = outputs[PROBABILITIES][np.arange(len(labels)), labels]
-        difference = max(difference, float(np.abs(same - line.probabilities).max()))
-    milliseconds = float(np.median(before)), float(np.median(now))
-    return Change(len(now), images, changed, changed / images, difference, *milliseconds)
+    labels = np.array([label for line in lines for label in line.labels])
+    probabilities = np.concatenate([result[PROBABILITIES] for result in results])
+    if labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"{model}: expected the classes of the log, got fewer: other classes?")
+    changed = labels != np.concatenate([result[LABELS] for result in results])
+    before = np.concatenate([line.probabilities for line in lines])
+    difference = np.abs(probabilities[np.arange(len(labels)), labels] - before).max()
+    return {
+        "requests": len(lines),
+        "images": len(labels),
+        "changed": int(changed.sum()),
+        "share": float(changed.mean()),
+        "probability": float(difference),
+        "logged_ms": float(np.median([line.milliseconds for line in lines])),
+        "now_ms": float(np.median(now)),
+    }
