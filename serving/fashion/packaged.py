@@ -22,20 +22,23 @@ class Model(NamedTuple):
     path: Path
 
 
-def models_in(repository: Path) -> list[Model]:
+def models_in(repository: Path, any_runtime: bool = False) -> list[Model]:
     """The models of a repository that are this project's, by name and version.
 
-    Raises RepositoryError where none is.
+    any_runtime: those of others too. Raises RepositoryError where none is.
     """
     found = []
     for path in sorted(repository.rglob(MODEL_SETTINGS)):
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-            if not settings["implementation"].startswith(RUNTIMES):
-                continue
-            parameters = settings["parameters"]
-            file = path.parent / parameters["uri"]
-            found.append(Model(settings["name"], parameters["version"], file))
+            is_ours = settings["implementation"].startswith(RUNTIMES)
+            parameters = settings["parameters"] if is_ours else settings.get("parameters") or {}
+            if is_ours:
+                uri, version = parameters["uri"], parameters["version"]
+            else:
+                uri, version = parameters.get("uri", ""), parameters.get("version", "")
+            if is_ours or any_runtime:
+                found.append(Model(settings["name"], version, path.parent / uri))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RepositoryError(
                 f"{path}: no model's settings: {error!r}; package again"

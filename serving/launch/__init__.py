@@ -55,7 +55,7 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
     model is not ready in time or the server ends, during the block in place of the error that this
     caused there. Raises RepositoryError where no model is packaged.
     """
-    models = models_in(repository)
+    models = models_in(repository, any_runtime=True)
     with tempfile.TemporaryDirectory(prefix="mlserver-") as folder, ExitStack() as stack:
         server = _start(repository.resolve(), Path(folder))
         stack.callback(_stop, server)
@@ -123,7 +123,8 @@ def _await_ready(server: Server, models: Sequence[Model]) -> None:
 
 
 def _is_ready(server: Server, model: Model) -> bool:
-    address = f"{server.rest}/v2/models/{model.name}/versions/{model.version}/ready"
+    version = f"/versions/{model.version}" if model.version else ""
+    address = f"{server.rest}/v2/models/{model.name}{version}/ready"
     with suppress(requests.RequestException):
         return requests.get(address, timeout=START_SECONDS, proxies=DIRECT).ok
     return False

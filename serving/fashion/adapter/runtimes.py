@@ -1,5 +1,6 @@
 """The MLServer runtimes of both models: the stock ones load them, inference/ serves them."""
 
+import asyncio
 import gc
 import json
 from http import HTTPStatus
@@ -31,6 +32,7 @@ from .payloads import from_payload, to_response
 
 # Objects and collections; requests leave hardly any cycles.
 GC_THRESHOLD = 20_000, 20, 20
+SETTLE_SECONDS = 1.0  # after a model is unloaded: its last requests have ended
 
 
 class FashionModel(MLModel):
@@ -66,11 +68,7 @@ class FashionModel(MLModel):
             logger.warning(f"{self.name} {self.version}: {warning}; results may differ slightly")
         await super().load()
         self.served = self._serve(folder, extra)
-        # What lives as long as the server need not be searched for garbage, time and again: that
-        # took a third of a request's time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
+        settle()
         return True
 
     def _serve(self, folder: Path, extra: dict[str, Any]) -> ServedModel:
@@ -83,16 +81,15 @@ class FashionModel(MLModel):
         counts = PredictionMetrics(name, version, class_names)
         predictor = FashionPredictor(classifier, class_names, extra["max_rows"], counts)
         predict, rows = self._metrics.counted(predictor), predictor.max_rows
-        self._batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
-        self._metrics.register(lambda: self.ready, self._batcher)
-        return ServedModel(name, version, predictor, limits, self._batcher)
+        batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
+        self._metrics.register(lambda: self.ready, batcher)
+        return ServedModel(name, version, predictor, limits, batcher)
 
     async def unload(self) -> bool:
-        """Let go of the thread that computes."""
-        if self.served:
-            self._batcher.close()
+        """Show no metrics of it any more; requests that it has are answered."""
         if hasattr(self, "_metrics"):
             self._metrics.unregister()
+        asyncio.get_running_loop().call_later(SETTLE_SECONDS, settle)
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -126,6 +123,17 @@ class FashionModel(MLModel):
     def _extra(self) -> dict[str, Any]:
         assert self.settings.parameters is not None
         return self.settings.parameters.extra or {}
+
+
+def settle() -> None:
+    """Free what is garbage, and search the rest no more, which lives as long as the server.
+
+    Searching it time and again took a third of a request's time.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
 
 
 class SvmModel(FashionModel, SKLearnModel):

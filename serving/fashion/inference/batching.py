@@ -1,6 +1,7 @@
 """Requests that arrive while a model computes are computed together, next."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,10 @@ from typing import Any, NamedTuple
 
 from .limits import check_waiting
 from .predictor import Predictor, Results
+
+MOST_BATCHES = 16  # that the thread is given at a time
+WHILE_SECONDS = 0.005  # after which it hands over what it has computed
+Outcome = Results | Exception
 
 
 class Pending(NamedTuple):
@@ -54,53 +59,72 @@ class Batcher:
         """Requests that are not being computed yet."""
         return len(self._queue)
 
-    def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False)
-
     async def _run(self) -> None:
         try:
             while self._queue:
-                await self._compute(self._next_batch())
+                batches = self._next_batches()
+                outcomes = await self._compute(batches)
+                for batch, outcome in zip(batches, outcomes, strict=False):
+                    _deliver(batch, outcome)
+                for batch in reversed(batches[len(outcomes) :]):  # not computed yet
+                    self._queue.extendleft(reversed(batch))
                 if self._queue:  # and so have others: those just answered may ask again
                     await asyncio.sleep(self._delay)
         finally:
             self._task = None
 
+    def _next_batches(self) -> list[list[Pending]]:
+        """The next batch, and others to be computed after it: waking a thread takes its time."""
+        batches = [self._next_batch()]
+        while self._queue and len(batches) < MOST_BATCHES:
+            batches.append(self._next_batch())
+        return batches
+
     def _next_batch(self) -> list[Pending]:
         batch: list[Pending] = []
         count = 0
         while self._queue and (not batch or self._fits(batch[0], count)):
-            batch.append(self._queue.popleft())
-            count += len(batch[-1].rows)
-        return [pending for pending in batch if not pending.results.done()]
+            pending = self._queue.popleft()
+            if not pending.results.done():  # its client has gone
+                batch.append(pending)
+                count += len(pending.rows)
+        return batch
 
     def _fits(self, first: Pending, count: int) -> bool:
         """Whether the next request can join a batch that has so many rows."""
         rows, key = self._queue[0].rows, self._predictor.batch_key
         return count + len(rows) <= self._max_rows and key(rows) == key(first.rows)
 
-    async def _compute(self, batch: list[Pending]) -> None:
-        if not batch:
-            return
+    async def _compute(self, batches: list[list[Pending]]) -> list[list[Outcome]]:
+        """What becomes of each request of the first batches, of as many as take a while."""
         try:
-            parts = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._predict_batch, [pending.rows for pending in batch]
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._predict_batches, [[p.rows for p in batch] for batch in batches]
             )
+        except Exception as error:  # so that none of them waits for ever
+            return [[error] * len(batch) for batch in batches]
+
+    def _predict_batches(self, batches: list[list[Any]]) -> list[list[Outcome]]:
+        outcomes: list[list[Outcome]] = []
+        end = time.perf_counter() + WHILE_SECONDS
+        for batch in batches:
+            outcomes.append(self._outcomes(batch))
+            if time.perf_counter() > end:
+                break
+        return outcomes
+
+    def _outcomes(self, batch: list[Any]) -> list[Outcome]:
+        """Of each request; where they fail together, each is computed alone."""
+        try:
+            return list(self._predict_batch(batch))
         except Exception as error:
             if len(batch) == 1:
-                if not batch[0].results.done():
-                    batch[0].results.set_exception(error)
-                return
-            for pending in batch:  # so that the one at fault is the one that fails
-                await self._compute([pending])
-            return
-        for pending, results in zip(batch, parts, strict=True):
-            if not pending.results.done():
-                pending.results.set_result(results)
+                return [error]
+            return [self._outcomes([rows])[0] for rows in batch]
 
     def _predict_batch(self, batch: list[Any]) -> list[Results]:
-        """The results of each."""
+        if not batch:
+            return []
         if len(batch) == 1:
             return [self._predict(batch[0])]
         results = self._predict(self._predictor.concatenate(batch))
@@ -112,3 +136,13 @@ class Batcher:
             {name: values[start:end] for name, values in results.items()}
             for start, end in zip(starts, ends, strict=False)
         ]
+
+
+def _deliver(batch: list[Pending], outcomes: list[Outcome]) -> None:
+    for pending, outcome in zip(batch, outcomes, strict=True):
+        if pending.results.done():
+            continue
+        if isinstance(outcome, Exception):
+            pending.results.set_exception(outcome)
+        else:
+            pending.results.set_result(outcome)
