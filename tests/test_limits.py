@@ -130,21 +130,34 @@ def test_other_requests_take_no_large_body(limited: Server, path: str):
     assert response.json()["error"].startswith("expected a body of at most 1 MiB, got 2.0")
 
 
-def test_more_bodies_than_may_be_in_hand_are_refused_and_small_ones_are_not(
+def test_a_body_that_is_announced_and_not_sent_takes_no_place(
     limited: Server, answers_right: Callable[[], None]
 ):
     with ExitStack() as stack:
-        slow = [stack.enter_context(connect(limited)) for _ in range(3)]
-        for connection in slow[:2]:
-            connection.sendall(head(2 * 2**20))
-        wait_until(lambda: post_images(limited, 200).status_code == BUSY, "both bodies in hand")
+        for _ in range(10):
+            stack.enter_context(connect(limited)).sendall(head(2**20))
+        assert post_images(limited, 200).status_code == OK
+        answers_right()
+
+
+def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
+    limited: Server, answers_right: Callable[[], None]
+):
+    words = "expected at most 4 MiB of requests at once; send it again later"
+    piece = b" " * (2**20 - 2**14)
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(6):  # each in pieces, so that it is arriving
+            connection = stack.enter_context(connect(limited))
+            slow.append(connection)
+            connection.sendall(head(2**20) + piece)
+        assert [read(connection) for connection in slow[4:]] == [(BUSY, words)] * 2
         response = post_images(limited, 200)
+        assert (response.status_code, response.json()["error"]) == (BUSY, words)
         assert response.headers["retry-after"] == "1"
-        words = "expected at most 4 MiB of requests at once; send it again later"
-        assert response.json()["error"] == words
         images = body(tensor(np.zeros((200, 784)), datatype="UINT8"))
         over_grpc = send(limited, message(images, MODEL, raw=True))
-        assert (over_grpc.status, over_grpc.error) == (grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        assert (over_grpc.status, over_grpc.error) == (grpc.StatusCode.UNAVAILABLE, words)
         answers_right()
     wait_until(lambda: post_images(limited, 200).status_code == OK, "the bodies to be let go of")
 
@@ -203,7 +216,7 @@ def test_more_requests_than_may_wait_for_a_model_are_refused(
             if place % 2
             else send(limited, message(single, MODELS[0]))
         )
-        busy = response.status in (BUSY, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        busy = response.status in (BUSY, grpc.StatusCode.UNAVAILABLE)
         words = "expected at most 5 requests that wait for the model; send it again later"
         right = response.status == OK and response.outputs[LABELS] == expected
         outcome = (

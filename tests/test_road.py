@@ -23,7 +23,6 @@ def server(each_host: Server) -> Server:
 REQUESTS = {
     "an image": {"rows": 1, "outputs": ()},
     "two images, all outputs": {"rows": 2, "outputs": OUTPUTS},
-    "an output twice": {"rows": 1, "outputs": ("label", "label")},
 }
 each_request = pytest.mark.parametrize("content", REQUESTS.values(), ids=REQUESTS.keys())
 

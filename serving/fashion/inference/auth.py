@@ -6,11 +6,11 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .credentials import Tokens
 from .errors import RequestError
-from .rest_app import error_response
 
 # Readiness says nothing that a probe of a cluster, which sends no token, need not know.
 HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
@@ -43,7 +43,8 @@ class AuthMiddleware:
         status = HTTPStatus.UNAUTHORIZED
         self._reject("rest", RequestError(UNAUTHENTICATED, status))
         headers = {"www-authenticate": "Bearer"}
-        await error_response("", status, UNAUTHENTICATED, headers)(scope, receive, send)
+        response = JSONResponse({"error": UNAUTHENTICATED}, status, headers)
+        await response(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope["root_path"])

@@ -43,7 +43,9 @@ def read_request(message: Any) -> InferRequest:
     ]
     binary = bool(raw)
     outputs = [RequestedOutput(output.name, binary) for output in message.outputs]
-    return InferRequest(message.id, tensors, outputs, _parameters(message.parameters), binary)
+    return InferRequest(
+        message.id or None, tensors, outputs, _parameters(message.parameters), binary
+    )
 
 
 def _parameters(fields: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ context ends in one place, where it is counted and logged.
 
 import asyncio
 import time as clock
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,19 +17,22 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import uuid4
 
 from . import logger
-from .errors import RequestError, one_line
-from .limits import SMALL_BODY, Admission, Limits
+from .errors import RequestError, one_line, quote
+from .limits import SMALL_BODY, Admission, Limits, check_waiting
 from .messages import InferRequest, InferResponse
 from .predictor import Results, Signature
 from .tensors import BYTES
 
 Result = TypeVar("Result")
 Encoded_co = TypeVar("Encoded_co", covariant=True)
-LONGEST = 500  # characters of a message
+LONGEST_ID = 1000  # characters
+SECONDS_PER_LINE = 60  # of rejections before a request is read
+MOST_AXES = 32  # of a tensor, as in NumPy
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 # What is large is decoded and encoded off the event loop, one at a time, since each takes several
 # times its own size; elements of BYTES may be files, whose reading takes long: two at a time.
 LARGE, FILES = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
+MOST_READS = 1000  # requests with files that wait to be read
 
 
 class ServedModel(NamedTuple):
@@ -101,7 +105,8 @@ class RequestContext:
     protocol: rest or grpc; model, version, id: as the client gives them, "" until they are read;
     served: the model, once it is found; results: what it predicted; time: of the head's arrival, in
     seconds since 1970; seconds: from the whole request, or from its head where it is rejected
-    before, to the end; status: of HTTP; error: the message of a rejection.
+    before, to the end; status: of HTTP; error: the message of a rejection; is_logged: whether the
+    request log has it.
     """
 
     protocol: str
@@ -113,6 +118,7 @@ class RequestContext:
     status: int = HTTPStatus.OK
     served: ServedModel | None = None
     results: Results | None = None
+    is_logged: bool = True
     time: float = field(default_factory=clock.time)
     seconds: float = 0.0
     _start: float = field(default_factory=clock.perf_counter)
@@ -164,13 +170,38 @@ class Handler:
                 except Exception as error:
                     logger.exception("%s failed", model.name)
                     message = one_line(f"{model.name} failed: {type(error).__name__}: {error}")
-                    status = HTTPStatus.INTERNAL_SERVER_ERROR
-                    raise RequestError(message[:LONGEST], status) from None
+                    raise RequestError(message, HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def reject(self, protocol: str, error: RequestError) -> None:
-        """Count and log a request that is rejected before it is read."""
-        with suppress(RequestError), RequestContext(protocol, self.observers):
+        """Count a request that is rejected before it is read; log the first one of a minute."""
+        is_logged = REJECTIONS.add(error)
+        with suppress(RequestError), RequestContext(protocol, self.observers, is_logged=is_logged):
             raise error
+
+
+class Rejections:
+    """Of requests before they are read, which anyone can send: one line a minute, with a number."""
+
+    def __init__(self) -> None:
+        self._count, self._next, self._error = 0, 0.0, RequestError("")
+
+    def add(self, error: RequestError) -> bool:
+        """Count one; whether it is the first of a minute."""
+        self._count, self._error = self._count + 1, error
+        return self.log()
+
+    def log(self) -> bool:
+        """Log how many there were, if there were any and a minute has passed; whether it was."""
+        now = clock.monotonic()
+        if not self._count or now < self._next:
+            return False
+        status, count = self._error.status, self._count
+        logger.warning("rejected with %d: %s (requests: %d)", status, self._error, count)
+        self._count, self._next = 0, now + SECONDS_PER_LINE
+        return True
+
+
+REJECTIONS = Rejections()  # of the process, over REST and gRPC
 
 
 async def _respond(
@@ -182,12 +213,15 @@ async def _respond(
     large = LARGE if transport.size(payload) > SMALL_BODY else None
     request = await run_in(large, transport.parse, payload)
     del payload  # which the rows of a large request replace
+    check_sizes(request)
     context.id = request.id or ""
     if request.id is None:
         request = request._replace(id=str(uuid4()))
     outputs = signature.check_outputs(request)
-    has_files = any(tensor.datatype == BYTES for tensor in request.inputs)
-    rows = await run_in(FILES if has_files else large, signature.decode, request)
+    if any(tensor.datatype == BYTES for tensor in request.inputs):
+        rows = await _read_files(signature.decode, request)
+    else:
+        rows = await run_in(large, signature.decode, request)
     context.id, context.version = str(request.id), model.version
     del request  # whose values the rows replace
     context.results = results = await model.infer(rows)
@@ -195,6 +229,34 @@ async def _respond(
     size = sum(output.values.nbytes for output in encoded.outputs)
     response = InferResponse(model.name, model.version, context.id, *encoded)
     return await run_in(LARGE if size > SMALL_BODY else None, transport.write, response)
+
+
+class _Reads:
+    count = 0
+
+
+async def _read_files(decode: Callable[[InferRequest], Any], request: InferRequest) -> Any:
+    check_waiting(_Reads.count, MOST_READS)
+    _Reads.count += 1
+    try:
+        return await run_in(FILES, decode, request)
+    finally:
+        _Reads.count -= 1
+
+
+def check_sizes(request: InferRequest) -> None:
+    """Raise RequestError for what would set how much is done, or sent back."""
+    if len(request.id or "") > LONGEST_ID:
+        length = len(request.id or "")
+        raise RequestError(f"expected an id of at most {LONGEST_ID:,} characters, got {length:,}")
+    for tensor in request.inputs:
+        if len(tensor.shape) > MOST_AXES:
+            axes = len(tensor.shape)
+            raise RequestError(f"expected a shape of at most {MOST_AXES} axes, got {axes:,}")
+    names = [output.name for output in request.outputs]
+    for name, count in Counter(names).items() if len(names) > 1 else ():
+        if count > 1:
+            raise RequestError(f"expected each output once, got {quote(name)} {count:,} times")
 
 
 async def run_in(

@@ -1,7 +1,10 @@
 """What the server takes on at once, so that nobody can take it down by sending."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import RequestError
 
@@ -31,13 +34,13 @@ class Limits(NamedTuple):
             )
 
 
-class InFlightBytes:
-    """Counts the bytes of all bodies that are being read, computed and encoded."""
+class InFlight:
+    """All bodies that are being read, computed and encoded. arriving: in the order they began."""
 
     bytes = 0
 
-
-IN_FLIGHT = InFlightBytes()  # of the process, over REST and gRPC
+    def __init__(self) -> None:
+        self.arriving: list[Admission] = []
 
 
 class Admission:
@@ -45,30 +48,70 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self._counted = limits, 0
+        self._task: asyncio.Task[Any] | None = None
+        self._is_evicted = False
 
     def __enter__(self) -> "Admission":
         return self
 
     def __exit__(self, *_: object) -> None:
-        IN_FLIGHT.bytes -= self._counted
+        self._release()
 
     def count(self, size: int) -> None:
-        """Count the body as of at least this size.
+        """Count what has arrived of the body.
 
-        Raises RequestError, 413 for too large a body, 503 where too many are in flight.
+        Where too many bytes are in flight, the body that began last is rejected: RequestError, 503,
+        here if it is this one. Raises RequestError, 413, for too large a body.
         """
         self.limits.check_body(size)
+        more = size - self._counted
         if size <= max(SMALL_BODY, self._counted):
             return
-        more = size - self._counted
-        if IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
-            raise RequestError(
-                f"expected at most {self.limits.bodies_mb} MiB of requests at once; "
-                "send it again later",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
+        while IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
+            if self not in IN_FLIGHT.arriving or IN_FLIGHT.arriving[-1] is self:
+                raise self._busy()
+            IN_FLIGHT.arriving[-1]._evict()
         IN_FLIGHT.bytes += more
         self._counted = size
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[None]:
+        """While a body arrives in pieces, another may need its place. Raises RequestError, 503."""
+        self._task = asyncio.current_task()
+        IN_FLIGHT.arriving.append(self)
+        try:
+            yield
+            if self._is_evicted:
+                await asyncio.sleep(0)  # where the cancellation arrives
+        except asyncio.CancelledError:
+            if not self._is_evicted or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._busy() from None
+        finally:
+            if self in IN_FLIGHT.arriving:
+                IN_FLIGHT.arriving.remove(self)
+
+    def _evict(self) -> None:
+        self._release()
+        self._is_evicted = True
+        IN_FLIGHT.arriving.remove(self)
+        if self._task:
+            self._task.cancel()
+
+    def _release(self) -> None:
+        IN_FLIGHT.bytes -= self._counted
+        self._counted = 0
+
+    def _busy(self) -> RequestError:
+        return RequestError(
+            f"expected at most {self.limits.bodies_mb} MiB of requests at once; "
+            "send it again later",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        )
+
+
+IN_FLIGHT = InFlight()  # of the process, over REST and gRPC
 
 
 def check_waiting(count: int, most: int) -> None:

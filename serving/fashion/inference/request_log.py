@@ -69,6 +69,8 @@ class RequestLog:
 
     def add(self, context: RequestContext) -> None:
         """Have a request written. Called by one thread."""
+        if not context.is_logged:
+            return
         line = msgspec.json.encode(self._line(context)) + b"\n"
         if self._taken - self._done + len(line) > WAITING_BYTES:
             self._drop(1, "the disk is too slow")

@@ -26,7 +26,7 @@ from .rest import BINARY, JSON, JSON_LENGTH, inflate, read_request, write_respon
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-OTHER_BODIES = Limits(body_mb=1, bodies_mb=16, request_seconds=0, waiting=0)  # a few names, if any
+OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # a few names, if any
 Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
@@ -151,8 +151,19 @@ class ClientGoneError(RequestError):
 
 async def read_body(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:
     """All of a body, counted, without Content-Encoding. Raises RequestError, ClientGoneError."""
-    admission.count(int(_header(scope, "content-length") or 0))
-    content = await _receive_all(scope, receive, admission)
+    admission.limits.check_body(int(_header(scope, "content-length") or 0))
+    message = await _next_message(scope, receive)
+    content: bytes | bytearray = message["body"]
+    if message.get("more_body"):
+        content = bytearray(content)
+        async with admission.arriving():
+            while message.get("more_body"):
+                admission.count(len(content))
+                message = await _next_message(scope, receive)
+                content += message["body"]
+            admission.count(len(content))
+    else:
+        admission.count(len(content))
     encoding = _header(scope, "content-encoding")
     if encoding in (None, "identity"):
         return content
@@ -161,19 +172,11 @@ async def read_body(scope: Scope, receive: Receive, admission: Admission) -> byt
     return content
 
 
-async def _receive_all(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:
-    content: bytes | bytearray = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGoneError(*scope.get("rejected", ()))
-        if not content and not message.get("more_body"):
-            return message["body"]
-        content = bytearray(content) if isinstance(content, bytes) else content
-        content += message["body"]
-        admission.count(len(content))  # of a body that did not give its length
-        if not message.get("more_body"):
-            return content
+async def _next_message(scope: Scope, receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGoneError(*scope.get("rejected", ()))
+    return message
 
 
 def _header(scope: Scope, name: str) -> str | None:
