@@ -338,3 +338,32 @@ def test_another_server_of_the_protocol_works_as_well(tmp_path: Path, digits: Di
             assert client.models() == ["plain"]
             (labels,) = client.infer("plain", images).values()
             assert labels.ravel().tolist() == model.predict(images).tolist()
+
+
+def test_a_folder_is_predicted_in_batches_and_bad_files_are_named(
+    options: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("serving.client.pictures.BATCH_FILES", 4)
+    random = np.random.default_rng(1)
+    for number in range(9):
+        pixels = random.integers(0, 100, (28, 28), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("no picture either", "utf-8")
+    Image.new("L", (30, 30), 250).save(tmp_path / "7.png")
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(tmp_path), str(tmp_path / "none.png"), *options])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    names = [line.split()[0] for line in printed.out.splitlines()[1:]]
+    assert names == ["0.png", "1.png", "2.png", "3.png", "4.png", "6.png", "7.png", "8.png"]
+    assert "error: 5.png: " in printed.err
+    assert "got 10 bytes that begin with b'no pictu'" in printed.err
+    assert "error: none.png: No such file or directory" in printed.err
+    assert "note: 7.png: a bright border" in printed.err
+    (tmp_path / "empty").mkdir()
+    code, _ = program("predict", str(tmp_path / "empty"), *options, capsys=capsys)
+    assert "expected pictures in it (.bmp, .jpeg, .jpg, .png, .webp)" in str(code)

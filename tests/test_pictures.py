@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.fashion.model.pictures import PixelError, read_picture
+from serving.fashion.model.pictures import NAMES, PixelError, read_picture
 
 random = np.random.default_rng(5)
 
@@ -94,10 +94,16 @@ def test_a_photograph_that_lies_on_its_side_is_put_upright():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "a PNG or JPEG file, got no bytes"),
-        (b"GIF89a......", "a PNG or JPEG file, got 12 bytes that begin with b'GIF89a..'"),
-        (file(Image.new("L", (9, 9)), "BMP"), "a PNG or JPEG file, got "),
-        (file(Image.new("L", (99, 99)))[:60], "a whole PNG or JPEG file, got a damaged one"),
+        (b"", f"a {NAMES} file, got no bytes"),
+        (
+            b"GIF89a......",
+            f"a {NAMES} file, got 12 bytes that begin with b'GIF89a..'",
+        ),
+        (file(Image.new("L", (9, 9)), "TIFF"), f"a {NAMES} file, got "),
+        (
+            file(Image.new("L", (99, 99)))[:60],
+            f"a whole {NAMES} file, got a damaged one",
+        ),
         (file(Image.new("L", (1, 4096 * 4096 + 1))), "a picture of at most 16,777,216 pixels, got"),
     ],
 )

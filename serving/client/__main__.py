@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.client import GRPC_URL, REST_URL, Client, ResponseError, connect
+from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect, pictures
 from serving.client.replay import CHANGED, logged, replay
 from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
 
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("health", parents=[every], help="check that server and models are ready")
     commands.add_parser("metadata", parents=[every], help="show the metadata of each model")
     predicts = commands.add_parser("predict", parents=[every], help="classify pictures")
-    predicts.add_argument("pictures", nargs="*", type=Path, help="PNG or JPEG files")
+    predicts.add_argument("pictures", nargs="*", type=Path, help="files or folders of them")
     predicts.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")
     predicts.add_argument("--proba", action="store_true", help="show every class's probability")
     predicts.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
@@ -70,18 +70,11 @@ def indices(text: str, count: int) -> list[int]:
     return found
 
 
-def read_pictures(
-    options: argparse.Namespace,
-) -> tuple[np.ndarray | list[bytes], list[str], list[str] | None]:
-    """The images that the options name: uint8 [n, 784], or files; their names; their classes.
+def read_images(options: argparse.Namespace) -> tuple[np.ndarray, list[str], list[str]]:
+    """The evaluation images that --index names, uint8 [n, 784], their names and their classes.
 
-    The classes are None where they are not known. Raises ValueError, and OSError for a file.
+    Raises ValueError.
     """
-    if bool(options.pictures) == (options.index is not None):
-        raise ValueError("expected pictures or --index, one of both")
-    if options.pictures:
-        files = [path.read_bytes() for path in options.pictures]
-        return files, [path.name for path in options.pictures], None
     if not TEST_IMAGES.exists():
         raise ValueError(f"{TEST_IMAGES}: not found; make it with: dvc repro preprocess")
     with np.load(TEST_IMAGES, allow_pickle=False) as data:
@@ -142,12 +135,62 @@ def _tensor(tensor: dict[str, Any]) -> str:
 
 
 def predict(client: Client, options: argparse.Namespace) -> Result:
-    """Labels and probabilities of the images that the options name."""
-    images, names, actual = read_pictures(options)
+    """Labels and probabilities of the images that the options name; 1 where a file is bad."""
+    if bool(options.pictures) == (options.index is not None):
+        raise ValueError("expected pictures or --index, one of both")
+    models = options.model or client.image_models()
+    if options.pictures:
+        return _predict_files(client, models, options)
+    images, names, actual = read_images(options)
+    results = {
+        model: client.infer(model, images, SHOWN, options.version, options.invert)
+        for model in models
+    }
+    return *_show(client, options, names, actual, results), 0
+
+
+def _predict_files(client: Client, models: list[str], options: argparse.Namespace) -> Result:
+    files, errors = pictures.read(pictures.find(options.pictures))
+    results: dict[str, dict[str, Outputs]] = {}
+    for model in models:
+
+        def send(contents: list[bytes], model: str = model) -> Outputs:
+            return client.infer(model, contents, SHOWN, options.version, options.invert)
+
+        found, rejected = pictures.infer(send, files, model)
+        results[model], errors = found, errors | rejected
+        files = {name: content for name, content in files.items() if name in found}
+    if not options.invert and (bright := pictures.bright(files)):
+        others = f" and {len(bright) - 1:,} more" if len(bright) > 1 else ""
+        print(
+            f"note: {bright[0]}{others}: a bright border; for dark clothes on a bright ground, "
+            "add --invert",
+            file=sys.stderr,
+        )
+    if len(errors) == 1 and not files:
+        ((name, why),) = errors.items()
+        raise ValueError(f"{name}: {why}")
+    for name, why in errors.items():
+        print(f"error: {name}: {why}", file=sys.stderr)
+    if not files:
+        return {"images": [], "actual": None, "models": {}}, "", 1
+    joined = {
+        model: {o: np.concatenate([found[name][o] for name in files]) for o in SHOWN}
+        for model, found in results.items()
+    }
+    return *_show(client, options, list(files), None, joined), 1 if errors else 0
+
+
+def _show(
+    client: Client,
+    options: argparse.Namespace,
+    names: list[str],
+    actual: list[str] | None,
+    results: dict[str, Outputs],
+) -> tuple[dict[str, Any], str]:
     columns = {"image": names} | ({"actual": actual} if actual else {})
     plain, details = {}, []
-    for model in options.model or client.image_models():
-        outputs = client.infer(model, images, SHOWN, options.version, options.invert)
+    for model, outputs in results.items():
         plain[model] = {name: array.tolist() for name, array in outputs.items()}
         labels, probabilities = outputs[CLASS_LABELS], outputs[PROBABILITIES]
         pairs = zip(labels, probabilities.max(axis=1), strict=True)
@@ -159,7 +202,7 @@ def predict(client: Client, options: argparse.Namespace) -> Result:
             details.append(table([[model, *heading], *rows]))
     overview = table([list(columns), *zip(*columns.values(), strict=True)])
     found = {"images": names, "actual": actual, "models": plain}
-    return found, "\n\n".join([overview, *details]), 0
+    return found, "\n\n".join([overview, *details])
 
 
 def show_changes(client: Client, options: argparse.Namespace) -> Result:
@@ -192,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
-    print(json.dumps(found, indent=2) if options.json else text)
+    if options.json or text:
+        print(json.dumps(found, indent=2) if options.json else text)
     sys.exit(code)
 
 

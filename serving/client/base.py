@@ -15,12 +15,15 @@ Outputs = dict[str, np.ndarray]
 
 RESPONSE_SECONDS = 120.0
 PAUSES = 0.2, 0.4  # seconds, before each retry of connecting; a late response is not retried
+REJECTIONS = "HTTP 400", "HTTP 413", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
 SHOWN = 300  # characters of a response that an error quotes
 MALFORMED = AttributeError, LookupError, TypeError, ValueError, struct.error
 
 
 class ResponseError(RuntimeError):
     """A server rejected a request, or its response does not fit the request."""
+
+    is_rejection = False  # of what the request holds, which another request may do without
 
 
 class Client(ABC):
@@ -137,4 +140,6 @@ def _decode(array: np.ndarray) -> np.ndarray:
 
 def rejection(url: str, status: str, message: object) -> ResponseError:
     """The error for a server's own message, in one line."""
-    return ResponseError(f"{url}: {status}: {' '.join(str(message).split())[:SHOWN]}")
+    error = ResponseError(f"{url}: {status}: {' '.join(str(message).split())[:SHOWN]}")
+    error.is_rejection = status in REJECTIONS
+    return error

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.fashion.model.pictures import PixelError, read_picture
+from serving.fashion.model.pictures import NAMES, PixelError, read_picture
 from stages.console import StageError, progress, run
 from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
 from stages.data.splits import split
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """The program's options."""
     program = argparse.ArgumentParser(
         prog="python -m stages.data.own_images",
-        description="Make a data set out of PNG and JPEG files, in a sub-folder for each class.",
+        description="Make a data set out of pictures, in a sub-folder for each class.",
     )
     program.add_argument("folder", type=Path, help="holds a sub-folder of pictures for each class")
     program.add_argument("target", type=Path, help="folder to write the four IDX files to")
@@ -81,7 +81,7 @@ def _read(path: Path, invert: bool) -> np.ndarray:
     except PixelError as error:
         raise StageError(f"{path}: expected {error}; convert it, or take it away") from None
     except OSError as error:
-        raise StageError(f"{path}: {error.strerror}; expected a PNG or JPEG file") from None
+        raise StageError(f"{path}: {error.strerror}; expected a {NAMES} file") from None
 
 
 def divided(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

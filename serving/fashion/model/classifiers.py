@@ -32,7 +32,8 @@ SMALL_BATCH = 32  # images, up to which array lookups are faster than XGBoost
 class Classifier(ABC):
     """What both models share. classes: int64 [classes], by column.
 
-    folder: holds the model's files; rows_per_thread: images that a thread takes at once.
+    folder: holds the model's files; rows_per_thread: images that a thread takes at once, of which
+    more than ROWS_PER_THREAD would be shared out among threads again.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Classifier(ABC):
         folder: Path,
         rows_per_thread: int = ROWS_PER_THREAD,
     ) -> None:
-        self._rows_per_thread = rows_per_thread
+        self._rows_per_thread = min(rows_per_thread, ROWS_PER_THREAD)
         self.classes = np.asarray(model.classes_, np.int64)
         self._features = FeatureMap(read_features(folder / FEATURES_FILE))
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))

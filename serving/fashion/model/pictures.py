@@ -1,10 +1,13 @@
-"""A PNG or JPEG file as an image of the kind that the models know: 28 × 28, grey, bright on black.
+"""A picture's file as an image of the kind that the models know: 28 × 28, grey, bright on black.
 
 What is done is what the data set's makers did to photographs (Xiao, Rasul and Vollgraf,
 Fashion-MNIST, arXiv 1708.07747, section 2.1): grey, negated where the ground is bright, the longer
 edge scaled to 28 pixels, centred on black.
 """
 
+import re
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -12,12 +15,36 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..contract import PIXELS, SIDE
 
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+NAMES = "PNG, JPEG, WebP or BMP"
+SIGNATURES = re.compile(rb"\x89PNG|\xff\xd8\xff|RIFF....WEBP|BM", re.DOTALL)
 MAX_PIXELS = 4096 * 4096  # of a decoded picture: 64 MB with its four channels
+MAX_PIXELS_JPEG = 64 * 1024 * 1024  # which is decoded at a half, a quarter or an eighth of its size
+MAX_PIXELS_A_REQUEST = 256 * 1024 * 1024  # about two seconds
+DRAFT_SIDE = 1024  # pixels at least, of a JPEG's edge that is decoded smaller
+LONGEST_TO_SHORTEST = SIDE  # of a picture's edges: beyond it nothing is left of the shorter one
+
+
+# What Pillow raises, also from within its readers of chunks and tags, for what is no sound file.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)
 
 
 class PixelError(ValueError):
     """Pixels that no image has; the message says what was expected and what came."""
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether a file begins as a picture does."""
+    return SIGNATURES.match(content) is not None
 
 
 def read_picture(content: bytes, invert: bool) -> np.ndarray:
@@ -26,20 +53,41 @@ def read_picture(content: bytes, invert: bool) -> np.ndarray:
     content: of a file; invert: for dark clothes on a bright ground. What is transparent becomes
     ground. Raises PixelError.
     """
+    return fit_picture(open_picture(content), invert)
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """A picture whose pixels are not read yet. Raises PixelError."""
     try:
         picture = Image.open(BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise PixelError(f"a {NAMES} file, got {_shown(content)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
+        raise PixelError(f"a picture of at most {MAX_PIXELS:,} pixels, got {pixels:,}") from None
+    except DAMAGED as error:
+        raise PixelError(f"a whole {NAMES} file, got a damaged one: {error}") from None
+    most = MAX_PIXELS_JPEG if picture.format == "JPEG" else MAX_PIXELS
+    width, height = picture.size
+    if width * height > most:
+        size = f"{width:,} × {height:,}"
+        raise PixelError(f"a picture of at most {most:,} pixels, got {size}")
+    if max(width, height) > LONGEST_TO_SHORTEST * min(width, height):
+        raise PixelError(
+            f"a picture whose longer edge is at most {LONGEST_TO_SHORTEST} times the shorter, "
+            f"got {width:,} × {height:,}"
+        )
+    return picture
+
+
+def fit_picture(picture: Image.Image, invert: bool) -> np.ndarray:
+    """See `read_picture`."""
+    try:
         if picture.width * picture.height > MAX_PIXELS:
-            raise PixelError(
-                f"a picture of at most {MAX_PIXELS:,} pixels, "
-                f"got {picture.width:,} × {picture.height:,}"
-            )
+            picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         grey = _grey(ImageOps.exif_transpose(picture), ground=255 if invert else 0)
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise PixelError(f"a PNG or JPEG file, got {_shown(content)}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, PixelError):
-            raise
-        raise PixelError(f"a whole PNG or JPEG file, got a damaged one: {error}") from None
+    except DAMAGED as error:
+        raise PixelError(f"a whole {NAMES} file, got a damaged one: {error}") from None
     if invert:
         grey = ImageOps.invert(grey)
     fitted = ImageOps.contain(grey, (SIDE, SIDE), Image.Resampling.LANCZOS)

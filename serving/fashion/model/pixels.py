@@ -4,8 +4,9 @@ Each rejection is a RequestError that says what was expected and what the reques
 """
 
 import base64
-import binascii
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,29 @@ from ..inference.predictor import (
     check_datatype,
     check_row_count,
     only_input,
+    quote,
     read_elements,
     read_numbers,
 )
-from .pictures import PixelError, read_picture
+from .pictures import (
+    MAX_PIXELS_A_REQUEST,
+    PixelError,
+    fit_picture,
+    is_picture,
+    open_picture,
+)
 
 ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
+SPACE, NOT_BASE64 = re.compile(rb"\s+"), re.compile(rb"[^A-Za-z0-9+/_-]")
+BASE64, URL_SAFE = re.compile(rb"[A-Za-z0-9+/_=\s-]+"), bytes.maketrans(b"+/", b"-_")
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 
 
 def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
     """The images of a request, uint8 [n, 784], 1 ≤ n ≤ max_rows. Raises RequestError."""
+    if len(request.inputs) > 1:
+        return _read_columns(request.inputs, max_rows)
     tensor = only_input(request.inputs)
     invert = _is_inverted(tensor.parameters, request.parameters)
     if tensor.datatype == BYTES:
@@ -45,10 +57,35 @@ def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
     return PIXEL_MAX - images if invert else images
 
 
+def _read_columns(columns: Sequence[Tensor], max_rows: int) -> np.ndarray:
+    """Images out of a column a pixel, in their order, as MLServer's PandasCodec sends a table."""
+    if len(columns) != PIXELS:
+        raise RequestError(
+            f"expected one input tensor, or {PIXELS} columns of a pixel each, got {len(columns):,}"
+        )
+    shape = tuple(columns[0].shape)
+    if len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+        raise RequestError(f"expected columns of shape [n] or [n, 1], got {list(shape)}")
+    rows = check_row_count(shape[0], max_rows, shape, "images")
+    values = []
+    for column in columns:
+        check_datatype(column.datatype, list(DTYPES))
+        if tuple(column.shape) != shape:
+            raise RequestError(
+                f"expected columns of one shape, {list(shape)}, got {list(column.shape)}"
+            )
+        values.append(read_numbers(column, rows).reshape(rows))
+    try:
+        return validate_pixels(np.stack(values, axis=1))
+    except PixelError as error:
+        raise RequestError(str(error)) from None
+
+
 def validate_pixels(images: np.ndarray) -> np.ndarray:
     """Images, any numbers [n, 784], 0 to 255, rounded (halves to even) to uint8 [n, 784].
 
-    Raises PixelError for another shape, for what is no number, NaN, infinity, or out of range.
+    Raises PixelError for another shape, for what is no number, NaN, infinity, out of range, and for
+    fractions that are all at most 1: pixels divided by 255, of which the models would see black.
     """
     images = np.asarray(images)
     if images.shape[1:] != (PIXELS,):
@@ -68,13 +105,18 @@ def validate_pixels(images: np.ndarray) -> np.ndarray:
             f"expected pixel values from 0 to {PIXEL_MAX}, "
             f"got {images[row, pixel]:.6g} at image {row}, pixel {pixel}"
         )
+    if images.max() <= 1:
+        raise PixelError(
+            f"expected pixel values from 0 to {PIXEL_MAX}, got fractions of at most 1; "
+            f"multiply them by {PIXEL_MAX}"
+        )
     return np.rint(images).astype(np.uint8)
 
 
 def _is_inverted(*parameters: dict[str, Any]) -> bool:
     values = [given[INVERT] for given in parameters if INVERT in given]
     if values and not isinstance(values[0], bool):
-        raise RequestError(f"expected parameter {INVERT} as true or false, got {values[0]!r:.40}")
+        raise RequestError(f"expected parameter {INVERT} as true or false, got {quote(values[0])}")
     return bool(values and values[0])
 
 
@@ -95,20 +137,44 @@ def _read_pictures(tensor: Tensor, invert: bool, max_rows: int) -> np.ndarray:
     files = read_elements(tensor.data)
     if len(files) != rows:
         raise RequestError(f"expected {rows:,} pictures for shape {shape}, got {len(files):,}")
-    return np.stack([_read_picture(file, index, invert) for index, file in enumerate(files)])
-
-
-def _read_picture(file: Any, index: int, invert: bool) -> np.ndarray:
-    if isinstance(file, str):
+    is_base64 = tensor.parameters.get("content_type") == "base64"
+    images, left = np.empty((rows, PIXELS), np.uint8), MAX_PIXELS_A_REQUEST
+    for index, file in enumerate(files):
         try:
-            file = base64.b64decode(file, validate=True)
-        except (binascii.Error, ValueError):
-            raise RequestError(
-                f"expected a PNG or JPEG file in base64 at image {index}, got {file!r:.40}"
-            ) from None
+            picture = open_picture(_decoded(file, is_base64))
+            left -= picture.width * picture.height
+            if left < 0:
+                raise PixelError(
+                    f"pictures of at most {MAX_PIXELS_A_REQUEST:,} pixels in all, got more"
+                )
+            images[index] = fit_picture(picture, invert)
+        except PixelError as error:
+            raise RequestError(f"expected {error}, at image {index}") from None
+    return images
+
+
+def _decoded(file: Any, is_base64: bool) -> bytes:
+    """A picture's file. Text is base64, as are bytes that are said to be, or plainly are."""
+    if isinstance(file, str):
+        return decode_base64(file.encode("utf-8", "replace"))
     if not isinstance(file, bytes):
-        raise RequestError(f"expected a PNG or JPEG file at image {index}, got {file!r:.40}")
-    try:
-        return read_picture(file, invert)
-    except PixelError as error:
-        raise RequestError(f"expected {error}, at image {index}") from None
+        raise PixelError(f"a picture's file, got {quote(file)}")
+    if is_base64:
+        return decode_base64(file)
+    if not is_picture(file) and BASE64.fullmatch(file):
+        with suppress(PixelError):
+            decoded = decode_base64(file)
+            return decoded if is_picture(decoded) else file
+    return file
+
+
+def decode_base64(text: bytes) -> bytes:
+    """Of base64, in lines or not, of either alphabet, padded or not. Raises PixelError."""
+    plain = SPACE.sub(b"", text).rstrip(b"=")
+    wrong = NOT_BASE64.search(plain)
+    if wrong:
+        place, character = wrong.start(), wrong[0].decode("latin1")
+        raise PixelError(f"base64, got {character!r} at character {place:,}")
+    if len(plain) % 4 == 1:
+        raise PixelError(f"base64, got {len(plain):,} characters, one too many or too few")
+    return base64.urlsafe_b64decode(plain.translate(URL_SAFE) + b"=" * (-len(plain) % 4))
