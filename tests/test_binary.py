@@ -129,7 +129,7 @@ WRONG: list[tuple[str, Any, bytes, dict[str, str | None], str]] = [
         "parameters": {"shared_memory_region": "a"}}), b"", {},
      "expected inputs[0].data, got none"),
     ("two tensors", body(binary(784, [1, 784]), binary(784, [1, 784])), ONE + ONE, {},
-     "expected one input tensor, got 2"),
+     "expected one input tensor, or 784 columns of a pixel each, got 2"),
     ("a picture cut off", body(binary(7, [1], "BYTES")), b"\x09\0\0\0abc", {},
      "expected elements of BYTES, each after its length in four bytes, got 7 bytes that end"),
 ]  # fmt: skip

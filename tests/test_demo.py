@@ -256,7 +256,10 @@ def test_a_broken_picture_is_refused_in_the_servers_words(page: Page, tmp_path: 
     path.write_bytes(b"no picture")
     page.one("#file").send_keys(str(path))
     page.wait(lambda: page.one("#error").is_displayed())
-    message = "expected a PNG or JPEG file, got 10 bytes that begin with b'no pictu', at image 0"
+    message = (
+        "expected a PNG, JPEG, WebP or BMP file, got 10 bytes that begin with b'no pictu', "
+        "at image 0"
+    )
     assert page.one("#error").text == message
     assert not page.all(".model")
 

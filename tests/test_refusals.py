@@ -51,14 +51,15 @@ def each_case(cases: list[tuple[str, Any, str]]) -> pytest.MarkDecorator:
 # What is wrong with it, the request, and the words that refuse it, over both protocols.
 REFUSED_BY_BOTH: list[tuple[str, Any, str]] = [
     ("no input", body(), "expected one input tensor, got none"),
-    ("two inputs", body(tensor(IMAGE), tensor(IMAGE)), "expected one input tensor, got 2"),
+    ("two inputs", body(tensor(IMAGE), tensor(IMAGE)),
+     "expected one input tensor, or 784 columns of a pixel each, got 2"),
     ("783 pixels", body(tensor(IMAGE[:, 1:])), SHAPES + "[1, 783]"),
     ("no shape", body(tensor(IMAGE, [])), SHAPES + "[]"),
     ("29 rows", body(tensor(IMAGE, [1, 29, 28])), SHAPES + "[1, 29, 28]"),
     ("four axes", body(tensor(IMAGE, [1, 28, 28, 1])), SHAPES + "[1, 28, 28, 1]"),
     ("no image", body(tensor(IMAGE[:0])), "expected 1 to 10,000 images a request, got [0, 784]"),
     ("less than none", body(tensor(IMAGE, [-1, 784])),
-     "expected 1 to 10,000 images a request, got [-1, 784]"),
+     "expected the number of images in place of -1, got [-1, 784]"),
     ("too many", body(tensor([0.0], [10_001, 784])),
      "expected 1 to 10,000 images a request, got [10001, 784]"),
     ("too few values", body(tensor([0.0], [1, 784])),
@@ -80,14 +81,14 @@ REFUSED_BY_BOTH: list[tuple[str, Any, str]] = [
     ("unknown output", body(tensor(IMAGE), outputs=("predict", "colour")),
      "expected outputs out of predict, predict_proba, label, image, got colour"),
     ("invert as text", body(tensor(IMAGE), parameters={"invert": "yes"}),
-     "expected parameter invert as true or false, got 'yes'"),
+     "expected parameter invert as true or false, got yes"),
     ("no picture", body(tensor([base64.b64encode(b"GIF89a").decode()], [1], "BYTES")),
-     "expected a PNG or JPEG file, got 6 bytes that begin with b'GIF89a', at image 0"),
+     "expected a PNG, JPEG, WebP or BMP file, got 6 bytes that begin with b'GIF89a', at image 0"),
     ("an empty picture", body(tensor([""], [1], "BYTES")),
-     "expected a PNG or JPEG file, got no bytes, at image 0"),
-    ("another kind", body(tensor([png(np.zeros((28, 28), "u1"), "BMP")], [1], "BYTES")),
-     "expected a PNG or JPEG file, got 1,862 bytes that begin with "
-     "b'BMF\\x07\\x00\\x00\\x00\\x00', at image 0"),
+     "expected a PNG, JPEG, WebP or BMP file, got no bytes, at image 0"),
+    ("another kind", body(tensor([png(np.zeros((28, 28), "u1"), "GIF")], [1], "BYTES")),
+     "expected a PNG, JPEG, WebP or BMP file, got 87 bytes that begin with "
+     "b'GIF87a\\x1c\\x00', at image 0"),
     ("a huge picture", body(tensor([png(np.zeros((4097, 4096), "u1"))], [1], "BYTES")),
      "expected a picture of at most 16,777,216 pixels, got 4,096 × 4,097, at image 0"),
     ("a picture less", body(tensor([png(np.zeros((28, 28), "u1"))], [2], "BYTES")),
@@ -140,9 +141,9 @@ REFUSED_BY_REST: list[tuple[str, Any, str]] = [
     ("half a grey", body(tensor(changed(17, 0.5), [1, 784], "UINT8")),
      "expected whole numbers for UINT8, got 0.5"),
     ("no base64", body(tensor(["a picture!"], [1], "BYTES")),
-     "expected a PNG or JPEG file in base64 at image 0, got 'a picture!'"),
+     "expected base64, got '!' at character 8, at image 0"),
     ("numbers for pictures", body(tensor([3], [1], "BYTES")),
-     "expected a PNG or JPEG file at image 0, got 3"),
+     "expected a picture's file, got 3, at image 0"),
 ]  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def test_raw_bytes_that_do_not_fit_are_refused_in_words(server: Server, model: s
     cut.raw_input_contents[0] = b"\x09\x00\x00\x00abc"
     assert "that end within the one at byte 0" in send(server, cut).error
     del none.raw_input_contents[:]
-    expected = "expected 784 values for shape [1, 784], got 0"
+    expected = "expected values of FP64 in fp64_contents, got none"
     assert send(server, none) == Response(REFUSED, {}, expected)
 
 

@@ -14,7 +14,7 @@ from .errors import RequestError
 
 # Readiness says nothing that a probe of a cluster, which sends no token, need not know.
 HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
-HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady"
+HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady", "Check", "Watch"
 UNAUTHENTICATED = "expected a token of this server in the header Authorization, as Bearer TOKEN"
 
 

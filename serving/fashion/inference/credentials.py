@@ -86,7 +86,9 @@ class Tokens(ReloadableFile):
 class Certificate(ReloadableFile):
     """A certificate's chain and its key, PEM; contexts that have it get a renewed one too."""
 
-    contexts: Sequence[ssl.SSLContext] = ()
+    def __init__(self, *paths: Path) -> None:
+        self.contexts: list[ssl.SSLContext] = []
+        super().__init__(*paths)
 
     def load(self, _: list[bytes]) -> None:
         """Have the contexts present it."""
@@ -107,11 +109,11 @@ class Credentials:
 
     tokens: Tokens | None = None
     certificate: Certificate | None = None
-    open_metrics = False
+    open_metrics = metrics_tls = False
 
     def configure(self, settings: ServerSettings) -> None:
         """Read the files that the settings name. Raises SecretError."""
-        self.open_metrics = settings.open_metrics
+        self.open_metrics, self.metrics_tls = settings.open_metrics, settings.metrics_tls
         if settings.token_file:
             self.tokens = Tokens(settings.token_file)
         if settings.tls_cert and settings.tls_key:

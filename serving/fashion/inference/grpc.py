@@ -7,7 +7,7 @@ Their tensors are raw, or lists in a field for each datatype; a response's are a
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import RequestError
+from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, RequestedOutput, Tensor
 from .tensors import as_bytes, raw_bytes
 
@@ -34,9 +34,7 @@ def read_request(message: Any) -> InferRequest:
             tensor.name,
             tensor.shape,
             tensor.datatype,
-            raw[index]
-            if raw
-            else list(getattr(tensor.contents, FIELDS.get(tensor.datatype, ""), [])),
+            raw[index] if raw else _read_contents(tensor),
             _parameters(tensor.parameters),
         )
         for index, tensor in enumerate(message.inputs)
@@ -46,6 +44,17 @@ def read_request(message: Any) -> InferRequest:
     return InferRequest(
         message.id or None, tensors, outputs, _parameters(message.parameters), binary
     )
+
+
+def _read_contents(tensor: Any) -> list[Any]:
+    """The values of whichever field has some. Raises RequestError where two have."""
+    filled = tensor.contents.ListFields()
+    field = FIELDS.get(tensor.datatype, "raw_input_contents")
+    if len(filled) > 1 or (not filled and 0 not in tensor.shape):
+        names = " and ".join(descriptor.name for descriptor, _ in filled)
+        expected = f"values of {quote(tensor.datatype)} in {field}"
+        raise RequestError(f"expected {expected}, got {names or 'none'}")
+    return list(filled[0][1]) if filled else []
 
 
 def _parameters(fields: Any) -> dict[str, Any]:

@@ -1,24 +1,28 @@
 """The protocol over gRPC: its service, and the servers that take its calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from . import logger
 from .credentials import Certificate
 from .errors import RequestError, one_line
 from .grpc import read_request, write_metadata, write_response
-from .handler import Handler
+from .handler import Handler, Models
 from .limits import Admission
 from .messages import InferRequest, InferResponse
 
-SERVICE = "inference.GRPCInferenceService"
+SERVICE, HEALTH_SERVICE = "inference.GRPCInferenceService", "grpc.health.v1.Health"
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+WATCH_SECONDS = 0.5  # from one look at what is ready to the next
 SERVERS = 16
 CODES: dict[int, grpc.StatusCode] = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -74,39 +78,49 @@ class GrpcTransport:
 
 
 class GrpcService:
-    """The protocol's methods. pb: its message types, as generated from its protocol buffers."""
+    """The protocol's methods, and those of grpc.health.v1.
 
-    def __init__(self, handler: Handler, pb: Any) -> None:
+    pb: its message types, as generated from its protocol buffers; repositories: services that load
+    models by messages of the same names, by their types.
+    """
+
+    def __init__(
+        self, handler: Handler, pb: Any, repositories: Mapping[str, Any] | None = None
+    ) -> None:
         self._handler, self._models, self._pb = handler, handler.models, pb
+        self._repositories = repositories or {}
+        self._health = Health(handler.models)
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
         """All methods, for a server.
 
         Inference takes and returns bytes: gRPC would read messages before it calls us, and keep
         both until the response is sent: 24 of 31 MB at once took 2.9 GB, 2.4 this way.
         """
-        pb, unary = self._pb, grpc.unary_unary_rpc_method_handler
-        methods: dict[str, Method] = {
+        health: dict[str, Method] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
+        }
+        repository: dict[str, Method] = {
             "RepositoryIndex": self._index,
             "RepositoryModelLoad": self._load,
             "RepositoryModelUnload": self._unload,
         }
-        found = {
-            name: unary(
-                abort_on_error(method),
-                getattr(pb, f"{name}Request").FromString,
-                getattr(pb, f"{name}Response").SerializeToString,
-            )
-            for name, method in methods.items()
-        }
-        found["ModelInfer"] = unary(abort_on_error(self._infer))
-        found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
-        return grpc.method_handlers_generic_handler(SERVICE, found)
+        methods = _unary(health | repository, self._pb)
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(abort_on_error(self._infer))
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
+        services = {SERVICE: methods, HEALTH_SERVICE: self._health.methods()}
+        for name, pb in self._repositories.items():
+            by_name = {"ModelLoad": self._load, "ModelUnload": self._unload}
+            services[name] = _unary(repository, pb) | _unary(by_name, pb, "Repository")
+        return [grpc.method_handlers_generic_handler(name, services[name]) for name in services]
+
+    def close(self) -> None:
+        """End the calls that watch."""
+        self._health.is_ended.set()
 
     async def _infer(self, content: bytes, context: Any) -> bytes:
         return await self._handler.handle(GrpcTransport(content, context, self._pb))
@@ -152,6 +166,60 @@ class GrpcService:
         return self._pb.RepositoryModelUnloadResponse()
 
 
+def _unary(methods: Mapping[str, Method], pb: Any, prefix: str = "") -> dict[str, Any]:
+    """Methods whose messages have their names. prefix: of the messages' names alone."""
+    return {
+        name: grpc.unary_unary_rpc_method_handler(
+            abort_on_error(method),
+            getattr(pb, f"{prefix}{name}Request").FromString,
+            getattr(pb, f"{prefix}{name}Response").SerializeToString,
+        )
+        for name, method in methods.items()
+    }
+
+
+class Health:
+    """The health service of gRPC, which Kubernetes asks: of the server, "", and of each model.
+
+    Its messages have one field each, as those of google.protobuf.wrappers: a text and a number.
+    Source: gRPC Health Checking Protocol, grpc.health.v1.
+    """
+
+    def __init__(self, models: Models) -> None:
+        self._models, self.is_ended = models, asyncio.Event()
+
+    def methods(self) -> dict[str, Any]:
+        """Check, and Watch, which says what changes."""
+        types = StringValue.FromString, Int32Value.SerializeToString
+        return {
+            "Check": grpc.unary_unary_rpc_method_handler(abort_on_error(self._check), *types),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, *types),
+        }
+
+    async def _check(self, request: StringValue, _: Any) -> Int32Value:
+        return Int32Value(value=await self._status(request.value))
+
+    async def _watch(self, request: StringValue, _: Any) -> AsyncIterator[Int32Value]:
+        last = None
+        while not self.is_ended.is_set():
+            try:
+                status = await self._status(request.value)
+            except RequestError:
+                status = SERVICE_UNKNOWN
+            if status != last:
+                yield Int32Value(value=status)
+                last = status
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.is_ended.wait(), WATCH_SECONDS)
+
+    async def _status(self, service: str) -> int:
+        if service in ("", SERVICE):
+            is_ready = await self._models.are_ready()
+        else:
+            is_ready = await self._models.is_ready(service, "")
+        return SERVING if is_ready else NOT_SERVING
+
+
 def abort_on_error(method: Method) -> Method:
     """Maps RequestError to a gRPC status, and logs a line."""
 
@@ -187,11 +255,12 @@ class GrpcServers:
         options: Sequence[tuple[str, Any]] = (),
         certificate: Certificate | None = None,
     ) -> None:
+        self._service = service
         pool = ThreadPoolExecutor(1)  # for methods that are not asynchronous; there are none
         self._servers = []
         for _ in range(SERVERS):
             server = grpc.aio.server(pool, interceptors=interceptors, options=options)
-            server.add_generic_rpc_handlers((service.handlers(),))
+            server.add_generic_rpc_handlers(service.handlers())
             _listen(server, address, certificate)
             self._servers.append(server)
 
@@ -207,6 +276,7 @@ class GrpcServers:
 
     async def stop(self, grace: float | None) -> None:
         """Answer the calls that are under way, for so many seconds at most."""
+        self._service.close()
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
 

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from socket import socket
 from typing import Any
 
+import httptools
 import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,15 +19,21 @@ from .rest import JSON
 HEAD_BYTES = 64 * 1024  # of a request's line and headers, at most
 DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
 GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there
+END_SECONDS = 20  # at most, for the requests that have arrived; then they are cut off
 TICKS = 10  # of uvicorn's, in a second
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Rejects requests whose headers are too long, or which do not arrive whole in time."""
+    """Rejects requests whose headers are too long, or which do not arrive whole in time.
+
+    An offer to upgrade the protocol is ignored (RFC 9110, 7.8): uvicorn loses the body behind it.
+    """
 
     _since: float | None  # when the request that is arriving began to
-    _head_bytes = 0
-    _in_head = False
+    _head_bytes = 0  # of the fields that are read
+    _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
+    _in_head = _is_new = False
+    _is_resuming = False  # after an offer to upgrade: the parser reads the head that is known
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time for the first request."""
@@ -35,25 +42,76 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Rejects a head of more than HEAD_BYTES."""
-        super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._unset_keepalive_if_required()
+        began_in_head, self._is_new = self._in_head, False
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
             if self._head_bytes > HEAD_BYTES:
-                self._reject(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                    f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
-                )
+                self._reject_head()
+            else:
+                self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._in_head and began_in_head and not self._is_new:
+            self._segment_bytes += len(data)
+            if self._segment_bytes > HEAD_BYTES:
+                self._reject_head()
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                self._resume()
+
+    def _resume(self) -> None:
+        """Have a new parser read the body, of which the old one takes the length for nothing."""
+        if self.scope["method"] == "CONNECT":
+            raise httptools.HttpParserError("CONNECT")
+        keep = (b"content-length", b"transfer-encoding")
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] in keep]
+        self.parser = httptools.HttpRequestParser(self)
+        self.cycle.more_body, self._is_resuming = True, True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(fields))
 
     def on_message_begin(self) -> None:
         """Starts the time for a request."""
+        if self._is_resuming:
+            return
         super().on_message_begin()
         self._since = self.loop.time()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._is_new = True
+        self._head_bytes = self._segment_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Counts its bytes."""
+        if not self._is_resuming:
+            self._count(len(url))
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Counts its bytes."""
+        if not self._is_resuming:
+            self._count(len(name) + len(value) + len(b": \r\n"))
+            super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            raise ValueError("too long a head")  # ends the parser
 
     def on_headers_complete(self) -> None:
         """Ends the head."""
+        if self._is_resuming:
+            self._is_resuming = False
+            return
         self._in_head = False
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        return False
 
     def on_message_complete(self) -> None:
         """Ends the time for a request."""
@@ -73,6 +131,16 @@ class HttpProtocol(HttpToolsProtocol):
                 HTTPStatus.REQUEST_TIMEOUT,
                 f"expected a whole request within {seconds:g} seconds, got a part of one",
             )
+
+    def is_whole(self) -> bool:
+        """Whether nothing is missing of the last request, or none has begun."""
+        return self.cycle is not None and not self._in_head and not self.cycle.more_body
+
+    def _reject_head(self) -> None:
+        self._reject(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
+        )
 
     def send_400_response(self, msg: str) -> None:
         """In JSON, as every error."""
@@ -100,6 +168,7 @@ class GracefulServer(uvicorn.Server):
     def __init__(
         self, config: uvicorn.Config, every_second: Callable[[], Awaitable[None]] | None = None
     ) -> None:
+        config.timeout_graceful_shutdown = END_SECONDS
         super().__init__(config)
         self._every_second = every_second
 
@@ -116,11 +185,14 @@ class GracefulServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second."""
         if self._every_second and counter % TICKS == 0:
-            await self._every_second()
+            try:
+                await self._every_second()
+            except Exception:  # which would end the server
+                logger.exception("housekeeping failed")
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Drain connections first, also those that have not yet sent a request."""
+        """Drain connections first; a request that does not arrive whole meanwhile is rejected."""
         for server in self.servers:
             for listening in server.sockets:
                 with socket(fileno=os.dup(listening.fileno())) as same:
@@ -129,7 +201,10 @@ class GracefulServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         for _ in range(round(GRACE_SECONDS / DRAIN_SECONDS)):
-            if all(connection.cycle for connection in self.connections):
+            if all(connection.is_whole() for connection in self.connections):
                 break
             await asyncio.sleep(DRAIN_SECONDS)
+        for connection in self.connections:
+            if connection.cycle and not connection.is_whole():
+                connection.end_if_late(0)
         await super().shutdown(sockets)

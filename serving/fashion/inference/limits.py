@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from .errors import RequestError
 
@@ -12,7 +14,7 @@ MB = 2**20
 SMALL_BODY = 64 * 1024  # bytes, which a connection holds anyway: not counted, never kept out
 
 
-class Limits(NamedTuple):
+class Limits(msgspec.Struct, frozen=True):
     """params.yaml: package.limits, which travels with each packaged model.
 
     body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in flight; request_seconds: for a

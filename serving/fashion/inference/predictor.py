@@ -32,12 +32,13 @@ __all__ = [
     "check_datatype",
     "check_row_count",
     "only_input",
+    "quote",
     "read_elements",
     "read_numbers",
 ]
 
 Results = dict[str, Any]  # arrays, mostly
-TEXT = {"content_type": "str"}  # of an output that is text: how MLServer's clients know it
+TEXT, NUMBERS = {"content_type": "str"}, {"content_type": "np"}  # as MLServer's clients know them
 
 
 class Encoded(NamedTuple):
@@ -81,7 +82,7 @@ class Signature:
         tensors = []
         for output in outputs:
             values, dtype = results[output.name], DTYPES.get(datatypes[output.name])
-            parameters = TEXT if dtype is None else {}
+            parameters = TEXT if dtype is None else {} if output.binary else NUMBERS
             values = values if dtype is None else values.astype(dtype, copy=False)
             datatype = datatypes[output.name]
             tensors.append(OutputTensor(output.name, datatype, values, output.binary, parameters))

@@ -117,6 +117,7 @@ class RequestLog:
                 self._file = self._open(now)
             while left:  # a full disk may take a part of them first
                 left = left[self._file.write(left) :]
+            self._losing = False
         except OSError as error:
             self._drop(bytes(left).count(b"\n"), error.strerror or str(error))
             with suppress(OSError):

@@ -6,6 +6,7 @@ length in a header; the raw tensors follow, an input's length in its parameter `
 
 import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
@@ -27,9 +28,18 @@ NESTED = re.compile(rb"\[")
 INFLATE_ANY = 47  # of zlib: gzip or zlib, whichever its header names
 
 
+def accepts_gzip(fields: str) -> bool:
+    """Whether an Accept-Encoding field takes gzip. Source: RFC 9110, 12.5.3."""
+    weights = {}
+    for item in fields.lower().split(","):
+        name, _, weight = item.partition(";")
+        weights[name.strip()] = not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
+
+
 def inflate(body: bytes | bytearray, encoding: str, max_bytes: int) -> bytes:
     """A body without its Content-Encoding. Raises RequestError, 413 beyond max_bytes."""
-    if encoding not in ("gzip", "deflate"):
+    if encoding.lower() not in ("gzip", "x-gzip", "deflate"):
         raise RequestError(
             f"expected Content-Encoding gzip, deflate or none, got {quote(encoding)}",
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -80,6 +90,8 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
     text, raw = _split(body, json_length)
     if not text:
         raise RequestError("expected a body in JSON, got none")
+    if text[: len(BOM_UTF8)] == BOM_UTF8:
+        raise RequestError("expected a body in JSON, got a byte order mark before it")
     content = _decode(DECODER.decode, text)
     parameters = content.parameters or {}
     binary = _flag(parameters, ALL_AS_BINARY, default=False)

@@ -1,5 +1,7 @@
 """The protocol over REST, as an ASGI application."""
 
+import asyncio
+import gzip
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
@@ -21,12 +23,21 @@ from .errors import RETRY_SECONDS, RequestError, one_line
 from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
 from .limits import MB, Admission, Limits
 from .messages import InferRequest, InferResponse
-from .rest import BINARY, JSON, JSON_LENGTH, inflate, read_request, write_response
+from .rest import (
+    BINARY,
+    JSON,
+    JSON_LENGTH,
+    accepts_gzip,
+    inflate,
+    read_request,
+    write_response,
+)
 
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # a few names, if any
+COMPRESSED_BYTES, GZIP_LEVEL = 1024, 1  # smaller responses go out in one packet anyway
 Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
@@ -43,8 +54,8 @@ def error_response(
 class RestApp:
     """Answers inference first, then the other routes of the protocol and `routes`.
 
-    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404. gzip: responses of
-    the other routes, to clients that accept it.
+    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404. compress: responses
+    by gzip, to clients that accept it.
     """
 
     def __init__(
@@ -52,12 +63,12 @@ class RestApp:
         handler: Handler,
         routes: Sequence[BaseRoute] = (),
         fallback: ASGIApp | None = None,
-        gzip: bool = True,
+        compress: bool = True,
     ) -> None:
-        self._handler = handler
+        self._handler, self._gzip = handler, compress
         self._other = Starlette(
             routes=[*routes, *_routes(handler.models)],
-            middleware=[Middleware(GZipMiddleware)] if gzip else [],
+            middleware=[Middleware(GZipMiddleware)] if compress else [],
             exception_handlers={RequestError: send_error, HTTPException: send_error},
         )
         if fallback:
@@ -72,7 +83,7 @@ class RestApp:
         match = INFER.fullmatch(path) if scope["method"] == "POST" else None
         try:
             if match:
-                await self._infer(RestTransport(scope, receive, match), send)
+                await self._infer(RestTransport(scope, receive, match), scope, send)
             else:
                 await self._forward(scope, receive, send)
         except ClientGoneError:
@@ -83,16 +94,25 @@ class RestApp:
             response = error_response(scope["path"], error.status, str(error), again)
             await response(scope, receive, send)
 
-    async def _infer(self, transport: "RestTransport", send: Send) -> None:
+    async def _infer(self, transport: "RestTransport", scope: Scope, send: Send) -> None:
         body, json_length = await self._handler.handle(transport)
         kind = JSON if json_length is None else BINARY
-        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
+        headers = [(b"content-type", kind.encode())]
+        if self._gzip and len(body) >= COMPRESSED_BYTES:
+            headers.append((b"vary", b"accept-encoding"))
+            if accepts_gzip(_header(scope, "accept-encoding") or ""):
+                body = await asyncio.to_thread(gzip.compress, body, GZIP_LEVEL)
+                headers.append((b"content-encoding", b"gzip"))
+        headers.append((b"content-length", b"%d" % len(body)))
         if json_length is not None:
             headers.append((JSON_LENGTH.encode(), b"%d" % json_length))
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Files are sent whole: thousands of ranges would take as many reads.
+        fields = [field for field in scope["headers"] if field[0] not in (b"range", b"if-range")]
+        scope = {**scope, "headers": fields}
         names = {name for name, _ in scope["headers"]}
         if names.isdisjoint({b"content-length", b"transfer-encoding"}):
             await self._other(scope, receive, send)
@@ -165,7 +185,7 @@ async def read_body(scope: Scope, receive: Receive, admission: Admission) -> byt
     else:
         admission.count(len(content))
     encoding = _header(scope, "content-encoding")
-    if encoding in (None, "identity"):
+    if encoding is None or encoding.lower() == "identity":
         return content
     content = await run_in(LARGE, inflate, content, encoding, admission.limits.body_mb * MB)
     admission.count(len(content))

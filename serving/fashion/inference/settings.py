@@ -18,7 +18,8 @@ class ServerSettings(BaseSettings):
 
     request_log: a folder; request_log_images: the share of requests whose inputs it has, 0 to 1;
     request_log_mb: MiB of all its files; token_file: of authorized clients, a token a line;
-    open_metrics: to everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key.
+    open_metrics: to everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key;
+    metrics_tls: whether the metrics use them too.
     """
 
     model_config = SettingsConfigDict(
@@ -30,6 +31,7 @@ class ServerSettings(BaseSettings):
     request_log_mb: int = Field(1024, ge=1)
     token_file: Path | None = None
     open_metrics: bool = False
+    metrics_tls: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -37,6 +39,8 @@ class ServerSettings(BaseSettings):
     def _check_pair(self) -> "ServerSettings":
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(f"expected {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, got one of them")
+        if self.metrics_tls and self.tls_cert is None:
+            raise ValueError(f"expected {PREFIX}TLS_CERT with {PREFIX}METRICS_TLS, got none")
         return self
 
 

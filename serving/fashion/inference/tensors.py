@@ -118,6 +118,8 @@ def as_bytes(values: np.ndarray) -> list[bytes]:
 
 def check_row_count(rows: int, max_rows: int, shape: Sequence[int], rows_are: str = "rows") -> int:
     """The number of rows, if a request may have so many. Raises RequestError."""
+    if rows == -1:
+        raise RequestError(f"expected the number of {rows_are} in place of -1, got {list(shape)}")
     if not 1 <= rows <= max_rows:
         raise RequestError(f"expected 1 to {max_rows:,} {rows_are} a request, got {list(shape)}")
     return rows
