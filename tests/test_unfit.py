@@ -13,7 +13,7 @@ import requests
 from processes import is_ready, started, wait_until
 from scratch import edit_json
 from test_deploy import healthy
-from wire import OK, REFUSED, ask, body, post, tensor
+from wire import OK, ask, body, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
@@ -69,7 +69,7 @@ def test_a_model_that_must_not_be_loaded_is_refused_in_one_line_of_the_log(
     lines = damaged.log.read_text("utf-8").splitlines()
     (line,) = [line for line in lines if f"{name} v1 is not served" in line]
     assert re.search(f"{name} v1 is not served: .*({DAMAGES[name]})", line)
-    assert post(damaged, name, body(tensor(images[:2]))).status == REFUSED
+    assert post(damaged, name, body(tensor(images[:2]))).status == 503
     for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
         assert not client.ready(name)
 

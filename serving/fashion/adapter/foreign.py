@@ -7,11 +7,14 @@ settings say so; any other one predicts on the event loop, as in MLServer.
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.model import MLModel
+from mlserver.settings import ModelSettings
 from mlserver.types import InferenceRequest, InferenceResponse
 
+from ..inference import logger
 from ..inference.batching import Batcher
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits, check_waiting
@@ -28,8 +31,7 @@ NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
 def serve(model: MLModel) -> None:
     """Give a model, which may not be loaded yet, what the handler needs: `served`, `metrics`."""
     settings, name, version = model.settings, model.name, model.version or ""
-    extra = (settings.parameters and settings.parameters.extra) or {}
-    limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
+    limits = _limits(settings)
     metrics = ModelMetrics(name, version)
     signature: Signature
     if is_stock(model):
@@ -44,6 +46,15 @@ def serve(model: MLModel) -> None:
         signature, infer = RuntimeSignature(model), Asking(model, limits)
         metrics.register(lambda: model.ready)
     vars(model).update(served=ServedModel(name, version, signature, limits, infer), metrics=metrics)
+
+
+def _limits(settings: ModelSettings) -> Limits:
+    extra = (settings.parameters and settings.parameters.extra) or {}
+    try:
+        return msgspec.convert(extra["limits"], Limits) if "limits" in extra else NO_LIMITS
+    except msgspec.ValidationError as error:
+        logger.warning("%s: parameters.extra.limits: %s; others hold", settings.name, error)
+        return NO_LIMITS
 
 
 class RuntimeSignature(Signature):

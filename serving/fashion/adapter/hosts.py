@@ -3,6 +3,7 @@
 The try-it page, at /demo, is a folder of files that ask the models by the same routes as everyone.
 """
 
+import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,34 +11,38 @@ from typing import Any
 import grpc
 import uvicorn
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from mlserver.errors import MLServerError
-from mlserver.grpc import GRPCServer
+from mlserver.grpc import GRPCServer, model_repository_pb2
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc.interceptors import LoggingInterceptor
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.model import MLModel
 from mlserver.rest import RESTServer
 from mlserver.rest.logging import disable_health_access_logs
+from mlserver.rest.openapi import get_openapi_schema
 from mlserver.settings import Settings
 from mlserver.tracing import get_tracer_provider
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-from opentelemetry.instrumentation.grpc import aio_server_interceptor
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
 from ..inference import logger
-from ..inference.auth import AuthInterceptor, AuthMiddleware
+from ..inference.auth import HEALTH_CALLS, AuthInterceptor, AuthMiddleware
+from ..inference.credentials import Certificate
 from ..inference.grpc_server import GrpcServers, GrpcService
 from ..inference.handler import REJECTIONS, Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
 from .foreign import serve
+from .logs import share_handlers
 from .models import RegistryModels
 from .options import OPTIONS
 from .preflight import is_local
@@ -49,6 +54,9 @@ OPEN_PATHS = frozenset(
 )
 
 
+REPOSITORY_SERVICE = "inference.model_repository.ModelRepositoryService"
+
+
 class Host:
     """Of MLServer's servers, each with the handler of all inference."""
 
@@ -58,6 +66,7 @@ class Host:
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
+        settings.host = settings.host.strip("[]")  # of an IPv6 address
         super().__init__(settings, data_plane, model_repository_handlers)  # type: ignore[call-arg]
         self._models = RegistryModels(data_plane, model_repository_handlers)
         self._handler = Handler(self._models, OPTIONS.observers)
@@ -73,19 +82,23 @@ class RestServer(Host, RESTServer):
         credentials = OPTIONS.credentials
         for error in (RequestValidationError, MLServerError, HTTPException):
             self._app.add_exception_handler(error, _send_error)
-        routes = [*self._page(), *_not_served()]
+        routes = [*self._page(), *_not_served(), *_docs(settings.root_path)]
         app: ASGIApp = RestApp(self._handler, routes, self._app, bool(settings.gzip_enabled))
         if credentials.tokens:
             app = AuthMiddleware(app, credentials.tokens, OPEN_PATHS, self._handler.reject)
         if settings.tracing_server:
-            app = OpenTelemetryMiddleware(app)
+            app = OpenTelemetryMiddleware(
+                app,
+                excluded_urls="/v2/health/|/ready$",
+                tracer_provider=get_tracer_provider(settings),
+                exclude_spans=["receive", "send"],
+            )
         if settings.cors_settings is not None:
             app = CORSMiddleware(app, **settings.cors_settings.model_dump())
         config.app, config.http, config.ws = app, HttpProtocol, "none"
+        share_handlers()
         if credentials.certificate:
-            config.ssl_certfile, config.ssl_keyfile = map(str, credentials.certificate.paths)
-            config.load()
-            credentials.certificate.contexts = [config.ssl]
+            use_certificate(config, credentials.certificate)
         return config
 
     def _page(self) -> list[BaseRoute]:
@@ -100,6 +113,8 @@ class RestServer(Host, RESTServer):
     async def start(self) -> None:
         """Listen, until the server has to end."""
         self._server = GracefulServer(self._get_config(), self._housekeeping)
+        for warning in OPTIONS.warnings:
+            logger.warning(warning)
         if not self._settings.debug:
             disable_health_access_logs()
         if not (OPTIONS.credentials.tokens or is_local(self._settings.host)):
@@ -127,7 +142,7 @@ class RestServer(Host, RESTServer):
     @property
     def _url(self) -> str:
         scheme = "https" if OPTIONS.credentials.certificate else "http"
-        return f"{scheme}://{self._settings.host}:{self._settings.http_port}"
+        return f"{scheme}://{in_url(self._settings.host)}:{self._settings.http_port}"
 
     async def _housekeeping(self) -> None:
         OPTIONS.credentials.refresh()
@@ -139,9 +154,9 @@ class RestServer(Host, RESTServer):
             self._is_announced = True
             names, page = ", ".join(await self._models.names()), ""
             if DEMO.is_dir():
-                page = self._url.replace(self._settings.host, "localhost")
+                page = self._url.replace(in_url(self._settings.host), "localhost")
                 page = f"; try them at {page}{DEMO_PATH}"
-            grpc_url = f"{self._settings.host}:{self._settings.grpc_port}"
+            grpc_url = f"{in_url(self._settings.host)}:{self._settings.grpc_port}"
             logger.info("Serving %s: REST %s, gRPC %s%s", names, self._url, grpc_url, page)
 
     async def _samples(self, request: Request) -> Response:
@@ -150,6 +165,19 @@ class RestServer(Host, RESTServer):
             return FileResponse(path)
         message = f"expected {path.name} beside the models, got none; package them again"
         return error_response(request.url.path, HTTPStatus.NOT_FOUND, message)
+
+
+def in_url(host: str) -> str:
+    """A host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
+    """Speak TLS by it, and by what it becomes."""
+    config.ssl_certfile, config.ssl_keyfile = map(str, certificate.paths)
+    config.load()
+    if config.ssl:
+        certificate.contexts.append(config.ssl)
 
 
 def _not_served() -> list[BaseRoute]:
@@ -161,6 +189,19 @@ def _not_served() -> list[BaseRoute]:
     models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
     verbs = ("generate", "generate_stream", "infer_stream")
     return [Route(f"{m}/{verb}", reject, methods=["GET", "POST"]) for m in models for verb in verbs]
+
+
+def _docs(prefix: str) -> list[BaseRoute]:
+    """MLServer's pages of documentation, where a proxy serves them under a prefix."""
+    schema = "/v2/docs/dataplane.json"
+
+    async def page(_: Request) -> Response:
+        return get_swagger_ui_html(openapi_url=prefix + schema, title="MLServer API Docs")
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(get_openapi_schema() | {"servers": [{"url": prefix}]})
+
+    return [Route("/v2/docs", page), Route(schema, openapi)] if prefix else []
 
 
 async def _to_demo(_: Request) -> RedirectResponse:
@@ -177,6 +218,16 @@ async def _send_error(request: Request, error: Exception) -> Response:
 class GrpcServer(Host, GRPCServer):
     """Serves GrpcService."""
 
+    _is_stopping = False
+
+    async def stop(self, sig: int | None = None) -> None:
+        """End when all calls have their response; at once where it is told so again."""
+        if self._is_stopping:
+            logger.warning("a second signal: ended at once")
+            os._exit(1)
+        self._is_stopping = True
+        await super().stop(sig)
+
     def _create_server(self) -> GrpcServers:
         settings, credentials = self._settings, OPTIONS.credentials
         interceptors: list[grpc.aio.ServerInterceptor] = []
@@ -186,10 +237,11 @@ class GrpcServer(Host, GRPCServer):
             interceptors.append(LoggingInterceptor())
         if settings.tracing_server:
             provider = get_tracer_provider(settings)
-            interceptors.append(aio_server_interceptor(tracer_provider=provider))
+            served = filters.negate(filters.any_of(*map(filters.method_name, HEALTH_CALLS)))
+            interceptors.append(aio_server_interceptor(tracer_provider=provider, filter_=served))
         self._server = GrpcServers(
-            GrpcService(self._handler, pb),
-            f"{settings.host}:{settings.grpc_port}",
+            GrpcService(self._handler, pb, {REPOSITORY_SERVICE: model_repository_pb2}),
+            f"{in_url(settings.host)}:{settings.grpc_port}",
             interceptors,
             self._get_options(),
             credentials.certificate,
@@ -205,4 +257,13 @@ class MetricsServer(GracefulServer):
         if credentials.tokens and not credentials.open_metrics:
             app: Any = config.app
             config.app = AuthMiddleware(app, credentials.tokens)
+            if not credentials.metrics_tls:
+                logger.warning(
+                    "tokens travel in clear to the port of the metrics: name a certificate, and "
+                    "FASHION_METRICS_TLS=true"
+                )
+        if credentials.metrics_tls and credentials.certificate:
+            use_certificate(config, credentials.certificate)
+        config.http = HttpProtocol
+        share_handlers()
         super().__init__(config)

@@ -14,7 +14,6 @@ from mlserver.types import RepositoryIndexRequest, State
 from ..inference.errors import RequestError
 from ..inference.handler import ServedModel
 from ..integrity import STRICT
-from ..packaged import MODEL_SETTINGS
 from .options import OPTIONS
 from .payloads import as_request_error
 
@@ -26,14 +25,15 @@ class RegistryModels:
         self._data_plane = data_plane
         self._registry = data_plane._model_registry
         self._handlers = RepositoryHandlers(handlers._repository, self._registry)
-        self._root = Path(data_plane._settings.model_repository_root)
 
     async def are_ready(self) -> bool:
-        """Whether all models are, those included whose settings are broken, and there is one."""
+        """Whether all models are that were to be loaded, and there is one."""
         models = list(await self._registry.get_models())
-        if not models or not all(model.ready for model in models):
-            return False
-        return len(models) >= len(list(self._root.rglob(MODEL_SETTINGS)))
+        ready = {(model.name, model.version or "") for model in models if model.ready}
+        return bool(ready) and len(ready) == len(models) and not self._missing(ready)
+
+    def _missing(self, ready: set[tuple[str, str]]) -> bool:
+        return bool(OPTIONS.broken or OPTIONS.expected - ready)
 
     async def server_metadata(self) -> dict[str, Any]:
         """As MLServer describes itself."""
@@ -49,7 +49,8 @@ class RegistryModels:
         model = await self._get(name, version)
         if not model.ready:
             named = f"{name} with version {version}" if version else name
-            raise RequestError(f"Model {named} is not ready yet.")
+            message = f"Model {named} is not ready yet."
+            raise RequestError(message, HTTPStatus.SERVICE_UNAVAILABLE)
         return model.served
 
     async def is_ready(self, name: str, version: str) -> bool:
@@ -70,6 +71,14 @@ class RegistryModels:
             raise as_request_error(error) from None
         finally:
             STRICT.reset(strict)
+        versions = await self._registry.get_models(name)
+        self._expect_only(name, {(name, model.version or "") for model in versions})
+        settings = await self._handlers._repository.find(name)
+        OPTIONS.broken -= {Path(getattr(found, "_source", "")) for found in settings}
+
+    def _expect_only(self, name: str, versions: set[tuple[str, str]]) -> None:
+        others = {expected for expected in OPTIONS.expected if expected[0] != name}
+        OPTIONS.expected = others | versions
 
     async def unload(self, name: str) -> None:
         """Unload all versions of a model. Raises RequestError, 403, 404."""
@@ -78,6 +87,7 @@ class RegistryModels:
             await self._handlers.unload(name)
         except MLServerError as error:
             raise as_request_error(error) from None
+        self._expect_only(name, set())
 
     async def names(self) -> list[str]:
         """Each with its version."""

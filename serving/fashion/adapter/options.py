@@ -1,6 +1,7 @@
 """What a process has been asked for beyond MLServer's settings: read once, used by each host."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from mlserver.errors import MLServerError
@@ -15,6 +16,8 @@ from ..inference.settings import PREFIX, ServerSettings, read_settings
 class HostOptions:
     """observers: of each inference request; allow_load: models by request.
 
+    expected: the models that were to be loaded, by name and version; broken: settings that cannot
+    be read, at the start; warnings: to be logged once the server starts;
     hosts_installed: whether the servers are those of hosts.py, which alone do all of this.
     """
 
@@ -24,6 +27,9 @@ class HostOptions:
         self.credentials = Credentials()
         self.observers: list[Observer] = []
         self.allow_load = False
+        self.expected: set[tuple[str, str]] = set()
+        self.broken: set[Path] = set()
+        self.warnings: list[str] = []
         self._is_configured = False
 
     def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:

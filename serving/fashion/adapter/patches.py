@@ -13,6 +13,7 @@ from mlserver.logging import logger as mlserver_logger
 
 from ..inference import logger as inference_logger
 from .hosts import GrpcServer, MetricsServer, RestServer
+from .logs import LogFormatter
 from .options import OPTIONS
 from .preflight import report_invalid_settings
 from .repository import is_newer
@@ -39,6 +40,8 @@ PATCHES = (
     Patch("mlserver.metrics.server", "_NoSignalServer", MetricsServer,
           "means to leave signals to MLServer, by a method that uvicorn no longer calls: a signal"
           " would end the server before its requests are answered"),
+    Patch("mlserver.logging", "ModelLoggerFormatter", LogFormatter,
+          "writes JSON by putting texts between quotes: one with a quote breaks it"),
     Patch("mlserver.registry", "_is_newer", is_newer,
           "compares versions as text, so that v9 comes after v10 (783)"),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 MLServer itself prints a stack trace where a port is taken, and goes on where nothing is packaged.
 """
 
+import json
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ PORTS = ("http_port", "grpc_port", "metrics_port")
 
 def refusal(host: str, port: int, variable: str) -> str:
     """Why a port cannot be had, and what to do; empty if it can. variable: names another port."""
+    host = host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,6 +48,19 @@ def check_start(root: Path, allow_load: bool, one_process: bool, settings: Any) 
     for name in PORTS:
         if why := refusal(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}"):
             sys.exit(f"error: {why}")
+
+
+def outranked_variables(path: Path) -> list[str]:
+    """A warning for each variable of MLServer's that a file of settings outranks."""
+    settings = json.loads(path.read_bytes()) if path.exists() else {}
+    given = {
+        name: os.environ.get(f"MLSERVER_{name.upper()}", str(settings[name])) for name in settings
+    }
+    return [
+        f"MLSERVER_{name.upper()}={given[name]} is ignored: {path.name} has {name}: {value}"
+        for name, value in settings.items()
+        if given[name].lower() != str(value).lower()
+    ]
 
 
 def is_local(host: str) -> bool:

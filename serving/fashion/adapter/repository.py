@@ -5,11 +5,11 @@ from typing import Any
 
 from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
-from mlserver.settings import Settings
+from mlserver.settings import ModelSettings, Settings
 
-from ..packaged import version_number
+from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
-from .preflight import check_start
+from .preflight import check_start, outranked_variables
 
 
 class Repository(SchemalessModelRepository):
@@ -19,12 +19,26 @@ class Repository(SchemalessModelRepository):
     inference.settings.ServerSettings. settings.json has all but the first.
     """
 
+    _is_listed = False
+
     def __init__(self, root: str, allow_load: bool = False, **options: Any) -> None:
         super().__init__(root)
         path = Path(root, "settings.json")
         settings = Settings.model_validate_json(path.read_bytes()) if path.exists() else Settings()
         check_start(Path(root), allow_load, OPTIONS.hosts_installed, settings)
+        OPTIONS.warnings = outranked_variables(path)
         OPTIONS.configure(allow_load, bool(settings.metrics_endpoint), options)
+
+    async def list(self) -> list[ModelSettings]:
+        """The settings in the folder; those of the first time are what is to be loaded."""
+        found = await super().list()
+        if not self._is_listed:
+            self._is_listed = True
+            read = {getattr(settings, "_source", None) for settings in found}
+            paths = Path(self._root).resolve().rglob(MODEL_SETTINGS)
+            OPTIONS.broken = {path for path in paths if str(path) not in read}
+            OPTIONS.expected = {(settings.name, settings.version or "") for settings in found}
+        return found
 
 
 def is_newer(a: MLModel, b: MLModel) -> int:

@@ -5,8 +5,9 @@ import gc
 import json
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 from mlserver.errors import MLServerError
 from mlserver.logging import logger
 from mlserver.model import MLModel
@@ -17,7 +18,7 @@ from mlserver_xgboost import XGBoostModel
 
 from ..contract import NOT_SERVED
 from ..inference.batching import Batcher
-from ..inference.errors import RequestError
+from ..inference.errors import RequestError, one_line
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
@@ -33,6 +34,21 @@ from .payloads import from_payload, to_response
 # Objects and collections; requests leave hardly any cycles.
 GC_THRESHOLD = 20_000, 20, 20
 SETTLE_SECONDS = 1.0  # after a model is unloaded: its last requests have ended
+
+
+class PackagedSettings(msgspec.Struct):
+    """What `package` has put into model-settings.json for the server, in parameters.extra.
+
+    sha256: of each file; class_names: by label; libraries: that trained, with their versions;
+    max_rows: images a request; serving: see params.yaml, package.serving.
+    """
+
+    sha256: dict[str, str]
+    class_names: list[str]
+    libraries: dict[str, str]
+    max_rows: Annotated[int, msgspec.Meta(ge=1)]
+    limits: Limits = NO_LIMITS
+    serving: dict[str, float] = {}
 
 
 class FashionModel(MLModel):
@@ -51,36 +67,37 @@ class FashionModel(MLModel):
         OPTIONS.check_hosts()
         # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
         self.__dict__.pop("predict", None)
-        extra = self._extra
         self._metrics = ModelMetrics(self.name, self.version or "")
         try:
+            settings = msgspec.convert(self._extra, PackagedSettings)
             folder = Path(await get_model_uri(self.settings)).parent
-            check_files(folder, extra["sha256"])
-            warnings = check_libraries(extra["libraries"])
-        except (UnfitModelError, MLServerError) as error:
+            await asyncio.to_thread(check_files, folder, settings.sha256)
+            for warning in check_libraries(settings.libraries):
+                logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
+            await asyncio.to_thread(asyncio.run, super().load())
+            self.served = await asyncio.to_thread(self._serve, folder, settings)
+        except Exception as error:  # one model must not end the server of all
+            reason = str(error)
+            if not isinstance(error, UnfitModelError | MLServerError):
+                reason = f"{type(error).__name__}: {one_line(error)}; package it again"
             if STRICT.get() or not OPTIONS.hosts_installed:
-                message = f"{self.name} is not loaded: {error}"
+                message = f"{self.name} is not loaded: {reason}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
             self._metrics.register(lambda: False)
-            logger.error(NOT_SERVED.format(name=self.name, version=self.version) + str(error))
+            logger.error(NOT_SERVED.format(name=self.name, version=self.version) + reason)
             return False
-        for warning in warnings:
-            logger.warning(f"{self.name} {self.version}: {warning}; results may differ slightly")
-        await super().load()
-        self.served = self._serve(folder, extra)
         settle()
         return True
 
-    def _serve(self, folder: Path, extra: dict[str, Any]) -> ServedModel:
-        name, version, class_names = self.name, self.version or "", extra["class_names"]
-        serving = extra.get("serving", {})
+    def _serve(self, folder: Path, settings: PackagedSettings) -> ServedModel:
+        name, version, serving = self.name, self.version or "", settings.serving
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
-        limits = Limits(**extra["limits"]) if "limits" in extra else NO_LIMITS
-        classifier = self.classifier(self._model, folder, rows_per_thread)
-        counts = PredictionMetrics(name, version, class_names)
-        predictor = FashionPredictor(classifier, class_names, extra["max_rows"], counts)
-        predict, rows = self._metrics.counted(predictor), predictor.max_rows
+        classifier = self.classifier(self._model, folder, int(rows_per_thread))
+        names, rows, limits = settings.class_names, settings.max_rows, settings.limits
+        counts = PredictionMetrics(name, version, names)
+        predictor = FashionPredictor(classifier, names, rows, counts)
+        predict = self._metrics.counted(predictor)
         batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
         self._metrics.register(lambda: self.ready, batcher)
         return ServedModel(name, version, predictor, limits, batcher)

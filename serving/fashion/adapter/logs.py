@@ -1,0 +1,35 @@
+"""MLServer's structured log, MLSERVER_USE_STRUCTURED_LOGGING=true: each line is JSON."""
+
+import json
+import logging
+
+from mlserver.context import model_name_var, model_version_var
+from mlserver.logging import ModelLoggerFormatter
+from mlserver.logging import logger as mlserver_logger
+
+
+class LogFormatter(ModelLoggerFormatter):
+    """Encodes each record, stack included; MLServer puts texts between quotes as they are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        if not self.use_structured_logging:
+            return super().format(record)
+        line = {
+            "time": self.formatTime(record),
+            "name": record.name,
+            "level": record.levelname,
+            "message": record.getMessage(),
+            "model_name": model_name_var.get(""),
+            "model_version": model_version_var.get(""),
+            "exception": self.formatException(record.exc_info) if record.exc_info else "",
+        }
+        return json.dumps({name: value for name, value in line.items() if value})
+
+
+def share_handlers() -> None:
+    """Have uvicorn log as MLServer does, where that is structured."""
+    formatters = [handler.formatter for handler in mlserver_logger.handlers]
+    if any(isinstance(f, LogFormatter) and f.use_structured_logging for f in formatters):
+        for name in ("uvicorn", "uvicorn.access"):
+            logging.getLogger(name).handlers = list(mlserver_logger.handlers)
