@@ -71,7 +71,7 @@ def test_a_folder_that_appears_changes_nothing(own_repository: Path, tmp_path: P
         assert is_ready(server)
 
 
-WRONG = {  # settings, by what the log says of them
+WRONG: dict[str, dict[str, Any]] = {  # settings, by what the log says of them
     "missing required field `sha256`": {"sha256": None},
     "missing required field `class_names`": {"class_names": None},
     "missing required field `libraries`": {"libraries": None},
