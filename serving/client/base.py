@@ -74,7 +74,7 @@ class Client(ABC):
     ) -> Outputs:
         """A model's outputs for images: arrays by output name, their first axis the images.
 
-        images: uint8 [n, 784], or PNG or JPEG files; outputs: names, or none for the model's
+        images: uint8 [n, 784], or the files of pictures; outputs: names, or none for the model's
         default; invert: the files show dark on bright.
         """
         if not isinstance(images, np.ndarray):

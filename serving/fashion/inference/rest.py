@@ -23,6 +23,7 @@ from .tensors import BYTES, as_bytes, raw_bytes
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 SIZE, AS_BINARY, ALL_AS_BINARY = "binary_data_size", "binary_data", "binary_data_output"
+LINE_END = b"\r\n"  # so that what a terminal, or a trace, shows next begins a line of its own
 INTEGERS = {"INT64": ("i", "i8"), "UINT64": ("u", "u8")}  # which float64 would round
 NESTED = re.compile(rb"\[")
 INFLATE_ANY = 47  # of zlib: gzip or zlib, whichever its header names
@@ -189,7 +190,7 @@ def write_response(response: InferResponse) -> tuple[bytes, int | None]:
     }
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     binary = [data for data in raw if data is not None]
-    return (b"".join([text, *binary]), len(text)) if binary else (text, None)
+    return (b"".join([text, *binary]), len(text)) if binary else (text + LINE_END, None)
 
 
 def _written(output: OutputTensor, raw: bytes | None) -> Iterator[tuple[str, Any]]:
