@@ -399,6 +399,33 @@ def test_both_protocols_speak_tls_and_take_a_renewed_certificate(
             assert not is_served(protocol, str(old))
 
 
+@needs_openssl
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_metrics_speak_tls_by_choice_and_a_warning_says_where_they_do_not(
+    repository: Path, tmp_path: Path, scheme: str
+):
+    variables = make_certificate(tmp_path)
+    variables["FASHION_TOKEN_FILE"] = str(private(tmp_path / "tokens", TOKEN))
+    if scheme == "https":
+        variables["FASHION_METRICS_TLS"] = "true"
+    with started(repository, tmp_path, **variables) as (_, server):
+        log = partial(server.log.read_text, "utf-8")
+        wait_until(lambda: "Metrics server running on" in log(), "the metrics")
+        address = re.findall(r"Metrics server running on http(\S+)", log())[0]
+
+        def status(**headers: str) -> int:
+            try:
+                url, ca = f"{scheme}{address}/metrics", variables["FASHION_TLS_CERT"]
+                return requests.get(url, verify=ca, headers=headers, timeout=60).status_code
+            except requests.RequestException:
+                return 0
+
+        wait_until(lambda: status() == 401, "the metrics to answer")
+        assert status(Authorization=f"Bearer {TOKEN}") == 200
+        words = "tokens travel in clear to the port of the metrics"
+        assert (words in log()) == (scheme == "http")
+
+
 def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
     """Variables with a bad file, and what the line at the start says."""
     token, missing = "FASHION_TOKEN_FILE", folder / "missing"

@@ -170,6 +170,28 @@ def context_of(images: np.ndarray) -> RequestContext:
     return context
 
 
+def test_a_second_failure_of_the_disk_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    class Disk(FileIO):
+        is_full = False
+
+        def write(self, data: Any) -> int:
+            if Disk.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr(request_log, "WRITE_SECONDS", 0.001)
+    monkeypatch.setattr(request_log, "FileIO", Disk)
+    log = RequestLog(tmp_path, 0, 1, lambda _: None)
+    for is_full in (True, True, False, True):
+        Disk.is_full = is_full
+        log.add(context_of(np.zeros((1, PIXELS), np.uint8)))
+        wait_until(lambda: log._done == log._taken, "the line", 0.001)
+    log.close()
+    assert caplog.text.count("lines of the request log are lost: No space left") == 2
+
+
 def test_the_oldest_files_go_beyond_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(request_log, "WRITE_SECONDS", 0.001)
     log = RequestLog(tmp_path, 1, 1, lambda _: None)
