@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import json
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -71,11 +73,11 @@ class FashionModel(MLModel):
         try:
             settings = msgspec.convert(self._extra, PackagedSettings)
             folder = Path(await get_model_uri(self.settings)).parent
-            await asyncio.to_thread(check_files, folder, settings.sha256)
+            await _off_loop(check_files, folder, settings.sha256)
             for warning in check_libraries(settings.libraries):
                 logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
-            await asyncio.to_thread(asyncio.run, super().load())
-            self.served = await asyncio.to_thread(self._serve, folder, settings)
+            await _off_loop(_finish, super().load())
+            self.served = await _off_loop(self._serve, folder, settings)
         except Exception as error:  # one model must not end the server of all
             reason = str(error)
             if not isinstance(error, UnfitModelError | MLServerError):
@@ -140,6 +142,19 @@ class FashionModel(MLModel):
     def _extra(self) -> dict[str, Any]:
         assert self.settings.parameters is not None
         return self.settings.parameters.extra or {}
+
+
+async def _off_loop(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In a thread where a request asked for the model, since others are served meanwhile."""
+    if STRICT.get():
+        return await asyncio.to_thread(function, *arguments)
+    return function(*arguments)
+
+
+def _finish(load: Coroutine[Any, Any, bool]) -> None:
+    """Run what a stock runtime loads, which waits for nothing."""
+    with suppress(StopIteration):
+        load.send(None)
 
 
 def settle() -> None:
