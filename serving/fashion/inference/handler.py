@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 Encoded_co = TypeVar("Encoded_co", covariant=True)
 LONGEST_ID = 1000  # characters
 SECONDS_PER_LINE = 60  # of rejections before a request is read
+MOST_INPUTS = 10_000  # of a request: the columns of a table
 MOST_AXES = 32  # of a tensor, as in NumPy
 CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 # What is large is decoded and encoded off the event loop, one at a time, since each takes several
@@ -249,6 +250,8 @@ def check_sizes(request: InferRequest) -> None:
     if len(request.id or "") > LONGEST_ID:
         length = len(request.id or "")
         raise RequestError(f"expected an id of at most {LONGEST_ID:,} characters, got {length:,}")
+    if len(request.inputs) > MOST_INPUTS:
+        raise RequestError(f"expected at most {MOST_INPUTS:,} inputs, got {len(request.inputs):,}")
     for tensor in request.inputs:
         if len(tensor.shape) > MOST_AXES:
             axes = len(tensor.shape)

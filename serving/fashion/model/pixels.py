@@ -37,6 +37,7 @@ ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
 SPACE, NOT_BASE64 = re.compile(rb"\s+"), re.compile(rb"[^A-Za-z0-9+/_-]")
 BASE64, URL_SAFE = re.compile(rb"[A-Za-z0-9+/_=\s-]+"), bytes.maketrans(b"+/", b"-_")
+DATA_URL = re.compile(rb"\s*data:[\w/+.-]*;base64,")  # as a browser's FileReader has it
 INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
 
 
@@ -169,8 +170,11 @@ def _decoded(file: Any, is_base64: bool) -> bytes:
 
 
 def decode_base64(text: bytes) -> bytes:
-    """Of base64, in lines or not, of either alphabet, padded or not. Raises PixelError."""
-    plain = SPACE.sub(b"", text).rstrip(b"=")
+    """Of base64, in lines or not, of either alphabet, padded or not, as a data URL or not.
+
+    Raises PixelError.
+    """
+    plain = SPACE.sub(b"", DATA_URL.sub(b"", text)).rstrip(b"=")
     wrong = NOT_BASE64.search(plain)
     if wrong:
         place, character = wrong.start(), wrong[0].decode("latin1")
