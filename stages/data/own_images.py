@@ -8,21 +8,25 @@ the command that runs the pipeline on what it made.
 
 import argparse
 import hashlib
+import re
 import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.special import bdtr
 
-from serving.fashion.model.pictures import NAMES, PixelError, read_picture
-from stages.console import StageError, progress, run
+from stages.console import StageError, run
 from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.data.own_pictures import find, note, read
 from stages.data.splits import split
-from stages.params import MAX_CLASSES, MIN_CLASSES
 
 FILES = (*TRAIN_FILES, *TEST_FILES)
-FEWEST = 3  # pictures of a class: two train, of which a trial model may lack one, and one tests
+TRAIN, TEST = 2, 1  # pictures of a class at least: a trial model may lack one that trains
+SOUND = 0.8  # accuracy that is expected where there are FEW_TESTS pictures or more to test on
+FEW_TESTS = 1000  # with fewer, chance moves the accuracy by some hundredths
+CHANCE = 0.001  # that a model of that accuracy is below the floor
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,73 +35,77 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m stages.data.own_images",
         description="Make a data set out of pictures, in a sub-folder for each class.",
     )
-    program.add_argument("folder", type=Path, help="holds a sub-folder of pictures for each class")
+    program.add_argument(
+        "folder",
+        type=Path,
+        help="holds a sub-folder of pictures for each class, or such in train/ and test/",
+    )
     program.add_argument("target", type=Path, help="folder to write the four IDX files to")
     program.add_argument(
-        "--test-share", type=float, default=0.2, help="of each class (default: 0.2)"
+        "--test-share", type=float, default=0.2, help="of each class without test/ (default: 0.2)"
     )
     program.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
+    program.add_argument(
+        "--skip-bad", action="store_true", help="leave out files that are no pictures"
+    )
     program.add_argument("--seed", type=int, default=7, help="of the choice (default: 7)")
     return program
 
 
-def classes_in(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of each class, by its name; both in alphabetical order. Raises StageError."""
-    if not folder.is_dir():
-        raise StageError(
-            f"{folder}: no such folder; expected one with a sub-folder of pictures for each class"
-        )
-    folders = [f for f in sorted(folder.glob("[!.]*")) if f.is_dir()]
-    if not MIN_CLASSES <= len(folders) <= MAX_CLASSES:
-        raise StageError(
-            f"{folder}: {len(folders)} sub-folders; expected {MIN_CLASSES} to {MAX_CLASSES}, "
-            "one for each class"
-        )
-    classes = {f.name: sorted(f.glob("[!.]*")) for f in folders}
-    for name, files in classes.items():
-        if len(files) < FEWEST:
-            raise StageError(
-                f"{folder / name}: {len(files)} pictures; expected at least {FEWEST}, "
-                "two to train on and one to test on"
-            )
-    return classes
+def first_copies(images: np.ndarray) -> np.ndarray:
+    """Of each image, [n, 784], the position of the first one with its pixels, int [n]."""
+    first: dict[bytes, int] = {}
+    positions = (first.setdefault(image.tobytes(), n) for n, image in enumerate(images))
+    return np.fromiter(positions, int, len(images))
 
 
-def read_classes(classes: dict[str, list[Path]], invert: bool) -> Images:
-    """The pictures as a server takes them. Raises StageError, naming the file, for another one."""
-    images, labels = [], []
-    with progress("reading pictures", sum(map(len, classes.values())), "pictures") as advance:
-        for label, files in enumerate(classes.values()):
-            for path in files:
-                images.append(_read(path, invert))
-                labels.append(label)
-                advance(1)
-    return Images(np.array(images), np.array(labels, np.uint8), tuple(classes))
+def choose_tests(labels: np.ndarray, firsts: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which images test, bool [n]: copies where the first one does, none that is of two classes.
 
-
-def _read(path: Path, invert: bool) -> np.ndarray:
-    try:
-        return read_picture(path.read_bytes(), invert)
-    except PixelError as error:
-        raise StageError(f"{path}: expected {error}; convert it, or take it away") from None
-    except OSError as error:
-        raise StageError(f"{path}: {error.strerror}; expected a {NAMES} file") from None
-
-
-def divided(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """All positions, as (those that train, those that test), each in random order.
-
-    labels: [n], of each class at least FEWEST; share: above 0, below 1, of each class that tests,
-    rounded such that at least two of its images train and one tests.
+    firsts: see first_copies; share: above 0, below 1, of the different images of each class,
+    rounded such that TEST or more test, but none where fewer than TRAIN would be left to train.
     """
-    parts = []
+    two_classes = np.isin(firsts, firsts[labels != labels[firsts]])
+    chosen = np.empty(0, int)
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        size = min(max(round(share * len(own)), 1), len(own) - FEWEST + 1)
-        parts.append([own[chosen] for chosen in split(labels[own], size, seed)])
-    random = np.random.default_rng(seed)
-    train, test = (random.permutation(np.concatenate(p)) for p in zip(*parts, strict=True))
-    return train, test
+        own = np.unique(firsts[(labels == label) & ~two_classes])
+        most = len(own) - max(TRAIN - np.sum((labels == label) & two_classes), 0)
+        if most >= TEST:
+            size = min(max(round(share * len(own)), TEST), most)
+            chosen = np.append(chosen, own[split(labels[own], size, seed)[1]])
+    return np.isin(firsts, chosen)
+
+
+def check_counts(folder: Path, names: Sequence[str], labels: np.ndarray, tests: np.ndarray) -> None:
+    """Raise StageError, a line for each class of which too few images train or test."""
+    errors = []
+    for label, name in enumerate(names):
+        train, test = (np.sum((labels == label) & (tests == side)) for side in (False, True))
+        if train < TRAIN or test < TEST:
+            errors.append(
+                f"{folder}: {name}: {train} pictures to train on and {test} to test on; expected "
+                f"at least {TRAIN} and {TEST} that are no copies: add some, or leave the class out"
+            )
+    if errors:
+        raise StageError("\n".join(errors))
+
+
+def note_copies(
+    paths: Sequence[Path], labels: np.ndarray, firsts: np.ndarray, tests: np.ndarray
+) -> None:
+    """Name images that are copies: of others, of some that train, of some in another class."""
+    every, train = np.arange(len(firsts)), np.zeros_like(firsts)
+    train[firsts[~tests]] = every[~tests]
+    both, in_two = tests & np.isin(firsts, firsts[~tests]), labels != labels[firsts]
+    for chosen, twins, what in (
+        (firsts != every, firsts, "copies of others"),
+        (both, train[firsts], "to test on, but copies of some to train on; leave each on one side"),
+        (in_two, firsts, "copies of some in another class; leave each in one"),
+    ):
+        pairs = [f"{paths[n]} = {paths[twins[n]]}" for n in np.flatnonzero(chosen).tolist()]
+        if pairs:
+            shown = ", ".join([*pairs[:3], "…"][: len(pairs)])
+            note(f"{len(pairs):,} of {len(paths):,} pictures are {what}: {shown}")
 
 
 def write_set(target: Path, data: Images, parts: Sequence[np.ndarray]) -> None:
@@ -115,21 +123,33 @@ def write_set(target: Path, data: Images, parts: Sequence[np.ndarray]) -> None:
             Path(scratch.name, name).replace(target / name)
 
 
-def command(target: Path, class_names: Sequence[str]) -> str:
-    """What runs the pipeline on these files, for a shell.
+def floor(count: int) -> float:
+    """The accuracy on a number of test pictures below which a sound model hardly ever is."""
+    right = np.arange(count + 1.0)
+    return int(np.searchsorted(bdtr(right, count, SOUND), CHANCE)) * 1000 // count / 1000
 
-    With their sums, since DVC runs `download` again only where its parameters changed.
+
+def command(target: Path, class_names: Sequence[str], tests: int) -> str:
+    """What runs the pipeline on these files, for a shell. tests: pictures to test on.
+
+    With the files' sums, since DVC runs `download` again only where its parameters changed.
     """
     sums = [hashlib.md5((target / name).read_bytes()).hexdigest() for name in FILES]
     lists = {"sources": [str(target.resolve())], "own.class_names": class_names, "own.md5": sums}
     values = [f"download.{key}=[{','.join(map(_quoted, v))}]" for key, v in lists.items()]
     settings = ["download.dataset=own", *map(shlex.quote, values)]
+    if tests < FEW_TESTS:
+        settings.append(f"evaluate.min_accuracy={floor(tests):g}")
     return " \\\n  ".join(["dvc exp run", *(f"-S {setting}" for setting in settings)])
 
 
 def _quoted(text: str) -> str:
-    """As Hydra's grammar for overrides wants it, lest it takes a name for a number."""
-    return '"' + text.replace('"', '\\"') + '"'
+    """As Hydra's grammar for overrides wants it, lest it takes a name for a number.
+
+    OmegaConf takes ${ for a reference, and both halve the backslashes before what they escape.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -138,14 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise StageError(
             f"--test-share is {options.test_share:g}; expected a number above 0, below 1"
         )
-    data = read_classes(classes_in(options.folder), options.invert)
-    parts = divided(data.labels, options.test_share, options.seed)
+    found, names = find(options.folder)
+    files, images = read(found, options.invert, options.skip_bad)
+    data = Images(images, np.array([file.label for file in files], np.uint8), names)
+    sides, firsts = np.array([file.side for file in files]), first_copies(images)
+    if any(sides):
+        tests = sides == "test"
+    else:
+        tests = choose_tests(data.labels, firsts, options.test_share, options.seed)
+    note_copies([file.path for file in files], data.labels, firsts, tests)
+    check_counts(options.folder, names, data.labels, tests)
+    random = np.random.default_rng(options.seed)
+    parts = [random.permutation(np.flatnonzero(tests == side)) for side in (False, True)]
     write_set(options.target, data, parts)
     print(
         f"{options.target}: {len(parts[0]):,} pictures to train on and {len(parts[1]):,} to test "
-        f"on, of {len(data.class_names)} classes; train and measure with:\n"
+        f"on, of {len(names)} classes; train and measure with:\n"
     )
-    print(command(options.target, data.class_names))
+    print(command(options.target, names, len(parts[1])))
 
 
 if __name__ == "__main__":
