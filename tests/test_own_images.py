@@ -180,10 +180,10 @@ def test_folders_train_and_test_keep_the_split_and_copies_across_it_are_named(
         files = folder.glob("*/*")
         assert sorted(part) == sorted(read_picture(f.read_bytes(), False).tobytes() for f in files)
     error = capsys.readouterr().err
-    assert f"note: {tmp_path}/in/validation: left out; where there are train and test" in error
+    assert f"note: {tmp_path}/in/validation: left out; with classes in train or test" in error
     assert (
-        "note: 1 of 11 pictures are to test on, but copies of some to train on; leave each on one "
-        f"side: {test}/b/8 = {train}/b/3\n"
+        "note: 1 of 11 pictures are in test and copies of some in train; leave each in one: "
+        f"{test}/b/8 = {train}/b/3\n"
     ) in error
 
 

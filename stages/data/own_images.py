@@ -94,15 +94,12 @@ def note_copies(
     paths: Sequence[Path], labels: np.ndarray, firsts: np.ndarray, tests: np.ndarray
 ) -> None:
     """Name images that are copies: of others, of some that train, of some in another class."""
-    every, train = np.arange(len(firsts)), np.zeros_like(firsts)
-    train[firsts[~tests]] = every[~tests]
-    both, in_two = tests & np.isin(firsts, firsts[~tests]), labels != labels[firsts]
-    for chosen, twins, what in (
-        (firsts != every, firsts, "copies of others"),
-        (both, train[firsts], "to test on, but copies of some to train on; leave each on one side"),
-        (in_two, firsts, "copies of some in another class; leave each in one"),
+    for chosen, what in (
+        (firsts != np.arange(len(firsts)), "copies of others"),
+        (tests & ~tests[firsts], "in test and copies of some in train; leave each in one"),
+        (labels != labels[firsts], "copies of some in another class; leave each in one"),
     ):
-        pairs = [f"{paths[n]} = {paths[twins[n]]}" for n in np.flatnonzero(chosen).tolist()]
+        pairs = [f"{paths[n]} = {paths[firsts[n]]}" for n in np.flatnonzero(chosen).tolist()]
         if pairs:
             shown = ", ".join([*pairs[:3], "…"][: len(pairs)])
             note(f"{len(pairs):,} of {len(paths):,} pictures are {what}: {shown}")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -34,18 +35,18 @@ def folders(folder: Path) -> list[Path]:
 
 
 def find(folder: Path) -> tuple[list[File], tuple[str, ...]]:
-    """The files by class and name, and the names of the classes, in alphabetical order.
+    """The files by side, class and name, and the names of the classes, in alphabetical order.
 
-    Where there are sub-folders train and test, in any case, with sub-folders of their own, those
+    Where there are sub-folders train or test, in any case, with sub-folders of their own, those
     are the classes', and what else is there is left out. Raises StageError.
     """
     if not folder.is_dir():
         raise StageError(
             f"{folder}: no such folder; expected one with a sub-folder of pictures for each class"
         )
-    roots = {f: f.name.lower() for f in folders(folder) if f.name.lower() in SIDES}
+    roots = {f: side for side in SIDES for f in folders(folder) if f.name.lower() == side}
     others = [f for f in folders(folder) if f not in roots]
-    if set(roots.values()) != set(SIDES) or not any(map(folders, roots)):
+    if not any(map(folders, roots)):
         roots, others = {folder: ""}, []
     names = sorted({f.name for root in roots for f in folders(root)})
     if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
@@ -60,12 +61,12 @@ def find(folder: Path) -> tuple[list[File], tuple[str, ...]]:
             )
     files = [
         File(path, label, side)
-        for label, name in enumerate(names)
         for root, side in roots.items()
+        for label, name in enumerate(names)
         for path in entries(root / name)
     ]
     for other in others:
-        note(f"{other}: left out; where there are train and test, only these are read")
+        note(f"{other}: left out; with classes in train or test, only these are read")
     return files, tuple(names)
 
 
@@ -75,7 +76,8 @@ def read(files: Sequence[File], invert: bool, skip_bad: bool) -> tuple[list[File
     Raises StageError, a line for each other file, or only names them where they are to be skipped.
     """
     images, bad, with_bright_border = {}, {}, []
-    with progress("reading pictures", len(files) or None, "pictures") as advance:
+    bar = progress("reading pictures", len(files) or None, "pictures")
+    with catch_warnings(action="ignore"), bar as advance:  # Pillow's, of what is an error here
         for file in files:
             try:
                 content = file.path.read_bytes()
