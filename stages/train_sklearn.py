@@ -94,6 +94,9 @@ def calibrate(
     rest, held_out = split(labels, size, calibration.seed)
     most = TRIAL_APPROXIMATION if params.approximation else TRIAL
     sample = rest[stratified(labels[rest], min(most, len(rest)), calibration.seed)]
+    classes, first = np.unique(labels[rest], return_index=True)
+    lacking = np.isin(classes, labels[sample], invert=True)  # rare ones, which get one image each
+    sample = np.union1d(sample, rest[first[lacking]])
     trial = decisions(train(features[sample], labels[sample], params))
     decided = trial(features[held_out])
     return fit_temperature(lambda t: pairwise_log_proba(decided, t), labels[held_out])

@@ -71,6 +71,17 @@ def test_training_and_saving_twice_gives_the_same_bytes(
         assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
 
 
+def test_a_class_of_which_a_sample_would_have_no_image_is_in_the_trial(
+    fitted: Fitted, digits: Digits, params: Params, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(train_sklearn, "TRIAL", 60)
+    of_class = [np.flatnonzero(digits[0].labels == label) for label in range(10)]
+    rows = np.concatenate([*of_class[:9], of_class[9][:3]])
+    features, labels = fitted[1][rows], digits[0].labels[rows]
+    temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
+    assert 0.001 <= temperature <= 1000
+
+
 def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted, params: Params):
     train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
     content = (tmp_path / "model.joblib").read_bytes()
