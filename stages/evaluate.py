@@ -14,6 +14,9 @@ Writes  metrics/evaluation.json             per model: accuracy, macro F1, top-2
 Params  evaluate.batch_size, evaluate.min_accuracy
 """
 
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.evaluate")
+
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -7,6 +7,9 @@ Writes  serving/models/<name>/<version>/    the model's files, features.npz, mod
 Params  package
 """
 
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.package")
+
 import base64
 import json
 import shutil

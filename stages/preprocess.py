@@ -11,6 +11,9 @@ Params  preprocess, features, scores, threads, download.dataset, download.own
 Of the images that train, a few thousand are in memory at once; of the images that evaluate, all.
 """
 
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.preprocess")
+
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial

@@ -7,6 +7,9 @@ Writes  models/sklearn/model.joblib         a scikit-learn SVC on features, or t
 Params  svm, calibration, threads
 """
 
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.train_sklearn")
+
 import time
 from importlib.metadata import version
 from pathlib import Path

@@ -7,6 +7,9 @@ Writes  models/xgboost/model.json           an XGBClassifier, on the leading fea
 Params  xgboost, scores.landmarks, calibration, threads
 """
 
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.train_xgboost")
+
 import csv
 import os
 import time
