@@ -1,9 +1,13 @@
 """Fetch the data set's four files, or make them from the digits that scikit-learn bundles.
 
-Reads   the folder or base URL in the variable FASHION_MNIST_SOURCE, then download.sources
+Reads   the folder or base URL in the variable FASHION_MNIST_SOURCE, then download.sources; the
+        forms of the files are those of data/forms.py
 Writes  data/raw/*.gz      four gzipped IDX files, named as those of Fashion-MNIST
 Params  download
 """
+
+if not __package__:  # as an editor's run button starts it
+    raise SystemExit("run it from the project's root: python -m stages.download")
 
 import os
 
@@ -19,12 +23,24 @@ REMEDY = (
 )
 OWN_REMEDY = "Name one that does in download.sources"
 
-# Source: the data set's README, section "Get the Data".
+# MD5 of a file and of what it holds. Source of the former: the data set's README, "Get the Data".
 MD5 = {
-    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
-    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
-    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    "train-images-idx3-ubyte.gz": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "9018921c3c673c538a1fc5bad174d6f9",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "bef4ecab320f06d8554ea6380940ec79",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "bb300cfdad3c16e7a12a480ee83cd310",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
 }
 
 
@@ -32,7 +48,7 @@ def files_of(params: Download) -> list[File]:
     """The files that a data set is made of."""
     names = (*TRAIN_FILES, *TEST_FILES)
     if params.dataset != "own":
-        return [File(name, name, MD5[name]) for name in names]
+        return [File(name, name, *MD5[name]) for name in names]
     sums = params.own.md5 or (None,) * len(names)
     return [File(*of) for of in zip(names, params.own.files, sums, strict=True)]
 

@@ -13,7 +13,7 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, install, make_project, run
+from scratch import ROOT, install, make_params, make_project, run
 
 import doctor
 from stages.data.idx import TEST_FILES, TRAIN_FILES
@@ -104,6 +104,29 @@ def test_where_no_source_answers_each_is_named_with_the_reason(checkout: Path, s
     )
     output = run(install(checkout), "python", "doctor.py", "data", expect=1)
     assert output.startswith("error: /nowhere: No such file")
+
+
+def test_a_folder_without_the_files_fails_and_one_with_tables_of_them_does_not(
+    checkout: Path, tmp_path: Path
+):
+    output = run(checkout, "python", "doctor.py", "data", expect=1, FASHION_MNIST_SOURCE=".")
+    assert output.startswith("error: .: No such file or directory: train-images-idx3-ubyte.gz, nor")
+    for name in ("fashion-mnist_train.csv", "fashion-mnist_test.csv"):
+        (tmp_path / name).touch()
+    source = f"file://{tmp_path}/"
+    assert run(checkout, "python", "doctor.py", "data", FASHION_MNIST_SOURCE=source) == ""
+
+
+def test_sources_are_read_as_the_pipeline_reads_them(checkout: Path, source: Path):
+    make_params(checkout, "download.dataset=fashion-mnist", f"download.sources=['{source}']")
+    text = (checkout / "params.yaml").read_text("utf-8")
+    flow = text.replace(f"sources:\n  - {source}", f"sources: ['{source}']")
+    (checkout / "params.yaml").write_text(flow, "utf-8")
+    assert run(checkout, "python", "doctor.py", "data") == ""
+    (checkout / "params.yaml").write_text(flow.replace("sources:", "source:"), "utf-8")
+    output = run(checkout, "python", "doctor.py", "data", expect=1)
+    assert "download.source is" in output
+    assert "Traceback" not in output
 
 
 def test_data_that_is_here_or_bundled_needs_no_source(checkout: Path, tmp_path: Path, site: str):

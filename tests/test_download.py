@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from scratch import ROOT, make_params, run
 from stages.console import StageError
 from stages.data import sources
 from stages.data.digits import make_digits
+from stages.data.idx import TRAIN_FILES, Images, write_idx
 from stages.data.sources import File, fetch
 from stages.download import REMEDY
 
 NAME = "train-labels-idx1-ubyte.gz"
-CONTENT = gzip.compress(b"the right bytes" * 50_000, mtime=0) + bytes(300_000)
+LABELS = b"\0\0\x08\x01" + (3).to_bytes(4, "big") + b"\x01\x00\x02"
+CONTENT = gzip.compress(LABELS, mtime=0) + bytes(300_000)
 FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 
 
@@ -205,6 +208,166 @@ def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
     assert output.index("/not-here: No such file") < output.index(" /nowhere: No such file")
     assert output.endswith(f". {REMEDY}\n")
     assert output.count("\n") == 1
+
+
+SMALL = Images(
+    np.random.default_rng(1).integers(0, 256, (5, 784), np.uint8), np.arange(5, dtype=np.uint8), ()
+)
+HEADER = ",".join(["label", *(f"pixel{i}" for i in range(1, 785))]) + "\n"
+TABLE = "\n".join(
+    ",".join(map(str, row)) for row in np.column_stack([SMALL.labels, SMALL.images]).tolist()
+)
+IMAGES_NAME, LABELS_NAME = TRAIN_FILES
+
+
+def idx_of(folder: Path) -> list[bytes]:
+    """The content of the pair of IDX files of SMALL."""
+    write_idx(folder / IMAGES_NAME, folder / LABELS_NAME, SMALL)
+    return [gzip.decompress((folder / name).read_bytes()) for name in TRAIN_FILES]
+
+
+def as_unpacked(folder: Path, content: list[bytes]) -> None:
+    for name, values in zip(TRAIN_FILES, content, strict=True):
+        (folder / name.removesuffix(".gz").upper()).write_bytes(values)
+
+
+def as_packed_anew(folder: Path, content: list[bytes]) -> None:
+    for name, values in zip(TRAIN_FILES, content, strict=True):
+        (folder / name).write_bytes(gzip.compress(values, 1))
+
+
+def as_root_of_torchvision(folder: Path, content: list[bytes]) -> None:
+    (folder / "FashionMNIST/raw").mkdir(parents=True)
+    as_packed_anew(folder / "FashionMNIST/raw", content)
+
+
+def as_csv(folder: Path, _: list[bytes]) -> None:
+    (folder / "fashion-mnist_train.csv").write_text(HEADER + TABLE, "utf-8")
+    (folder / "fashion-mnist_test.csv").write_text(HEADER, "utf-8")
+
+
+def as_csv_of_a_spreadsheet(folder: Path, _: list[bytes]) -> None:
+    text = (HEADER + TABLE + "\n\n").replace("\n", "\r\n")
+    (folder / "Train.CSV").write_bytes(b"\xef\xbb\xbf" + text.encode())
+
+
+def as_csv_without_header(folder: Path, _: list[bytes]) -> None:
+    (folder / "train.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
+
+
+def as_mixed(folder: Path, content: list[bytes]) -> None:
+    as_csv(folder, content)
+    as_packed_anew(folder, content)
+    (folder / LABELS_NAME).unlink()
+
+
+def as_npz(folder: Path, _: list[bytes]) -> None:
+    images, labels, none = SMALL.images.reshape(-1, 28, 28), SMALL.labels.astype(int), np.zeros(0)
+    np.savez(folder / "fashion.npz", x_train=images, y_train=labels, x_test=none, y_test=none)
+
+
+def as_npz_of_a_part(folder: Path, _: list[bytes]) -> None:
+    np.savez_compressed(folder / "train.npz", images=SMALL.images, labels=SMALL.labels)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        as_unpacked,
+        as_packed_anew,
+        as_root_of_torchvision,
+        as_csv,
+        as_csv_of_a_spreadsheet,
+        as_csv_without_header,
+        as_mixed,
+        as_npz,
+        as_npz_of_a_part,
+    ],
+)
+@pytest.mark.parametrize("address", ["{}", "{}/", "file://{}", "file://{}/"])
+def test_every_form_of_a_file_becomes_the_same_bytes_and_is_kept_then(
+    tmp_path: Path, form: Callable[[Path, list[bytes]], None], address: str
+):
+    (tmp_path / "a folder").mkdir()
+    content = idx_of(tmp_path)
+    form(tmp_path / "a folder", content)
+    for name, values in zip(TRAIN_FILES, content, strict=True):
+        file = File(name, name, "0" * 32, hashlib.md5(values).hexdigest())
+        target = tmp_path / "target"
+        fetch(file, [address.format(tmp_path / "a folder")], target)
+        assert (target / name).read_bytes() == gzip.compress(values, 6, mtime=0)
+        assert fetch(file, [], target) == "already there"
+
+
+@pytest.mark.parametrize("is_summed", [False, True])
+def test_a_table_of_other_data_is_converted_with_the_sum_of_the_table_or_none(
+    tmp_path: Path, is_summed: bool
+):
+    (_, labels) = idx_of(tmp_path)
+    table = (HEADER + TABLE).encode()
+    (tmp_path / "mine.csv").write_bytes(table)
+    file = File(LABELS_NAME, "mine.csv", hashlib.md5(table).hexdigest() if is_summed else None)
+    fetch(file, [str(tmp_path)], tmp_path / "target")
+    assert gzip.decompress((tmp_path / "target" / LABELS_NAME).read_bytes()) == labels
+
+
+def test_the_published_bytes_stay_as_they_are(tmp_path: Path):
+    (content, _) = idx_of(tmp_path)
+    published = gzip.compress(content, 1, mtime=7)
+    (tmp_path / IMAGES_NAME).write_bytes(published)
+    (tmp_path / IMAGES_NAME.removesuffix(".gz")).write_bytes(content)
+    md5s = (hashlib.md5(c).hexdigest() for c in (published, content))
+    fetch(File(IMAGES_NAME, IMAGES_NAME, *md5s), [str(tmp_path)], tmp_path / "target")
+    assert (tmp_path / "target" / IMAGES_NAME).read_bytes() == published
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("train.csv", HEADER + TABLE[:-40], r"line 6: \d+ columns, expected 785: label, pixel1 to"),
+        ("train.csv", HEADER + TABLE.replace("\n1,", "\ncat,"), "line 3: 'cat', expected a whole"),
+        ("train.csv", HEADER + TABLE.replace("\n1,", "\n256,"), "line 3: '256', expected a whole"),
+        ("train.csv", TABLE.replace("\n1,", "\n2,"), "wrong checksum: expected MD5 0"),
+        ("train.csv", "<html>", "line 1: 1 columns, expected 785"),
+        ("train.csv", "", "wrong checksum"),
+        ("train-images-idx3-ubyte", "\0\0\x08\1\0\0\0\3ab", "10 bytes, expected 11 by its header"),
+        ("train-images-idx3-ubyte", "\0\0\x08", "expected an IDX"),
+        ("train-images-idx3-ubyte.gz", "\x1f", "line 1: 1 columns"),
+        ("train-images-idx3-ubyte", "\0\1\2\3", "expected an IDX, gzip, CSV or npz file"),
+        ("train.npz", "PK\3\4", "damaged: File is not a zip file"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
+    tmp_path: Path, name: str, content: str, reason: str
+):
+    (tmp_path / name).write_text(content, "utf-8")
+    file = File(IMAGES_NAME, IMAGES_NAME, "0" * 32, "0" * 32)
+    with pytest.raises(StageError, match=f"{name}: .*{reason}") as error:
+        fetch(file, [str(tmp_path)], tmp_path / "target")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"arr_0": SMALL.images}, "arrays arr_0; expected x_train, y_train, x_test, y_test"),
+        ({"x_train": SMALL.images / 255, "y_train": SMALL.labels}, "x_train: float64, expected"),
+        ({"images": SMALL.images[1:], "labels": SMALL.labels}, "expected 28 × 28 pixels for each"),
+    ],
+)
+def test_arrays_that_are_no_labelled_images_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], reason: str
+):
+    np.savez(tmp_path / "train.npz", **arrays)
+    file = File(IMAGES_NAME, IMAGES_NAME, "0" * 32, "0" * 32)
+    with pytest.raises(StageError, match=reason):
+        fetch(file, [str(tmp_path)], tmp_path / "target")
+
+
+@pytest.mark.parametrize("stage", ["download", "train_sklearn", "evaluate"])
+def test_a_stage_that_is_started_as_a_file_says_how_to_run_it(tmp_path: Path, stage: str):
+    output = run(tmp_path, "python", str(ROOT / f"stages/{stage}.py"), expect=1)
+    assert output == f"run it from the project's root: python -m stages.{stage}\n"
 
 
 def test_digits_are_enlarged_and_split_by_class():

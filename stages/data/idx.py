@@ -11,14 +11,14 @@ import numpy as np
 
 from serving.fashion.contract import FEATURES_FILE, PIXELS, SIDE
 from stages.console import StageError
+from stages.data import forms
 from stages.data.arrays import atomic_write
 
 RAW, PROCESSED = Path("data/raw"), Path("data/processed")
 TRAIN_IMAGES, TRAIN_LABELS = PROCESSED / "train_images.npy", PROCESSED / "train_labels.npy"
 FEATURES, TRAIN_FEATURES = PROCESSED / FEATURES_FILE, PROCESSED / "train_features.npy"
 TEST = PROCESSED / "test.npz"
-TRAIN_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
-TEST_FILES = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+TRAIN_FILES, TEST_FILES = forms.TRAIN_FILES, forms.TEST_FILES
 BLOCK = 2500  # images that are in memory at once, where not all of them need be
 
 # Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,

@@ -1,0 +1,185 @@
+"""Where a source has a file of the data set, and what it holds, in whichever form it is offered.
+
+Forms: IDX and CSV, gzipped or not, npz; in a folder, or in that of torchvision below it. Any Python
+from 3.8 can import it, for doctor.py, before anything is installed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname, urlopen
+
+from serving.fashion.contract import PIXEL_MAX, PIXELS, SIDE
+
+TRAIN_FILES = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+TEST_FILES = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+TORCHVISION = "FashionMNIST/raw", "raw"  # below the root that its data sets are given
+IDX, GZIP, ZIP = b"\0\0\x08", b"\x1f\x8b", b"PK\x03\x04"
+MARK = b"\xef\xbb\xbf"  # of UTF-8, which spreadsheets put before the first line
+TRAIN_WORDS, TEST_WORDS = ("train",), ("test", "t10k")
+NOT_FOUND = "No such file or directory"
+
+
+class UnavailableError(Exception):
+    """A source did not give a file; the message is the reason."""
+
+
+class UnknownFormError(UnavailableError):
+    """A file has none of the forms."""
+
+
+def is_url(source: str) -> bool:
+    """Whether a source is no folder."""
+    return source.lower().startswith(("http:", "https:"))
+
+
+def failure(source: str, names: Sequence[str]) -> str:
+    """Why a source cannot have these files; empty if it may. A URL is asked for the first one."""
+    try:
+        if is_url(source):
+            urlopen(f"{source.rstrip('/')}/{names[0]}", timeout=5.0).close()
+        for name in () if is_url(source) else names:
+            locate(source, name, name)
+    except (OSError, ValueError, UnavailableError) as error:
+        return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+    return ""
+
+
+def locate(source: str, name: str, target: str) -> list[Path]:
+    """The files of a folder that may have what a file holds, most likely first; at least one.
+
+    name: of the IDX file, in any case, with or without .gz; target: how data/raw names it. Raises
+    UnavailableError.
+    """
+    if source.lower().startswith("file:"):
+        source = url2pathname(urlsplit(source).path)
+    root = Path(source).expanduser()
+    ranked = []
+    try:
+        paths = list(root.iterdir()) if root.is_dir() or not root.exists() else [root]
+    except OSError as error:
+        raise UnavailableError(error.strerror) from None
+    for path in [*paths, *(path for folder in TORCHVISION for path in root.glob(f"{folder}/*"))]:
+        entry = path.name.lower()
+        words = {w for w in (*TRAIN_WORDS, *TEST_WORDS) if w in entry}
+        is_table = entry.endswith((".csv", ".csv.gz", ".npz") if words else ".npz")
+        if _plain(entry) == _plain(name):
+            ranked.append((int(not entry.endswith(".gz")), path))
+        elif is_table and words.issubset(_words(target)) and not entry.startswith("."):
+            ranked.append((2, path))
+    if not ranked:
+        raise UnavailableError(f"{NOT_FOUND}: {name}, nor a CSV or npz file of it")
+    return [path for _, path in sorted(ranked)]
+
+
+def _words(target: str) -> tuple[str, ...]:
+    return TEST_WORDS if target.startswith(TEST_WORDS) else TRAIN_WORDS
+
+
+def _plain(name: str) -> str:
+    name = name.lower()
+    return (name[:-3] if name.endswith(".gz") else name).replace(".", "-")
+
+
+def is_gzipped_idx(path: Path) -> bool:
+    """Whether a file has the form in which data/raw has it, as far as its first bytes tell."""
+    try:
+        with gzip.open(path) as file:
+            return file.read(len(IDX)) == IDX
+    except (EOFError, OSError, zlib.error):
+        return False
+
+
+def read(path: Path, target: str) -> bytes:
+    """The content of a file in any form, as IDX.
+
+    target: the name in data/raw, which says what is wanted of a table. Raises UnavailableError,
+    with what is wrong with the file.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file, target)
+    except (EOFError, OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise UnavailableError(f"damaged: {error}") from None
+
+
+def _read(file: Any, target: str) -> bytes:
+    head = bytes(file.peek(8)[:8])
+    if head.startswith(GZIP):
+        return _read(gzip.open(file), target)
+    if head.startswith(IDX) and len(head) > len(IDX):
+        content = bytes(file.read())
+        start = 4 + 4 * content[3]
+        size = start + prod(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+        if len(content) != size:
+            raise UnavailableError(f"{len(content):,} bytes, expected {size:,} by its header")
+        return content
+    if head.startswith(ZIP):
+        labels, pixels = _from_npz(file.read(), _words(target))
+    elif head.replace(MARK, b"").isascii() and b"\0" not in head:
+        labels, pixels = _from_csv(file)
+    else:
+        raise UnknownFormError(f"begins with {head!r}; expected an IDX, gzip, CSV or npz file")
+    count, *sides = (number.to_bytes(4, "big") for number in (len(labels), SIDE, SIDE))
+    if "labels" in target:
+        return IDX + b"\x01" + count + labels
+    return b"".join([IDX, b"\x03", count, *sides, pixels])
+
+
+def _from_csv(file: IO[bytes]) -> tuple[bytes, bytes]:
+    """Labels and pixels of a table with a label and 784 pixels a line, below a header or none."""
+    labels, pixels, label = bytearray(), bytearray(), 0
+    for number, line in enumerate(file, 1):
+        fields = [f.strip() for f in line.replace(b'"', b"").replace(MARK, b"").split(b",")]
+        if fields == [b""]:
+            continue
+        if len(fields) != PIXELS + 1:
+            expected = f"{PIXELS + 1}: label, pixel1 to pixel{PIXELS}"
+            raise UnavailableError(f"line {number}: {len(fields)} columns, expected {expected}")
+        try:
+            row = bytearray(map(int, fields))
+        except ValueError:
+            names = [f.lower() for f in fields]
+            if number == 1 and b"label" in names:
+                label = names.index(b"label")
+                continue
+            wrong = next(f for f in fields if not f.isdigit() or int(f) > PIXEL_MAX)
+            found = f"line {number}: {wrong.decode(errors='replace')!r}"
+            raise UnavailableError(f"{found}, expected a whole number to {PIXEL_MAX}") from None
+        labels.append(row.pop(label))
+        pixels += row
+    return bytes(labels), bytes(pixels)
+
+
+def _from_npz(content: bytes, words: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """Labels and pixels: of x_train, y_train or the like; or of images and labels alone."""
+    import numpy as np  # noqa: PLC0415 (need not be installed for doctor.py)
+
+    found = []
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        names = [n for n in arrays if any(w in n.lower() for w in words)] or arrays.files
+        for letter, word in ("y", "label"), ("x", "image"):
+            fit = [n for n in names if n.lower().startswith(letter) or word in n.lower()]
+            if len(fit) != 1:
+                listed = ", ".join(arrays.files)
+                raise UnavailableError(
+                    f"arrays {listed}; expected x_train, y_train, x_test, y_test"
+                )
+            values = arrays[fit[0]]
+            found.append(values.astype(np.uint8))
+            if not np.array_equal(found[-1], values):
+                expected = f"expected whole numbers from 0 to {PIXEL_MAX}"
+                raise UnavailableError(f"{fit[0]}: {values.dtype}, {expected}")
+    labels, pixels = found
+    if pixels.size != labels.size * PIXELS:
+        shapes = f"images {pixels.shape}, labels {labels.shape}"
+        raise UnavailableError(f"{shapes}; expected {SIDE} × {SIDE} pixels for each label")
+    return labels.tobytes(), pixels.tobytes()
