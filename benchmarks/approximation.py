@@ -23,15 +23,15 @@ import numpy as np
 from benchmarks import results
 from benchmarks.augmented import augmented, published
 from benchmarks.processes import in_new_process
-from serving.fashion.model.features import FeatureMap
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages import train_sklearn
 from stages.console import run
 from stages.data.arrays import map_rows, write_rows
-from stages.data.idx import TEST_FILES, TRAIN_FILES, Images
+from stages.data.idx import TEST_FILES, TRAIN_FILES
+from stages.data.processed import Images
 from stages.data.splits import stratified
 from stages.params import load_params
-from stages.training.features import components, fit_components
+from stages.training.features import features_of, fit_map
 
 RESULT = Path("benchmarks/approximation.json")
 SIZES = {  # by the number of landmarks, of which the exact SVM has none
@@ -45,15 +45,15 @@ Row = dict[str, Any]
 
 def write_features(folder: Path, train: Images, test: Images, copies: int) -> None:
     """Write features and labels of the images and their copies, and of the test images."""
-    fitted = fit_components(train.images, load_params().features)
+    fitted = fit_map(train.images, load_params().features)
     parts = (
         part
         for images, _ in augmented(train.images, train.labels, copies)
-        for part in components(images, fitted)
+        for part in features_of(images, fitted)
     )
     write_rows(folder / "features.npy", len(train.labels) * copies, parts)
     np.save(folder / "labels.npy", np.tile(train.labels, copies))
-    np.save(folder / "test.npy", FeatureMap(fitted)(test.images))
+    np.save(folder / "test.npy", fitted(test.images))
     np.save(folder / "test_labels.npy", test.labels)
 
 

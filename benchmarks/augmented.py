@@ -6,7 +6,8 @@ from itertools import product
 import numpy as np
 
 from serving.fashion.contract import CLASS_NAMES, PIXELS, SIDE
-from stages.data.idx import RAW, Images, read_idx
+from stages.data.idx import RAW, read_idx
+from stages.data.processed import Images
 
 SHIFT = 2  # pixels at most, in each direction
 BLOCK = 10_000  # images at once

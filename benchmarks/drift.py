@@ -17,7 +17,7 @@ from report.windows import Models, Values, measures, threshold
 from serving.fashion.contract import PIXEL_MAX, PIXELS, SIDE
 from serving.fashion.packaged import REPOSITORY, models_in, newest
 from stages.data.digits import make_digits
-from stages.data.idx import TEST, Images, read_npz
+from stages.data.processed import TEST, Images, read_npz
 
 RESULT = Path("benchmarks/drift.json")
 SEED = 7

@@ -24,10 +24,10 @@ from xgboost import Booster
 from benchmarks import results
 from benchmarks.augmented import augmented, published
 from benchmarks.processes import in_new_process, only_cores, peak_mb
-from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.model.inputs import read_features
 from stages import preprocess, train_xgboost
 from stages.console import run
-from stages.data import idx
+from stages.data import idx, processed
 from stages.data.arrays import map_rows
 from stages.data.splits import split
 from stages.params import PARAMS, load_params
@@ -40,7 +40,9 @@ ENGINES = {"local": 0, "dask, 1 worker": 1, "dask, 2 workers": 2}
 Row = dict[str, Any]
 
 
-def write_project(folder: Path, data: idx.Images, held_out: idx.Images, copies: int) -> None:
+def write_project(
+    folder: Path, data: processed.Images, held_out: processed.Images, copies: int
+) -> None:
     """Write a project's params.yaml, and its data set as IDX files."""
     params = load_params().model_dump(mode="json")
     params["download"]["dataset"] = "own"
@@ -49,7 +51,7 @@ def write_project(folder: Path, data: idx.Images, held_out: idx.Images, copies: 
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
     parts = list(augmented(data.images, data.labels, copies))
     images, labels = (np.concatenate(of) for of in zip(*parts, strict=True))
-    every, raw = idx.Images(images, labels, data.class_names), folder / idx.RAW
+    every, raw = processed.Images(images, labels, data.class_names), folder / idx.RAW
     idx.write_idx(raw / idx.TRAIN_FILES[0], raw / idx.TRAIN_FILES[1], every, level=1)
     idx.write_idx(raw / idx.TEST_FILES[0], raw / idx.TEST_FILES[1], held_out)
 
@@ -67,9 +69,8 @@ def boost(folder: Path, engine: str, scheduler: str | None) -> tuple[float, Boos
     os.chdir(folder)
     changes = {"engine": engine, "scheduler": scheduler}
     params = load_params().xgboost.model_copy(update=changes)
-    labels, features = map_rows(idx.TRAIN_LABELS), map_rows(idx.TRAIN_FEATURES)
-    columns = train_xgboost.columns_seen(labels, load_params())
-    subset = Subset(features, labels, np.arange(len(labels)), columns)
+    labels, features = map_rows(processed.TRAIN_LABELS), map_rows(processed.TRAIN_FEATURES)
+    subset = Subset(features[:, : params.components], labels, np.arange(len(labels)))
     start = time.perf_counter()
     boosted = train_xgboost.boost(subset, params, params.n_estimators)
     return time.perf_counter() - start, boosted.booster
@@ -94,8 +95,8 @@ def measure(folder: Path, workers: int) -> Row:
         (seconds, booster), peak = in_new_process(boost, folder, *engine)
         if workers:
             peaks = client.run(peak_mb)
-    test = idx.read_npz(folder / idx.TEST)
-    inputs = FeatureMap(read_features(folder / idx.FEATURES))(test.images)
+    test = processed.read_npz(folder / processed.TEST)
+    inputs = read_features(folder / processed.FEATURES)(test.images)
     model = train_xgboost.as_classifier(booster)
     predicted = model.predict(inputs[:, : model.n_features_in_])
     return {
@@ -139,7 +140,7 @@ def main() -> None:
     rest, chosen = split(data.labels, HELD_OUT, seed=7)
     rest = rest[::10] if quick else rest
     train, held_out = (
-        idx.Images(data.images[p], data.labels[p], data.class_names) for p in (rest, chosen)
+        processed.Images(data.images[p], data.labels[p], data.class_names) for p in (rest, chosen)
     )
     preprocessing, rows = [], []
     for times in TIMES:

@@ -31,11 +31,13 @@ from benchmarks import pictures, results
 from benchmarks.augmented import published
 from benchmarks.processes import in_new_process, peak_mb, serving
 from serving.client import DIRECT, RestClient, infer_request
-from serving.fashion.contract import CLASS_LABELS, FEATURES_FILE, PROBABILITIES
+from serving.fashion.contract import CLASS_LABELS, FEATURES_FILE, PROBABILITIES, TRAINING_FILE
 from serving.fashion.packaged import MODEL_SETTINGS, REPOSITORY
 from stages import package, train_sklearn, train_xgboost
 from stages.console import run
-from stages.data.idx import TEST_FILES, TRAIN_FILES, Images
+from stages.data.arrays import write_npz
+from stages.data.idx import TEST_FILES, TRAIN_FILES
+from stages.data.processed import Images
 from stages.data.splits import stratified
 from stages.params import load_params
 from stages.training.features import fit_features
@@ -97,25 +99,33 @@ def _blog(kind: str, data: Images, repository: Path, name: str) -> Measures:
 def _ours(kind: str, data: Images, repository: Path, name: str) -> Measures:
     """As the stages do by params.yaml, features and calibration included."""
     params, features_file = load_params(), repository / FEATURES_FILE
+    folder = repository / kind
     repository.mkdir(parents=True)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         path = Path(scratch, "features.npy")
-        fitted = fit_features(data.images, data.labels, params, path)
+        write_npz(features_file, fit_features(data.images, params.features, path))
         features = np.load(path)
     middle = time.perf_counter()
     if kind == "sklearn":
         temperature = train_sklearn.calibrate(features, data.labels, params.svm, params.calibration)
         model = train_sklearn.train(features, data.labels, params.svm)
-        end, file = time.perf_counter(), repository / kind / train_sklearn.MODEL
-        train_sklearn.save(file.parent, model, temperature, params.svm, features[:100])
+        end = time.perf_counter()
+        train_sklearn.save(
+            folder, model, temperature, params.svm, features[:100], features=features_file
+        )
     else:
-        trained = train_xgboost.fit(features, data.labels, params)
-        end, file = time.perf_counter(), repository / kind / train_xgboost.MODEL
-        train_xgboost.save(file.parent, trained, params.xgboost, features[:100])
-    np.savez(features_file, **fitted._asdict())
-    source = {name: package.MODELS[f"fashion-{kind}"]._replace(file=file)}
-    package.package(repository / "models", source, features_file, params.package, data)
+        inputs, scores = train_xgboost.see(features, data.labels, params.xgboost)
+        trained = train_xgboost.fit(inputs, data.labels, params.xgboost, params.calibration)
+        end = time.perf_counter()
+        train_xgboost.save(
+            folder, trained, scores, params.xgboost, inputs[:100], features=features_file
+        )
+    path = folder / TRAINING_FILE
+    training = json.loads(path.read_text("utf-8"))
+    training["served"]["name"] = name
+    path.write_text(json.dumps(training), "utf-8")
+    package.package(repository / "models", [folder], params.package, data)
     shutil.copyfile(REPOSITORY / "settings.json", repository / "settings.json")
     (repository / "fashion").symlink_to(REPOSITORY / "fashion")
     return {"features": middle - start, "fit": end - middle}

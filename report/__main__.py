@@ -19,7 +19,7 @@ from report.metrics_table import flatten
 from report.pages import picture, render
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write, map_rows
-from stages.data.idx import PROCESSED, TRAIN_LABELS, Images, read_npz
+from stages.data.processed import PROCESSED, TRAIN_LABELS, Images, read_npz
 from stages.evaluation.plots import METRICS, PREDICTIONS, surest_mistakes
 
 REPORT, TEMPLATE = Path("report.html"), "report.html.jinja"

@@ -32,7 +32,7 @@ from serving.fashion.logged import read_log
 from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write
-from stages.data.idx import TEST, read_npz
+from stages.data.processed import TEST, read_npz
 
 PAGE, TEMPLATE = Path("drift.html"), "drift.html.jinja"
 DRIFTED = 3  # exit code

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from serving.fashion.contract import FEATURES_FILE, LABELS, PROBABILITIES
+from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.model.inputs import read_features
 from serving.fashion.packaged import Model
 from stages.console import StageError
 from stages.data.arrays import map_rows
-from stages.data.idx import TRAIN_FEATURES
+from stages.data.processed import FEATURES, TRAIN_FEATURES
 
 FALSE_ALARMS = 0.01  # of windows of nothing new, at most, that raise an alarm
 MARGIN = 2  # since thresholds have an error of their own
@@ -108,7 +108,7 @@ class Models:
             if not model.path.exists():
                 raise StageError(f"{model.path}: not found; make it with: dvc repro package")
         self._classifiers = [load_classifier(model.path) for model in models]
-        self._features = FeatureMap(read_features(models[0].path.parent / FEATURES_FILE))
+        self._features = read_features(FEATURES)
         trained = map_rows(TRAIN_FEATURES)
         chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
         self._nearest = NearestNeighbors(n_neighbors=1, algorithm="brute")

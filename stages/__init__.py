@@ -1,7 +1,7 @@
 """The six stages of the pipeline.
 
-Sums of floats depend on the kernels that OpenBLAS and NumPy choose by processor. Here, before NumPy
-is loaded, every x86-64 processor with AVX2 gets the same ones: stages write the same bytes there.
+Sums of floats depend on the kernels that OpenBLAS, NumPy and MKL choose by processor. Here, before
+these are loaded, every x86-64 processor with AVX2 gets the same ones: stages write the same bytes.
 """
 
 import os
@@ -17,6 +17,7 @@ SAME_KERNELS = (
 KERNELS = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # all of AVX-512
+    "MKL_CBWR": "COMPATIBLE",  # of the MKL in scikit-learn-intelex: its one branch for all
 }
 if SAME_KERNELS:
     os.environ.update(KERNELS)

@@ -30,7 +30,7 @@ from serving.fashion.packaged import Model, RepositoryError, models_in, newest
 from serving.launch import ServerError, running
 from stages.console import StageError, progress, run
 from stages.data.arrays import atomic_write
-from stages.data.idx import PROCESSED, read_npz
+from stages.data.processed import PROCESSED, read_npz
 from stages.evaluation.alerts import EXPECTED, expected, write_expected
 from stages.evaluation.checks import check_equal, check_images, check_library, check_metadata
 from stages.evaluation.metrics import evaluation_metrics

@@ -1,21 +1,24 @@
 """Make a repository that MLServer serves out of the trained models, and of earlier versions.
 
-Reads   models/, data/processed/features.npz, data/processed/test.npz
-Writes  serving/models/<name>/<version>/    the model's files, features.npz, model-settings.json
+Reads   models/<each that is named>, data/processed/test.npz
+Writes  serving/models/<name>/<version>/    the folder's files, model-settings.json
         serving/models/example.json         a request with the first evaluation image, to try
         serving/models/samples.json         the first evaluation images, for the try-it page
 Params  package
 """
 
 if not __package__:  # as an editor's run button starts it
-    raise SystemExit("run it from the project's root: python -m stages.package")
+    raise SystemExit("run it from the project's root: python -m stages.package models/sklearn …")
 
 import base64
 import json
 import shutil
+import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from serving.client import infer_request
 from serving.fashion.contract import (
@@ -32,8 +35,8 @@ from serving.fashion.integrity import sha256
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
 from stages.console import StageError, run
-from stages.data.idx import FEATURES, PROCESSED, Images, read_npz
 from stages.data.previous import fetch_version
+from stages.data.processed import TEST, Images, read_npz
 from stages.params import load_params
 
 TARGET = Path("serving/models")
@@ -41,48 +44,27 @@ EXAMPLE = "example.json"
 SAMPLES = 80  # images, of which the try-it page makes a grid
 
 
-class Source(NamedTuple):
-    """Where a model comes from.
-
-    file: its own, its neighbours go with it; runtime: serves it; section: of package.serving.
-    """
-
-    file: Path
-    runtime: str
-    section: str
-
-
-MODELS = {
-    "fashion-sklearn": Source(
-        Path("models/sklearn/model.joblib"), "fashion.runtimes.SvmModel", "sklearn"
-    ),
-    "fashion-xgboost": Source(
-        Path("models/xgboost/model.json"), "fashion.runtimes.TreesModel", "xgboost"
-    ),
-}
-
-
 def model_settings(
-    name: str, source: Source, folder: Path, params: sections.Package, names: tuple[str, ...]
+    served: dict[str, str], folder: Path, params: sections.Package, names: tuple[str, ...]
 ) -> dict[str, Any]:
     """A model's settings and metadata for MLServer.
 
-    folder: holds all its files, training.json among them; names: of the classes.
+    served: see stages/training/saved.py; folder: holds all its files; names: of the classes.
     """
     training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
     return {
-        "name": name,
-        "implementation": source.runtime,
+        "name": served["name"],
+        "implementation": served["runtime"],
         "platform": training["engine"],
         "versions": [*params.previous, params.version],
         "parameters": {
-            "uri": f"./{source.file.name}",
+            "uri": f"./{served['file']}",
             "version": params.version,
             "extra": {
                 "class_names": names,
                 "max_rows": params.max_rows,
                 "limits": params.limits.model_dump(),
-                "serving": getattr(params.serving, source.section).model_dump(),
+                "serving": params.serving.model_dump(),
                 "training": training["parameters"],
                 "libraries": training["libraries"],
                 "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
@@ -98,39 +80,58 @@ def model_settings(
     }
 
 
+def how_served(folders: Iterable[Path]) -> dict[Path, dict[str, str]]:
+    """What each folder says of how its model is served.
+
+    Raises StageError for a folder that says nothing, and where two have models of one name.
+    """
+    found = {}
+    for folder in folders:
+        path = folder / TRAINING_FILE
+        try:
+            found[folder] = json.loads(path.read_text(encoding="utf-8"))["served"]
+            path = folder / found[folder]["file"]
+            path.stat()
+        except FileNotFoundError:
+            raise StageError(f"{path}: not found; make it with: dvc repro") from None
+        except KeyError:
+            raise StageError(
+                f"{path}: does not say how the model is served; expected a folder that "
+                "stages/training/saved.py wrote: train it again"
+            ) from None
+    for name, count in Counter(served["name"] for served in found.values()).items():
+        if count > 1:
+            raise StageError(f"{count} models are served as {name}; expected a name for each")
+    return found
+
+
 def package(
-    target: Path,
-    models: dict[str, Source],
-    features: Path,
-    params: sections.Package,
-    data: Images,
-) -> None:
+    target: Path, folders: Iterable[Path], params: sections.Package, data: Images
+) -> list[str]:
     """Put the models, a request that asks for the first image, and samples, into `target`.
 
-    models: by name; features: the file of the map from pixels, which goes with each. The folder is
-    replaced whole or not at all. Raises StageError for a file that is missing, and for an earlier
-    version that cannot be had.
+    folders: of the models, as stages/training/saved.py writes them. `target` is replaced whole or
+    not at all. Returns the models' names. Raises StageError for a folder that is missing or no
+    model's, and for an earlier version that cannot be had.
     """
+    models = how_served(folders)
     beside = target.resolve().parent.parent  # not inside serving/, where a server would find it
     with tempfile.TemporaryDirectory(dir=beside, prefix=".part-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
-        for name, source in models.items():
-            folder = new / name / params.version
-            folder.mkdir(parents=True)
-            neighbours = sorted(p for p in source.file.parent.glob("[!.]*") if p != source.file)
-            for path in (source.file, *neighbours, features):
-                if not path.exists():
-                    raise StageError(f"{path}: not found; make it with: dvc repro")
-                shutil.copyfile(path, folder / path.name)
-            settings = model_settings(name, source, folder, params, data.class_names)
+        for source, served in models.items():
+            folder = new / served["name"] / params.version
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
+            settings = model_settings(served, folder, params, data.class_names)
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
             for version, revision in params.previous.items():
-                fetch_version(version, revision, target / name / version, new / name / version)
+                place = Path(served["name"], version)
+                fetch_version(version, revision, target / place, new / place)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         _write_json(new / SAMPLES_FILE, samples(data))
         if target.exists():
             target.rename(old)
         new.rename(target)
+    return [served["name"] for served in models.values()]
 
 
 def samples(data: Images) -> dict[str, Any]:
@@ -153,9 +154,12 @@ def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) 
 
 
 def main() -> None:
+    folders = [Path(name) for name in sys.argv[1:]]
+    if not folders:
+        raise StageError("no models to package; expected their folders: models/sklearn …")
     params = load_params().package
-    package(TARGET, MODELS, FEATURES, params, read_npz(PROCESSED / "test.npz"))
-    print(f"{TARGET}: {', '.join(MODELS)}, each as {', '.join([*params.previous, params.version])}")
+    names = package(TARGET, folders, params, read_npz(TEST))
+    print(f"{TARGET}: {', '.join(names)}, each as {', '.join([*params.previous, params.version])}")
 
 
 if __name__ == "__main__":

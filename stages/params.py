@@ -1,16 +1,26 @@
 """The typed params.yaml: every value, its type and its range. No key has a default."""
 
+import re
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from serving.fashion.contract import CLASS_NAMES
-from stages.data.strict_yaml import Section, read_strict
+from stages.console import StageError
+from stages.data.strict_yaml import Section, read_strict, read_yaml
 
 PARAMS = Path("params.yaml")
+MOVED = {  # what versions before had elsewhere
+    "scores": "xgboost.scores",
+    "package.serving.sklearn": "package.serving",
+    "package.serving.xgboost": "package.serving",
+}
 MIN_CLASSES, MAX_CLASSES = 2, 255  # the latter of labels in a byte
 
+Form = TypeVar("Form", bound=Section)
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Version = Annotated[str, Field(pattern=r"^v[1-9][0-9]*$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -101,7 +111,7 @@ class FeatureConfig(Section):
 
 
 class ClassScores(Section):
-    """Kernel ridge regression of the classes, whose scores are the first of the features.
+    """Kernel ridge regression of the classes on the features, whose scores the trees see first.
 
     landmarks: training images that the kernel compares with, or null for no scores; gamma: as of
     svm; folds: of the training images, so that none is scored by a regression that knew its label;
@@ -138,9 +148,9 @@ class Xgboost(Section):
     """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
 
     engine: local boosts in memory, dask on workers elsewhere; scheduler: of Dask, or null to start
-    a cluster of two workers on this machine; components: that the trees see, beside all class
-    scores; n_estimators: boosting rounds, one tree a class each, at most; early_stopping_rounds:
-    null to boost n_estimators rounds.
+    a cluster of two workers on this machine; components: of the features, that the trees see;
+    n_estimators: boosting rounds, one tree a class each, at most; early_stopping_rounds: null to
+    boost n_estimators rounds; scores: of the classes, which the trees see too.
     """
 
     engine: Literal["local", "dask"]
@@ -158,6 +168,7 @@ class Xgboost(Section):
     colsample_bytree: Share
     colsample_bynode: Share
     seed: Seed
+    scores: ClassScores
 
 
 class Calibration(Section):
@@ -171,7 +182,7 @@ class Calibration(Section):
 
 
 class Serving(Section):
-    """How a model's server computes, which changes no response.
+    """How the server computes, for each model, which changes no response.
 
     max_batch_delay_ms: to wait for more requests where some wait already; rows_per_thread: images
     that a thread takes.
@@ -179,13 +190,6 @@ class Serving(Section):
 
     max_batch_delay_ms: float = Field(ge=0, le=1000)
     rows_per_thread: int = Field(ge=1, le=10_000)
-
-
-class ServingOfModels(Section):
-    """By model."""
-
-    sklearn: Serving
-    xgboost: Serving
 
 
 class Limits(Section):
@@ -204,16 +208,16 @@ class Limits(Section):
 class Package(Section):
     """What is served.
 
-    version: of both models as trained now, part of their URLs; previous: earlier versions that are
+    version: of all models as trained now, part of their URLs; previous: earlier versions that are
     served beside it, by the git revision that packaged each; max_rows: images a request; limits:
-    what the server takes on; serving: how both models compute.
+    what the server takes on; serving: how it computes.
     """
 
     version: Version
     previous: dict[Version, str]
     max_rows: int = Field(ge=1, le=1_000_000)
     limits: Limits
-    serving: ServingOfModels
+    serving: Serving
 
     @field_validator("previous")
     @classmethod
@@ -237,14 +241,45 @@ class Params(Section):
     download: Download
     preprocess: Preprocess
     features: FeatureConfig
-    scores: ClassScores
     svm: Svm
     xgboost: Xgboost
     calibration: Calibration
     package: Package
     evaluate: Evaluate
 
+    def section(self, form: type[Form]) -> Form:
+        """The section that a stage of a model of one's own describes, by the name of its class."""
+        return form.model_validate(getattr(self, _section(form)).model_dump())
+
 
 def load_params(path: Path = PARAMS) -> Params:
-    """Read and check params.yaml. Raises StageError, a line for each wrong key."""
-    return read_strict(path, Params)
+    """Read and check params.yaml. Raises StageError, a line for each wrong key.
+
+    Beside the sections that are described here, there is one for each stage train_* of dvc.yaml
+    that has params of its own, described in the stage's file: `class RandomForest(Section)` for
+    random_forest.
+    """
+    own: dict[str, Any] = {name: (form, ...) for name, form in _sections_of_stages(path.parent)}
+    return read_strict(path, create_model("Params", __base__=Params, **own), MOVED)
+
+
+def _sections_of_stages(folder: Path) -> Iterator[tuple[str, type[Section]]]:
+    pipeline = folder / "dvc.yaml"
+    stages = read_yaml(pipeline)["stages"] if pipeline.exists() else {}
+    for stage in filter(re.compile("train_").match, stages):
+        params = (key for key in stages[stage].get("params", []) if isinstance(key, str))
+        for name in {key.split(".")[0] for key in params} - set(Params.model_fields):
+            described = vars(import_module(f"stages.{stage}")).values()
+            form = next((form for form in described if _section(form) == name), None)
+            if not form:
+                raise StageError(
+                    f"{pipeline}: {stage} has params {name}, which stages/{stage}.py does not "
+                    f"describe; expected class {name.title().replace('_', '')}(Section) there"
+                )
+            yield name, form
+
+
+def _section(form: Any) -> str:
+    """The section of params.yaml that a class describes: random_forest for RandomForest."""
+    is_section = isinstance(form, type) and issubclass(form, Section)
+    return re.sub("(?<!^)(?=[A-Z])", "_", form.__name__).lower() if is_section else ""

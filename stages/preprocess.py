@@ -4,9 +4,9 @@ Reads   data/raw/*.gz                      four gzipped IDX files
 Writes  data/processed/train_images.npy    uint8 [n, 784], the images that train
         data/processed/train_labels.npy    uint8 [n]
         data/processed/train_features.npy  float32 [n, k]
-        data/processed/features.npz        the map from pixels to features (FeatureArrays)
+        data/processed/features.npz        the map from pixels to features (FeatureMap)
         data/processed/test.npz            images uint8 [n, 784], labels uint8 [n], class_names
-Params  preprocess, features, scores, threads, download.dataset, download.own
+Params  preprocess, features, threads, download.dataset, download.own
 
 Of the images that train, a few thousand are in memory at once; of the images that evaluate, all.
 """
@@ -22,20 +22,8 @@ import numpy as np
 
 from stages.console import StageError, run
 from stages.data.arrays import map_rows, write_npz, write_rows
-from stages.data.idx import (
-    FEATURES,
-    RAW,
-    TEST,
-    TEST_FILES,
-    TRAIN_FEATURES,
-    TRAIN_FILES,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    Images,
-    read_idx,
-    read_images,
-    read_labels,
-)
+from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, read_idx, read_images, read_labels
+from stages.data.processed import FEATURES, TEST, TRAIN_FEATURES, TRAIN_IMAGES, TRAIN_LABELS, Images
 from stages.data.splits import split, stratified
 from stages.params import Download, Preprocess, load_params
 from stages.training.features import fit_features
@@ -125,7 +113,7 @@ def main() -> None:
     source = "held out of the training files" if len(held_out) else "of the test files"
     print(f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on")
     start = time.monotonic()
-    fitted = fit_features(map_rows(TRAIN_IMAGES), labels[chosen], params, TRAIN_FEATURES)
+    fitted = fit_features(map_rows(TRAIN_IMAGES), params.features, TRAIN_FEATURES)
     write_npz(FEATURES, fitted)
     count = map_rows(TRAIN_FEATURES).shape[1]
     print(f"{count} features an image, made in {time.monotonic() - start:.0f} s")

@@ -1,9 +1,9 @@
 """Train the support vector machine.
 
-Reads   data/processed/train_labels.npy, train_features.npy
-Writes  models/sklearn/model.joblib         a scikit-learn SVC on features, or the
-                                            pipeline that approximates it
-        models/sklearn/training.json        temperature, parameters, versions of libraries
+Reads   data/processed/train_labels.npy, train_features.npy, features.npz
+Writes  models/sklearn      model.joblib, a scikit-learn SVC on features or the pipeline that
+                            approximates it; features.npz; training.json, how it was trained and is
+                            served
 Params  svm, calibration, threads
 """
 
@@ -14,19 +14,19 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages.console import run
-from stages.data.arrays import atomic_write, blocks, map_rows
-from stages.data.idx import BLOCK, TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.arrays import blocks, map_rows
+from stages.data.processed import BLOCK, FEATURES, TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split, stratified
 from stages.params import Calibration, Svm, load_params
 from stages.training import nystroem
-from stages.training.calibration import fit_temperature, held_out_size, write_training
+from stages.training.calibration import fit_temperature, held_out_size
+from stages.training.saved import by_scikit_learn, save_model
 from stages.training.stock_svm import as_stock
 from stages.training.threads import fix_threads
 
@@ -41,8 +41,7 @@ except ImportError:
 
     ENGINE, CACHE_MB = f"scikit-learn {version('scikit-learn')}", 2000
 
-FOLDER, MODEL = Path("models/sklearn"), "model.joblib"
-LIBRARIES = ("numpy", "opencv-python-headless", "scikit-learn")  # that serving needs
+FOLDER, SERVED = Path("models/sklearn"), by_scikit_learn("fashion-sklearn")
 BATCH = 100  # images to check a saved model with
 # Images at most, to train the model that calibrates the final one. An exact one's temperature
 # depends little on them, and its time on their square; an approximation that is fitted on few
@@ -106,18 +105,25 @@ def calibrate(
 
 
 def save(
-    folder: Path, model: SVC | Pipeline, temperature: float, params: Svm, batch: np.ndarray
+    folder: Path,
+    model: SVC | Pipeline,
+    temperature: float,
+    params: Svm,
+    rows: np.ndarray,
+    *,
+    features: Path | None = FEATURES,
 ) -> None:
-    """Write the model and what goes with it, reload it, check its decisions on float32 [n, k].
-
-    Raises RuntimeError when the reloaded model decides differently.
-    """
-    with atomic_write(folder / MODEL) as part:
-        joblib.dump(model, part)
-        reloaded = decisions(joblib.load(part))
-        if not np.array_equal(reloaded(batch), decisions(model)(batch)):
-            raise RuntimeError(f"{folder / MODEL}: reloaded, it decides differently")
-    write_training(folder, temperature, engine_of(params), params, LIBRARIES)
+    """Write what `package` takes; see save_model."""
+    save_model(
+        folder,
+        SERVED,
+        model,
+        params,
+        rows,
+        temperature=temperature,
+        engine=engine_of(params),
+        features=features,
+    )
 
 
 def main() -> None:

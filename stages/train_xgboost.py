@@ -1,10 +1,11 @@
 """Train the boosted trees.
 
-Reads   data/processed/train_labels.npy, train_features.npy
-Writes  models/xgboost/model.json           an XGBClassifier, on the leading features
-        models/xgboost/training.json        temperature, parameters, versions of libraries
-        metrics/training_curve.csv          log loss by boosting round, of held-out images too
-Params  xgboost, scores.landmarks, calibration, threads
+Reads   data/processed/train_labels.npy, train_features.npy, features.npz
+Writes  models/xgboost              model.json, an XGBClassifier on class scores and the leading
+                                    features; features.npz; scores.npz, the map from features to
+                                    class scores; training.json, how it was trained and is served
+        metrics/training_curve.csv  log loss by boosting round, of held-out images too
+Params  xgboost, calibration, threads
 """
 
 if not __package__:  # as an editor's run button starts it
@@ -24,11 +25,13 @@ import xgboost
 from scipy.special import log_softmax
 from xgboost import XGBClassifier
 
+from serving.fashion.contract import SCORES_FILE
+from serving.fashion.model.scores import ScoreArrays
 from stages.console import run
-from stages.data.arrays import atomic_write, map_rows
-from stages.data.idx import TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.arrays import atomic_write, blocks, map_rows, write_npz
+from stages.data.processed import FEATURES, TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split
-from stages.params import Params, Xgboost, load_params
+from stages.params import Calibration, Xgboost, load_params
 from stages.training.boosting import (
     HELD_OUT,
     TRAINING,
@@ -39,11 +42,12 @@ from stages.training.boosting import (
     check_device,
     check_engine,
 )
-from stages.training.calibration import fit_temperature, held_out_size, write_training
+from stages.training.calibration import fit_temperature, held_out_size
+from stages.training.class_scores import ROWS, fit_class_scores
+from stages.training.saved import by_xgboost, save_model
 from stages.training.threads import fix_threads
 
-FOLDER, MODEL = Path("models/xgboost"), "model.json"
-LIBRARIES = ("numpy", "opencv-python-headless", "xgboost")  # that serving needs
+FOLDER, SERVED = Path("models/xgboost"), by_xgboost("fashion-xgboost")
 CURVE = Path("metrics/training_curve.csv")
 BATCH = 100  # images to check a saved model with
 
@@ -71,43 +75,53 @@ def calibrate(trial: Boosted, rounds: int, held_out: Subset) -> float:
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
 
 
-def columns_seen(labels: np.ndarray, params: Params) -> int:
-    """How many leading features the trees see: scores of all classes, if any, and components."""
-    scores = int(labels.max()) + 1 if params.scores.landmarks else 0
-    return scores + params.xgboost.components
+def see(
+    features: np.ndarray, labels: np.ndarray, params: Xgboost
+) -> tuple[np.ndarray, ScoreArrays | None]:
+    """What the trees see of training images, and the map to the class scores, if there are any.
+
+    features: float32 [n, k]; labels: [n]; returns float32 [n, classes + components].
+    """
+    leading = features[:, : params.components]
+    if params.scores.landmarks is None:
+        return np.ascontiguousarray(leading), None
+    fitted = fit_class_scores(features, labels, params.scores)
+    scores = [fitted.out_of_fold(rows) for rows in blocks(len(labels), ROWS)]
+    return np.hstack([np.concatenate(scores), leading]), fitted.arrays
 
 
-def fit(features: np.ndarray, labels: np.ndarray, params: Params) -> Trained:
-    """Fit on the leading ones of float32 [n, k] features, with labels [n].
+def fit(
+    inputs: np.ndarray, labels: np.ndarray, params: Xgboost, calibration: Calibration
+) -> Trained:
+    """Fit on float32 [n, k] inputs with labels [n].
 
     A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
     """
-    start = time.monotonic()
-    section = params.xgboost
-    size = held_out_size(len(labels), params.calibration.held_out)
-    positions = np.arange(len(labels)), *split(labels, size, params.calibration.seed)
-    columns = columns_seen(labels, params)
-    every, rest, held_out = (Subset(features, labels, p, columns) for p in positions)
-    trial = boost(rest, section, section.n_estimators, held_out)
-    rounds = best_rounds(trial, section)
+    size = held_out_size(len(labels), calibration.held_out)
+    positions = np.arange(len(labels)), *split(labels, size, calibration.seed)
+    every, rest, held_out = (Subset(inputs, labels, p) for p in positions)
+    trial = boost(rest, params, params.n_estimators, held_out)
+    rounds = best_rounds(trial, params)
     temperature = calibrate(trial, rounds, held_out)
-    model = as_classifier(boost(every, section, rounds).booster)
-    print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)
+    model = as_classifier(boost(every, params, rounds).booster)
     return Trained(model, temperature, trial.losses)
 
 
-def save(folder: Path, trained: Trained, params: Xgboost, features: np.ndarray) -> None:
-    """Write what serving needs, reload the model, check that it labels float32 [n, k] alike."""
-    batch = features[:, : trained.model.n_features_in_]
-    with atomic_write(folder / MODEL) as part:
-        trained.model.save_model(part)
-        reloaded = XGBClassifier()
-        reloaded.load_model(part)
-        if not np.array_equal(reloaded.predict(batch), trained.model.predict(batch)):
-            raise RuntimeError(f"{folder / MODEL}: reloaded, it labels images differently")
-    engine = f"xgboost {xgboost.__version__}"
+def save(
+    folder: Path,
+    trained: Trained,
+    scores: ScoreArrays | None,
+    params: Xgboost,
+    rows: np.ndarray,
+    *,
+    features: Path | None = FEATURES,
+) -> None:
+    """Write what `package` takes; see save_model."""
     public = params.model_copy(update={"scheduler": None})  # a host, which changes no tree
-    write_training(folder, trained.temperature, engine, public, LIBRARIES)
+    model, temperature = trained.model, trained.temperature
+    save_model(folder, SERVED, model, public, rows, temperature=temperature, features=features)
+    if scores:
+        write_npz(folder / SCORES_FILE, scores)
 
 
 def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
@@ -126,9 +140,12 @@ def main() -> None:
     check_device(params.xgboost.device)
     check_engine(params.xgboost)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
-    features = map_rows(TRAIN_FEATURES)
-    trained = fit(features, labels, params)
-    save(FOLDER, trained, params.xgboost, features[:BATCH])
+    start = time.monotonic()
+    inputs, scores = see(map_rows(TRAIN_FEATURES), labels, params.xgboost)
+    trained = fit(inputs, labels, params.xgboost, params.calibration)
+    rounds = trained.model.get_booster().num_boosted_rounds()
+    print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)
+    save(FOLDER, trained, scores, params.xgboost, inputs[:BATCH])
     write_curve(CURVE, trained.losses)
 
 

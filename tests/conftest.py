@@ -12,13 +12,24 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from processes import is_ready, wait_until
-from scratch import PARAMS, ROOT, Digits, Fitted, environment, fit_features, make_project, run
+from scratch import (
+    PARAMS,
+    ROOT,
+    Digits,
+    Fitted,
+    environment,
+    fit_features,
+    fit_trees,
+    make_project,
+    run,
+)
 
-from serving.fashion.contract import FEATURES_FILE, PIXELS
+from serving.fashion.contract import PIXELS
 from serving.launch import Server, free_ports, running
 from stages import package, train_sklearn, train_xgboost
+from stages.data.arrays import write_npz
 from stages.data.digits import make_digits
-from stages.data.idx import Images
+from stages.data.processed import FEATURES, Images
 from stages.params import Params, load_params
 
 # A shell runs what it starts in the background with Ctrl-C ignored, which programs inherit.
@@ -64,7 +75,7 @@ def images(digits: Digits) -> np.ndarray:
 @pytest.fixture(scope="session")
 def fitted(digits: Digits, params: Params) -> Fitted:
     """The map from pixels to features, and the features of the training digits."""
-    return fit_features(digits[0].images, digits[0].labels, params)
+    return fit_features(digits[0].images, params)
 
 
 @pytest.fixture
@@ -104,19 +115,19 @@ def repository(
 def make_repository(folder: Path, digits: Digits, fitted: Fitted, params: Params) -> None:
     folder.mkdir()
     train, test = digits
-    features, labels = fitted[1], train.labels
+    features, labels, features_file = fitted[1], train.labels, folder / FEATURES
+    write_npz(features_file, fitted[0])
     svm = train_sklearn.train(features, labels, params.svm)
     temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
-    train_sklearn.save(folder / train_sklearn.FOLDER, svm, temperature, params.svm, features)
-    trees = train_xgboost.fit(features, labels, params)
-    train_xgboost.save(folder / train_xgboost.FOLDER, trees, params.xgboost, features)
-    np.savez(folder / FEATURES_FILE, **fitted[0]._asdict())
+    svm_folder, trees_folder = (folder / stage.FOLDER for stage in (train_sklearn, train_xgboost))
+    train_sklearn.save(svm_folder, svm, temperature, params.svm, features, features=features_file)
+    trees, scores, inputs = fit_trees(features, labels, params)
+    train_xgboost.save(trees_folder, trees, scores, params.xgboost, inputs, features=features_file)
     shutil.copytree(
         ROOT / "serving", folder / "serving", ignore=shutil.ignore_patterns("models", "__pycache__")
     )
-    models = {name: s._replace(file=folder / s.file) for name, s in package.MODELS.items()}
-    target = folder / "serving/models"
-    package.package(target, models, folder / FEATURES_FILE, params.package, test)
+    models = [svm_folder, trees_folder]
+    package.package(folder / "serving/models", models, params.package, test)
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,18 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from dvc.utils.hydra import apply_overrides
 
-from serving.fashion.model.features import FeatureArrays
-from stages.data.idx import TRAIN_FILES, Images
+from serving.fashion.model.features import FeatureMap
+from serving.fashion.model.scores import ScoreArrays
+from stages import train_xgboost
+from stages.data.idx import TRAIN_FILES
+from stages.data.processed import Images
 from stages.params import Params
 from stages.training import features
 
@@ -34,7 +38,7 @@ needs_real_data = pytest.mark.skipif(
 FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp run -S` takes them
     "features.cells=[4]",
     "features.components=250",
-    "scores.landmarks=6000",
+    "xgboost.scores.landmarks=6000",
     "xgboost.components=30",
     "xgboost.n_estimators=200",
     "xgboost.learning_rate=0.1",
@@ -44,8 +48,16 @@ deep = pytest.mark.skipif(not os.environ.get("DEEP"), reason="slow, rarely break
 
 
 def make_params(folder: Path, *changes: str) -> None:
-    """Write tests/params.yaml into a folder as its params.yaml, with changes, each as svm.C=7."""
-    shutil.copy(PARAMS, folder / "params.yaml")
+    """Write tests/params.yaml into a folder as its params.yaml, with changes, each as svm.C=7.
+
+    Sections that only the project's params.yaml has, of models of one's own, are as there.
+    """
+    known, every = (
+        yaml.safe_load(path.read_text("utf-8")) for path in (PARAMS, ROOT / PARAMS.name)
+    )
+    own = {name: section for name, section in every.items() if name not in known}
+    added = yaml.safe_dump(own) if own else ""
+    (folder / "params.yaml").write_text(PARAMS.read_text("utf-8") + added, "utf-8")
     apply_overrides(str(folder / "params.yaml"), list(changes))
 
 
@@ -75,7 +87,7 @@ def install(checkout: Path) -> Path:
 
 
 Digits = tuple[Images, Images]  # to train with, and to test with
-Fitted = tuple[FeatureArrays, np.ndarray]  # the map to features, and those of what it was fitted on
+Fitted = tuple[FeatureMap, np.ndarray]  # the map to features, and those of what it was fitted on
 
 
 class CountedRows:
@@ -93,12 +105,27 @@ class CountedRows:
         return rows
 
 
-def fit_features(images: np.ndarray, labels: np.ndarray, params: Params) -> Fitted:
+def fit_features(images: np.ndarray, params: Params) -> Fitted:
     """The map from pixels to features, fitted, and the features of the images it was fitted on."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "features.npy")
-        fitted = features.fit_features(images, labels, params, path)
+        fitted = features.fit_features(images, params.features, path)
         return fitted, np.load(path)
+
+
+class Trees(NamedTuple):
+    """Boosted trees, the map to their class scores, and what they saw of the training images."""
+
+    trained: train_xgboost.Trained
+    scores: ScoreArrays | None
+    inputs: np.ndarray
+
+
+def fit_trees(features: np.ndarray, labels: np.ndarray, params: Params) -> Trees:
+    """As the stage does."""
+    inputs, scores = train_xgboost.see(features, labels, params.xgboost)
+    trained = train_xgboost.fit(inputs, labels, params.xgboost, params.calibration)
+    return Trees(trained, scores, inputs)
 
 
 def from_npm(package: str, folder: Path) -> tarfile.TarFile:

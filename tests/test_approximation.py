@@ -19,11 +19,11 @@ from test_svm import won_pairs
 from serving.client import RestClient
 from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.exact import quantize
-from serving.fashion.model.features import FEATURE_PLACES, FeatureMap
+from serving.fashion.model.exact import FEATURE_PLACES, quantize
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from serving.launch import running
 from stages import train_sklearn
+from stages.data.arrays import write_npz
 from stages.evaluation.checks import check_library
 from stages.params import Params, Svm
 from stages.training import nystroem
@@ -62,7 +62,7 @@ def library_decisions(model: Pipeline, features: np.ndarray) -> np.ndarray:
 def test_it_learns_digits_and_labels_as_the_pipeline_does(
     model: Pipeline, fitted: Fitted, digits: Digits
 ):
-    features = FeatureMap(fitted[0])(digits[1].images)
+    features = fitted[0](digits[1].images)
     labels = labels_of(model, features)
     assert (labels == digits[1].labels).mean() > 0.97
     assert (labels == model.predict(features)).mean() > 0.99
@@ -77,7 +77,7 @@ def test_every_kernel_learns_and_decides_as_scikit_learn(
 ):
     chosen = section.model_copy(update={"kernel": kernel, "gamma": 1.0, "coef0": 0.1})
     model = train_sklearn.train(fitted[1], digits[0].labels, chosen)
-    features = FeatureMap(fitted[0])(digits[1].images)
+    features = fitted[0](digits[1].images)
     assert np.allclose(decisions(model)(features), library_decisions(model, features), atol=1e-3)
     assert (labels_of(model, features) == digits[1].labels).mean() > 0.96
 
@@ -99,7 +99,7 @@ def test_it_is_of_stock_objects_and_the_same_to_the_byte(
     for name in ("1", "2"):
         model = train_sklearn.train(features, labels, section)
         temperature = train_sklearn.calibrate(features, labels, section, params.calibration)
-        train_sklearn.save(tmp_path / name, model, temperature, section, features)
+        train_sklearn.save(tmp_path / name, model, temperature, section, features, features=None)
     for file in ("model.joblib", "training.json"):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
     content = (tmp_path / "1/model.joblib").read_bytes()
@@ -113,7 +113,7 @@ def test_it_is_of_stock_objects_and_the_same_to_the_byte(
 def test_images_sorted_by_class_train_as_well(fitted: Fitted, digits: Digits, section: Svm):
     order = np.argsort(digits[0].labels, kind="stable")
     model = train_sklearn.train(fitted[1][order], digits[0].labels[order], section)
-    features = FeatureMap(fitted[0])(digits[1].images)
+    features = fitted[0](digits[1].images)
     assert (labels_of(model, features) == digits[1].labels).mean() > 0.97
 
 
@@ -159,8 +159,8 @@ def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, fitte
 def test_what_is_saved_decides_as_the_library_and_labels_the_digits(
     tmp_path: Path, model: Pipeline, fitted: Fitted, digits: Digits, section: Svm
 ):
-    train_sklearn.save(tmp_path, model, 1.0, section, fitted[1])
-    np.savez(tmp_path / FEATURES_FILE, **fitted[0]._asdict())
+    train_sklearn.save(tmp_path, model, 1.0, section, fitted[1], features=None)
+    write_npz(tmp_path / FEATURES_FILE, fitted[0])
     check_library(tmp_path / "model.joblib", digits[1].images)
     labels = load_classifier(tmp_path / "model.joblib").classify(digits[1].images)[LABELS]
     assert (labels == digits[1].labels).mean() > 0.95

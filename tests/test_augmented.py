@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.augmented import BLOCK, COPIES, augmented, changed
 from serving.fashion.contract import PIXELS, SIDE
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 
 def test_the_first_copy_is_the_images_and_no_other_is_like_it(small: Images):

@@ -32,7 +32,7 @@ from benchmarks.processes import in_new_process, only_cores
 from benchmarks.servers import cpu_seconds, memory_mb
 from benchmarks.soak import MIX, TrafficShare
 from serving.launch import Server
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 FAST, DEFAULT = (Way(whose, "rest") for whose in BASELINES)
 SPEED = {OUR_REST: 400.0, OUR_GRPC: 300.0, FAST: 200.0, DEFAULT: 100.0}

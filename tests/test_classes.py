@@ -14,7 +14,7 @@ from scratch import deep, fit_features, make_params
 from serving.fashion.contract import PIXELS
 from stages import evaluate
 from stages.data.arrays import write_npz
-from stages.data.idx import PROCESSED, Images
+from stages.data.processed import PROCESSED, Images
 from stages.params import MAX_CLASSES, MIN_CLASSES, Params
 
 
@@ -45,7 +45,7 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     train, test = images(classes, max(3, 100 // classes), seed=1), images(classes, 1, seed=2)
     some = np.arange(0, classes, 1 + classes // 10)
     test = Images(test.images[some], test.labels[some], test.class_names)
-    fitted = fit_features(train.images, train.labels, params)
+    fitted = fit_features(train.images, params)
     folder = tmp_path / "project"
     make_repository(folder, (train, test), fitted, params)
     make_params(folder)

@@ -21,7 +21,7 @@ from serving.client.__main__ import main
 from serving.fashion.contract import CLASS_LABELS, LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server, free_ports, running
 from stages.data.arrays import write_npz
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 BOTH = OUTPUTS[:2]
 

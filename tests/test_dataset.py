@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from stages.console import StageError
 from stages.data.arrays import write_npz
-from stages.data.idx import Images, read_idx, read_npz, write_idx
+from stages.data.idx import read_idx, write_idx
+from stages.data.processed import Images, read_npz
 
 IMAGES, LABELS = "images.gz", "labels.gz"
 PER_FILE = settings(

@@ -10,15 +10,15 @@ from serving.fashion.contract import PIXEL_MAX, PIXELS, SIDE
 from serving.fashion.model import dictionary
 from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PLACES, TILE
 from serving.fashion.model.exact import exact_weights
-from serving.fashion.model.features import FeatureArrays
+from serving.fashion.model.features import FeatureMap
 from stages.params import Params
-from stages.training.features import fit_components
+from stages.training.features import fit_map
 
 
 @pytest.fixture(scope="module")
-def fitted(digits: Digits, params: Params) -> FeatureArrays:
+def fitted(digits: Digits, params: Params) -> FeatureMap:
     section = params.features.model_copy(update={"directions": [6, 10]})
-    return fit_components(digits[0].images[:300], section)
+    return fit_map(digits[0].images[:300], section)
 
 
 def patches_at(maps: np.ndarray, side: int) -> dict[tuple[int, int], np.ndarray]:
@@ -35,7 +35,7 @@ def patches_at(maps: np.ndarray, side: int) -> dict[tuple[int, int], np.ndarray]
 
 
 def test_a_cell_is_the_root_of_the_mean_of_the_largest_responses_around_it(
-    fitted: FeatureArrays, digits: Digits
+    fitted: FeatureMap, digits: Digits
 ):
     image = digits[1].images[0]
     square = np.pad(image.reshape(1, SIDE, SIDE), ((0, 0), (2, 2), (2, 2)))
@@ -58,7 +58,7 @@ def test_a_cell_is_the_root_of_the_mean_of_the_largest_responses_around_it(
 
 
 def test_a_response_is_the_largest_of_a_block_of_patches_of_cells(
-    fitted: FeatureArrays, digits: Digits
+    fitted: FeatureMap, digits: Digits
 ):
     image = digits[1].images[0]
     channels = dictionary.channels(image[None], fitted)[..., 0]
@@ -75,7 +75,7 @@ def test_a_response_is_the_largest_of_a_block_of_patches_of_cells(
 
 @settings(deadline=None, max_examples=25)
 @given(count=st.integers(1, 3 * TILE), seed=st.integers(0, 2**32 - 1))
-def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureArrays, count: int, seed: int):
+def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureMap, count: int, seed: int):
     images = np.random.default_rng(seed).integers(0, 256, (count, PIXELS), dtype=np.uint8)
     images[::2] //= 200  # nearly blank ones, too
     together = dictionary.responses(images, fitted)
@@ -83,7 +83,7 @@ def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureArrays, cou
     assert np.array_equal(together, alone)
 
 
-def test_what_a_patch_of_pixels_has_in_common_changes_nothing(fitted: FeatureArrays):
+def test_what_a_patch_of_pixels_has_in_common_changes_nothing(fitted: FeatureMap):
     assert np.allclose(fitted.patches.sum(axis=0), 0, atol=1e-2)
     flat = dictionary.cells(np.full((1, PIXELS), PIXEL_MAX, np.uint8), fitted)
     assert flat[:, 2:5, 2:5].max() < 0.05  # weights are rounded; other cells are above 1

@@ -15,7 +15,8 @@ from scratch import ROOT, make_params, run
 from stages.console import StageError
 from stages.data import sources
 from stages.data.digits import make_digits
-from stages.data.idx import TRAIN_FILES, Images, write_idx
+from stages.data.idx import TRAIN_FILES, write_idx
+from stages.data.processed import Images
 from stages.data.sources import File, fetch
 from stages.download import REMEDY
 

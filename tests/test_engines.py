@@ -27,10 +27,10 @@ from scratch import (
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
-from serving.fashion.model.features import FeatureMap
 from stages import train_xgboost
 from stages.console import StageError
-from stages.data.idx import TRAIN_FILES, Images, read_idx
+from stages.data.idx import TRAIN_FILES, read_idx
+from stages.data.processed import Images
 from stages.params import Params
 from stages.training import boosting
 from stages.training.boosting import Subset
@@ -53,14 +53,14 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
-    features = FeatureMap(fitted[0])(test.images)[:, : model.n_features_in_]
+    features = fitted[0](test.images)[:, : model.n_features_in_]
     return float((model.predict(features) == test.labels).mean())
 
 
 def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, params: Params):
     section = params.xgboost
     own = train_xgboost.boost(everything, section, 5).booster
-    values = section.model_dump(exclude=boosting.NOT_OF_XGBOOST)
+    values = section.model_dump(exclude=boosting.OF_OURS)
     stock = XGBClassifier(n_estimators=5, tree_method="hist", eval_metric="mlogloss", **values)
     stock.fit(*everything.whole())
     assert own.save_raw() == stock.get_booster().save_raw()
@@ -70,8 +70,8 @@ def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, 
 def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
     """All digits that train."""
     labels = digits[0].labels
-    columns = train_xgboost.columns_seen(labels, params)
-    return Subset(fitted[1], labels, np.arange(len(labels)), columns)
+    inputs = fitted[1][:, : params.xgboost.components]
+    return Subset(inputs, labels, np.arange(len(labels)))
 
 
 def started(*command: str) -> subprocess.Popen[bytes]:
@@ -122,11 +122,12 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
     two_workers: str,
     capfd: pytest.CaptureFixture[str],
 ):
-    rows: Any = CountedRows(fitted[1])
+    inputs = fitted[1][:, : params.xgboost.components]
+    rows: Any = CountedRows(inputs)
     labels = digits[0].labels
-    local = train_xgboost.fit(fitted[1], labels, params)
-    on_dask = with_engine(params, "dask", scheduler=two_workers)
-    first, second = (train_xgboost.fit(rows, labels, on_dask) for _ in range(2))
+    local = train_xgboost.fit(inputs, labels, params.xgboost, params.calibration)
+    on_dask = with_engine(params, "dask", scheduler=two_workers).xgboost
+    first, second = (train_xgboost.fit(rows, labels, on_dask, params.calibration) for _ in range(2))
     raw = [trained.model.get_booster().save_raw() for trained in (first, second)]
     assert raw[0] == raw[1]
     assert rows.most <= 300
@@ -147,11 +148,12 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     names = CLASS_NAMES["fashion-mnist"]
     data = read_idx(REAL_DATA / TRAIN_FILES[0], REAL_DATA / TRAIN_FILES[1], names)
     train, other = slice(0, 6_000), slice(6_000, 16_000)
-    fitted, features = fit_features(data.images[train], data.labels[train], params)
+    fitted, features = fit_features(data.images[train], params)
+    inputs = features[:, : params.xgboost.components]
     unseen = data._replace(images=data.images[other], labels=data.labels[other])
     found = []
     for chosen in (params, with_engine(params, "dask", scheduler=two_workers)):
-        trained = train_xgboost.fit(features, data.labels[train], chosen)
+        trained = train_xgboost.fit(inputs, data.labels[train], chosen.xgboost, params.calibration)
         found.append(accuracy(trained.model, (fitted, features), unseen))
     assert found[0] > 0.85
     assert found[1] == pytest.approx(found[0], abs=0.003)

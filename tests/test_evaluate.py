@@ -10,7 +10,7 @@ from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
 from serving.fashion.model.svm import PairwiseDecisions
 from serving.launch import Model
 from stages.console import StageError
-from stages.data.idx import Images
+from stages.data.processed import Images
 from stages.evaluate import check_accuracy
 from stages.evaluation.checks import check_equal, check_images, check_library
 from stages.evaluation.metrics import evaluation_metrics

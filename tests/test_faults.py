@@ -111,15 +111,17 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
         "from stages import console, package\n"
         "def main():\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "    source = package.Source(pathlib.Path('new/big.bin'), 'x', 'sklearn')\n"
-        "    package.package(pathlib.Path('serving/models'), {'m': source},\n"
-        "        pathlib.Path('new/big.bin'), package.load_params().package, None)\n"
+        "    package.package(pathlib.Path('serving/models'), [pathlib.Path('new')],\n"
+        "        package.load_params().package, None)\n"
         "console.run(main)\n"
     )
     old = tmp_path / "serving/models/old"
     old.mkdir(parents=True)
     (tmp_path / "new").mkdir()
     (tmp_path / "new/big.bin").write_bytes(b"x" * 20_000)
+    (tmp_path / "new/training.json").write_text(
+        '{"served": {"name": "m", "file": "big.bin"}}', "utf-8"
+    )
     make_params(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -18,8 +18,8 @@ from serving.fashion.model.features import (
     FeatureMap,
     describe,
     project,
-    read_features,
 )
+from serving.fashion.model.inputs import read_features
 from serving.fashion.model.kernel import Rbf
 from serving.fashion.model.pictures import PixelError
 from serving.fashion.model.pixels import validate_pixels
@@ -34,83 +34,48 @@ class ValidatingMap(FeatureMap):
         return super().__call__(validate_pixels(images))
 
 
-CLASSES = 10
-
-
-def same(some: np.ndarray, others: np.ndarray) -> bool:
-    """Components to the bit; scores, which come first if there are any, but for the last digit."""
-    scores = slice(0, CLASSES)
-    return np.allclose(some[:, scores], others[:, scores], rtol=1e-5, atol=1e-6) and np.array_equal(
-        some[:, CLASSES:], others[:, CLASSES:]
-    )
-
-
 images_of = arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(PIXELS)))
 
 
-def changed(params: Params, landmarks: int | None = 100, **features: object) -> Params:
-    """The parameters with other features, and other landmarks of the scores."""
-    update = {
-        "features": params.features.model_copy(update=features),
-        "scores": params.scores.model_copy(update={"landmarks": landmarks}),
-    }
-    return params.model_copy(update=update)
+def changed(params: Params, **features: object) -> Params:
+    """The parameters with other features."""
+    return params.model_copy(update={"features": params.features.model_copy(update=features)})
 
 
-@pytest.fixture(scope="module", params=["patches", "hog", "pixels", "all descriptors", "no scores"])
+@pytest.fixture(scope="module", params=["patches", "hog", "pixels", "all descriptors"])
 def features_of(request: pytest.FixtureRequest, digits: Digits, params: Params) -> FeatureMap:
     section = {"kind": "patches", "cells": [8, 16], "components": 40}
     if request.param in ("hog", "pixels"):
         section["kind"] = request.param
     if request.param == "all descriptors":
         section["components"] = None
-    landmarks = None if request.param == "no scores" else 100
-    train = digits[0]
-    fitted = fit_features(
-        train.images[:300], train.labels[:300], changed(params, landmarks, **section)
-    )
-    return ValidatingMap(fitted[0])
+    fitted = fit_features(digits[0].images[:300], changed(params, **section))
+    return ValidatingMap(*fitted[0])
 
 
 def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
     digits: Digits, params: Params
 ):
-    images, labels = (
-        digits[0].images[: ROWS_PER_THREAD + 3],
-        digits[0].labels[: ROWS_PER_THREAD + 3],
-    )
-    chosen = changed(params, None, cells=[16], components=30)
-    fitted, features = fit_features(images, labels, chosen)
+    images = digits[0].images[: ROWS_PER_THREAD + 3]
+    fitted, features = fit_features(images, changed(params, cells=[16], components=30))
     assert features.shape == (len(images), 30)
     assert features.dtype == np.float32
-    assert same(FeatureMap(fitted)(images), features)
+    assert np.array_equal(fitted(images), features)
     assert features.var(axis=0).sum() == pytest.approx(1, abs=1e-3)
     assert (np.diff(features.var(axis=0)) < 1e-6).all()
 
 
 def test_the_components_are_those_of_scikit_learn(digits: Digits, params: Params):
-    chosen = changed(params, None, cells=[8], components=9)
-    images, labels = digits[0].images, digits[0].labels
-    fitted, features = fit_features(images, labels, chosen)
+    images = digits[0].images
+    fitted, features = fit_features(images, changed(params, cells=[8], components=9))
     own = PCA(9).fit_transform(describe(images, fitted))
     for column in range(5):  # the decomposition is randomised: later ones differ more
         assert abs(np.corrcoef(features[:, column], own[:, column])[0, 1]) > 0.99
 
 
-def test_scores_come_before_the_components(digits: Digits, params: Params):
-    images, labels = digits[0].images, digits[0].labels
-    without = fit_features(images, labels, changed(params, None, components=20))
-    features = fit_features(images, labels, changed(params, 100, components=20))
-    assert features[1].shape == (len(images), 10 + 20)
-    assert np.array_equal(features[1][:, 10:], without[1])
-    served = FeatureMap(features[0])(digits[1].images)
-    assert same(served[:, 10:], FeatureMap(without[0])(digits[1].images))
-    assert (served[:, :10].argmax(axis=1) == digits[1].labels).mean() > 0.9
-
-
 def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: Digits, params: Params):
     images = digits[0].images
-    features = fit_features(images, digits[0].labels, changed(params, None, kind="pixels"))[1]
+    features = fit_features(images, changed(params, kind="pixels"))[1]
     centred = images - images.mean(axis=0)
     expected = centred / np.sqrt(centred.var(axis=0).sum())
     assert np.allclose(features, expected, atol=2.0**-FEATURE_PLACES)
@@ -118,11 +83,11 @@ def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: Digits, par
 
 def test_images_that_are_all_alike_are_refused(params: Params):
     with pytest.raises(StageError, match="the 5 training images are all alike"):
-        fit_features(np.full((5, PIXELS), 7, np.uint8), np.arange(5), params)
+        fit_features(np.full((5, PIXELS), 7, np.uint8), params)
 
 
 def test_a_map_is_saved_as_plain_arrays(tmp_path: Path, features_of: FeatureMap):
-    fitted = features_of.fitted._asdict()
+    fitted = features_of._asdict()
     np.savez(tmp_path / "features.npz", **fitted)
     reread = read_features(tmp_path / "features.npz")
     for name, value in fitted.items():
@@ -135,7 +100,7 @@ def test_the_features_of_a_batch_are_those_of_its_rows(features_of: FeatureMap, 
     together = features_of(images)
     alone = np.concatenate([features_of(image[None]) for image in images])
     assert np.isfinite(together).all()
-    assert same(together, alone)
+    assert np.array_equal(together, alone)
 
 
 @pytest.mark.parametrize("size", [1, ROWS_PER_THREAD, ROWS_PER_THREAD + 1, 2 * ROWS_PER_THREAD + 7])
@@ -143,7 +108,7 @@ def test_features_do_not_depend_on_the_size_of_the_batch(
     features_of: FeatureMap, digits: Digits, size: int
 ):
     images = np.resize(digits[0].images, (size, PIXELS))
-    assert same(features_of(images)[-1:], features_of(images[-1:]))
+    assert np.array_equal(features_of(images)[-1:], features_of(images[-1:]))
 
 
 @settings(deadline=None, max_examples=50)
@@ -152,7 +117,7 @@ def test_sums_have_no_rounding_errors_in_whatever_order_they_are_added(
     features_of: FeatureMap, images: np.ndarray, seed: int
 ):
     noise = np.random.default_rng(seed).integers(0, 256, (3, PIXELS), dtype=np.uint8)
-    fitted = features_of.fitted
+    fitted = features_of
     descriptors = describe(np.concatenate([images, noise, noise // 255 * 255]), fitted)
     assert (np.linalg.norm(descriptors, axis=1) < 2**6).all()
     if fitted.projection.size:
@@ -161,13 +126,18 @@ def test_sums_have_no_rounding_errors_in_whatever_order_they_are_added(
         exact = descriptors.astype(np.float64) @ fitted.projection
         assert np.array_equal(project(descriptors, fitted), exact)
         assert np.array_equal(project(descriptors[:, order], mixed), exact)
-    if fitted.landmarks.size:
-        rows = features_of(images)[:, CLASSES:]
-        landmarks = fitted.landmarks.astype(np.float64)
-        distances = ((rows.astype(np.float64)[:, None] - landmarks) ** 2).sum(axis=2)
-        expected = np.exp(-fitted.gamma * distances.astype(np.float32))
-        assert np.array_equal(distances.astype(np.float32), distances)
-        assert np.array_equal(Rbf(fitted.landmarks, float(fitted.gamma))(rows), expected)
+
+
+@settings(deadline=None, max_examples=25)
+@given(images=images_of)
+def test_squared_distances_of_features_are_exact(
+    features_of: FeatureMap, digits: Digits, images: np.ndarray
+):
+    rows, vectors = features_of(images), features_of(digits[1].images[:20])
+    distances = ((rows.astype(np.float64)[:, None] - vectors) ** 2).sum(axis=2)
+    expected = np.exp(-np.float32(0.5) * distances.astype(np.float32))
+    assert np.array_equal(distances.astype(np.float32), distances)
+    assert np.array_equal(Rbf(vectors, 0.5)(rows), expected)
 
 
 @settings(deadline=None, max_examples=25)

@@ -22,7 +22,7 @@ from wire import MODELS, OK, ask, body, tensor
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import models_in
 from serving.launch import Server, on_free_ports, server_of
-from stages.data.idx import Images
+from stages.data.processed import Images
 from stages.evaluate import offline_outputs
 
 IMAGE = "localhost/fashion-mnist-test"

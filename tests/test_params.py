@@ -1,12 +1,15 @@
 """Params are typed and closed; each mistake is one line.  Run: pytest tests/test_params.py"""
 
 import datetime
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from scratch import PARAMS, ROOT
 
+import stages
 from stages.console import StageError
 from stages.data.strict_yaml import read_yaml
 from stages.params import Params, load_params
@@ -42,7 +45,13 @@ def test_the_projects_own_are_valid():
         ("download.own.class_names", ["a", "a"], 'is ["a", "a"]; expected each name once'),
         ("package.version", datetime.date(2026, 1, 2), 'package.version is "2026-01-02"; expected'),
         ("package.previous", {"v1": "3f2c1ab"}, "expected earlier versions than package.version"),
-        ("package.serving.sklearn.max_batch", 2, "but no parameter; expected max_batch_delay_ms"),
+        ("package.serving.max_batch", 2, "but no parameter; expected max_batch_delay_ms"),
+        (
+            "scores",
+            {"folds": 4},
+            'scores is {"folds": 4}, but no parameter; it is xgboost.scores now',
+        ),
+        ("package.serving.sklearn", {}, "but no parameter; it is package.serving now"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
@@ -52,6 +61,39 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
         load_with(tmp_path, {key: value})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def own_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project with a stage that has a section of its own."""
+    described = (
+        "from stages.data.strict_yaml import Section\n"
+        "class RandomForest(Section):\n    n_estimators: int\n"
+    )
+    (tmp_path / "train_forest.py").write_text(described, "utf-8")
+    stage = {"cmd": "x", "params": ["random_forest.n_estimators", "threads"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train_forest": stage}}), "utf-8")
+    monkeypatch.setattr(stages, "__path__", [*stages.__path__, str(tmp_path)])
+    yield tmp_path
+    sys.modules.pop("stages.train_forest", None)
+
+
+def test_the_section_of_a_stage_of_ones_own_is_checked_with_all_others(own_stage: Path):
+    params = load_with(own_stage, {"random_forest": {"n_estimators": 5}})
+    form = vars(sys.modules["stages.train_forest"])["RandomForest"]
+    assert params.section(form) == form(n_estimators=5)
+    with pytest.raises(StageError, match=r"random_forest\.n_estimators is \"5\"; expected a valid"):
+        load_with(own_stage, {"random_forest": {"n_estimators": "5"}})
+    with pytest.raises(StageError, match=r"random_forest\.trees is 5, but no parameter"):
+        load_with(own_stage, {"random_forest": {"n_estimators": 5, "trees": 5}})
+    with pytest.raises(StageError, match="random_forest is missing"):
+        load_with(own_stage, {})
+
+
+def test_a_section_that_its_stage_does_not_describe_is_named(own_stage: Path):
+    (own_stage / "train_forest.py").write_text("", "utf-8")
+    with pytest.raises(StageError, match=r"expected class RandomForest\(Section\) there"):
+        load_with(own_stage, {"random_forest": {}})
 
 
 def test_several_mistakes_are_a_line_each(tmp_path: Path):

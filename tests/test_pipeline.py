@@ -121,7 +121,7 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
         previous = f"previous: {{v9: '{revision}'}}"
         text = params.read_text("utf-8").replace("version: v1\n", "version: v10\n")
         params.write_text(text.replace("previous: {}", previous), "utf-8")
-        output = run(project, "python", "-m", "stages.package", expect=1)
+        output = run(project, "python", "-m", "stages.package", "models/sklearn", expect=1)
         assert output.startswith(f"error: params.yaml: package.previous.v9 is {revision}{words}")
         run(project, "git", "checkout", "--quiet", ".")
 

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from serving.fashion.contract import SIDE
-from stages.data.idx import Images
+from stages.data.processed import Images
 from stages.evaluation.alerts import expected, write_expected
 from stages.evaluation.plots import (
     COLUMNS,

@@ -10,7 +10,8 @@ from scratch import ROOT, make_params, run
 
 from stages.console import StageError
 from stages.data.digits import make_digits
-from stages.data.idx import RAW, TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.idx import RAW
+from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.splits import stratified
 from stages.params import Params, Preprocess
 from stages.preprocess import at, choose

@@ -10,7 +10,7 @@ from processes import check_served
 from scratch import install, run
 from wire import MODELS
 
-from stages.data.idx import PROCESSED, read_npz
+from stages.data.processed import PROCESSED, read_npz
 
 PACKAGED = "serving/models"
 

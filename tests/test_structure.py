@@ -11,7 +11,7 @@ from scratch import ROOT, run
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
 STAGES = list(PIPELINE["stages"])
-PLUMBING = {ROOT / f"stages/{name}.py" for name in ("console", "params")}
+PLUMBING = {ROOT / f"stages/{name}.py" for name in ("console", "params", "data/strict_yaml")}
 
 
 def imports(module: Path) -> set[Path]:

@@ -1,6 +1,5 @@
 """Models learn, are repeatable and survive saving.  Run: pytest tests/test_training.py"""
 
-import copy
 import csv
 import shutil
 from pathlib import Path
@@ -9,16 +8,16 @@ import joblib
 import numpy as np
 import pytest
 import sklearn.svm
-from scratch import Digits, Fitted
+from scratch import Digits, Fitted, Trees, fit_trees
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
-from serving.fashion.model.features import FeatureMap
+from serving.fashion.model.scores import ScoreMap
 from serving.fashion.model.svm import PairwiseDecisions
 from stages import train_sklearn, train_xgboost
 from stages.console import StageError
 from stages.params import Params
-from stages.train_xgboost import Trained, check_device
+from stages.train_xgboost import check_device
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +26,29 @@ def svm(digits: Digits, fitted: Fitted, params: Params) -> SVC:
 
 
 @pytest.fixture(scope="module")
-def trees(digits: Digits, fitted: Fitted, params: Params) -> Trained:
-    return train_xgboost.fit(fitted[1], digits[0].labels, params)
+def trees(digits: Digits, fitted: Fitted, params: Params) -> Trees:
+    return fit_trees(fitted[1], digits[0].labels, params)
 
 
-def test_both_learn_digits(svm: SVC, trees: Trained, fitted: Fitted, digits: Digits):
-    features = FeatureMap(fitted[0])(digits[1].images)
+def test_both_learn_digits(svm: SVC, trees: Trees, fitted: Fitted, digits: Digits):
+    features = fitted[0](digits[1].images)
     assert (svm.predict(features) == digits[1].labels).mean() > 0.97
-    labels = trees.model.predict(features[:, : trees.model.n_features_in_])
+    assert trees.scores
+    scores = ScoreMap(trees.scores)(features)
+    assert (scores.argmax(axis=1) == digits[1].labels).mean() > 0.9
+    model = trees.trained.model
+    labels = model.predict(np.hstack([scores, features])[:, : model.n_features_in_])
     assert (labels == digits[1].labels).mean() > 0.95
+
+
+def test_trees_without_scores_see_the_components_alone(
+    fitted: Fitted, digits: Digits, params: Params
+):
+    section = params.xgboost.scores.model_copy(update={"landmarks": None})
+    without = params.xgboost.model_copy(update={"scores": section})
+    inputs, scores = train_xgboost.see(fitted[1], digits[0].labels, without)
+    assert scores is None
+    assert np.array_equal(inputs, fitted[1][:, : params.xgboost.components])
 
 
 def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
@@ -43,7 +56,7 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
 ):
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
     stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
-    features = FeatureMap(fitted[0])(digits[1].images)
+    features = fitted[0](digits[1].images)
     own, other = PairwiseDecisions(stock)(features), PairwiseDecisions(svm)(features)
     assert np.allclose(own, other, atol=0.02)
 
@@ -55,9 +68,12 @@ def test_training_and_saving_twice_gives_the_same_bytes(
     for name in ("1", "2"):
         svm = train_sklearn.train(features, labels, params.svm)
         temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
-        train_sklearn.save(tmp_path / name / "sklearn", svm, temperature, params.svm, features)
-        trees = train_xgboost.fit(features, labels, params)
-        train_xgboost.save(tmp_path / name / "xgboost", trees, params.xgboost, features)
+        folder = tmp_path / name
+        train_sklearn.save(
+            folder / "sklearn", svm, temperature, params.svm, features, features=None
+        )
+        trees, scores, inputs = fit_trees(features, labels, params)
+        train_xgboost.save(folder / "xgboost", trees, scores, params.xgboost, inputs, features=None)
         train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.losses)
     written = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
     assert [str(path) for path in written] == [
@@ -65,6 +81,7 @@ def test_training_and_saving_twice_gives_the_same_bytes(
         "sklearn/model.joblib",
         "sklearn/training.json",
         "xgboost/model.json",
+        "xgboost/scores.npz",
         "xgboost/training.json",
     ]
     for path in written:
@@ -83,7 +100,7 @@ def test_a_class_of_which_a_sample_would_have_no_image_is_in_the_trial(
 
 
 def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted, params: Params):
-    train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
+    train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1], features=None)
     content = (tmp_path / "model.joblib").read_bytes()
     assert type(joblib.load(tmp_path / "model.joblib")) is SVC
     for module in (b"stages", b"serving", b"sklearnex", b"daal4py", b"onedal"):
@@ -93,28 +110,28 @@ def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted, pa
 def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
     tmp_path: Path, svm: SVC, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    other = copy.deepcopy(svm)
-    other.intercept_ = svm.intercept_ + 1
+    other = SVC().fit(fitted[1], np.arange(len(fitted[1])) % 10)
     monkeypatch.setattr(joblib, "load", lambda _: other)
-    with pytest.raises(RuntimeError, match="reloaded, it decides differently"):
-        train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1])
+    with pytest.raises(RuntimeError, match="reloaded, it labels rows differently"):
+        train_sklearn.save(tmp_path, svm, 1.0, params.svm, fitted[1], features=None)
     assert not list(tmp_path.iterdir())
 
 
 def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
-    tmp_path: Path, trees: Trained, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trees: Trees, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    other = XGBClassifier(n_estimators=1).fit(fitted[1][:, :30], np.arange(len(fitted[1])) % 10)
-    monkeypatch.setattr(trees.model, "save_model", other.save_model)
-    with pytest.raises(RuntimeError, match="reloaded, it labels images differently"):
-        train_xgboost.save(tmp_path, trees, params.xgboost, fitted[1])
+    trained, scores, inputs = trees
+    other = XGBClassifier(n_estimators=1).fit(inputs, np.arange(len(inputs)) % 10)
+    monkeypatch.setattr(trained.model, "save_model", other.save_model)
+    with pytest.raises(RuntimeError, match="reloaded, it labels rows differently"):
+        train_xgboost.save(tmp_path, trained, scores, params.xgboost, inputs, features=None)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_training_curve_has_a_line_a_round_and_falls(
-    tmp_path: Path, trees: Trained, params: Params
+    tmp_path: Path, trees: Trees, params: Params
 ):
-    train_xgboost.write_curve(tmp_path / "curve.csv", trees.losses)
+    train_xgboost.write_curve(tmp_path / "curve.csv", trees.trained.losses)
     with (tmp_path / "curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["round"]) for row in rows] == list(range(1, len(rows) + 1))
@@ -129,9 +146,8 @@ def test_boosting_stops_where_the_loss_of_held_out_images_is_least(
 ):
     changes = {"n_estimators": 200, "early_stopping_rounds": 3, "learning_rate": 1.0}
     section = params.xgboost.model_copy(update=changes)
-    trained = train_xgboost.fit(
-        fitted[1][:400], digits[0].labels[:400], params.model_copy(update={"xgboost": section})
-    )
+    labels = digits[0].labels[:400]
+    trained = train_xgboost.fit(fitted[1][:400], labels, section, params.calibration)
     losses = trained.losses["held_out"]
     rounds = trained.model.get_booster().num_boosted_rounds()
     assert losses[rounds - 1] == min(losses)
@@ -142,9 +158,8 @@ def test_without_early_stopping_every_round_is_boosted(
     fitted: Fitted, digits: Digits, params: Params
 ):
     section = params.xgboost.model_copy(update={"early_stopping_rounds": None, "n_estimators": 4})
-    trained = train_xgboost.fit(
-        fitted[1][:400], digits[0].labels[:400], params.model_copy(update={"xgboost": section})
-    )
+    labels = digits[0].labels[:400]
+    trained = train_xgboost.fit(fitted[1][:400], labels, section, params.calibration)
     assert trained.model.get_booster().num_boosted_rounds() == 4
 
 

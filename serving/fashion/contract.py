@@ -14,9 +14,10 @@ OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS, IMAGES = "predict", "predict_prob
 
 CONFIDENCES = "confidence"  # not for clients: the probabilities of the labels
 
-# What lies beside a model's own file: the map from pixels to features, and what serving needs of
-# the training: the temperature of the probabilities, the parameters, the versions of the libraries.
-FEATURES_FILE, TRAINING_FILE = "features.npz", "training.json"
+# What lies beside a model's own file: how it was trained, and is served (stages/training/saved.py);
+# and, where the model has such inputs, the map from pixels to features, and to class scores.
+TRAINING_FILE = "training.json"
+FEATURES_FILE, SCORES_FILE = "features.npz", "scores.npz"
 
 # Beside the models, in the folder models: images for the try-it page to choose from.
 SAMPLES_FILE = "samples.json"

@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from serving.fashion.contract import CLASS_NAMES, PIXEL_MAX, PIXELS
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 
 def make_digits() -> tuple[Images, Images]:

@@ -1,37 +1,25 @@
-"""The only reader and writer of the data set's files: IDX as published, numpy's once processed."""
+"""The only reader and writer of IDX files, as the data set is published."""
 
 import gzip
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from serving.fashion.contract import FEATURES_FILE, PIXELS, SIDE
+from serving.fashion.contract import PIXELS, SIDE
 from stages.console import StageError
 from stages.data import forms
 from stages.data.arrays import atomic_write
+from stages.data.processed import BLOCK, Images
 
-RAW, PROCESSED = Path("data/raw"), Path("data/processed")
-TRAIN_IMAGES, TRAIN_LABELS = PROCESSED / "train_images.npy", PROCESSED / "train_labels.npy"
-FEATURES, TRAIN_FEATURES = PROCESSED / FEATURES_FILE, PROCESSED / "train_features.npy"
-TEST = PROCESSED / "test.npz"
+RAW = Path("data/raw")
 TRAIN_FILES, TEST_FILES = forms.TRAIN_FILES, forms.TEST_FILES
-BLOCK = 2500  # images that are in memory at once, where not all of them need be
 
 # Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
 # type (8: unsigned byte), number of dimensions, then each dimension as a big-endian uint32.
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
-
-
-class Images(NamedTuple):
-    """Labelled images. images: uint8 [n, 784]; labels: uint8 [n]; class_names: by label."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
 
 
 def read_labels(path: Path, class_names: tuple[str, ...], first_label: int = 0) -> np.ndarray:
@@ -131,13 +119,3 @@ def _write(path: Path, header: bytes, items: np.ndarray, level: int) -> None:
     content = header + items.astype(np.uint8).tobytes()
     with atomic_write(path) as part:
         part.write_bytes(gzip.compress(content, level, mtime=0))
-
-
-def read_npz(path: Path) -> Images:
-    """Read what was written as npz. Raises StageError when it is not there."""
-    try:
-        with np.load(path) as content:
-            names = tuple(content["class_names"].tolist())
-            return Images(content["images"], content["labels"], names)
-    except FileNotFoundError:
-        raise StageError(f"{path}: not found; make it with: dvc repro preprocess") from None

@@ -18,8 +18,9 @@ import numpy as np
 from scipy.special import bdtr
 
 from stages.console import StageError, run
-from stages.data.idx import TEST_FILES, TRAIN_FILES, Images, write_idx
+from stages.data.idx import TEST_FILES, TRAIN_FILES, write_idx
 from stages.data.own_pictures import find, note, read
+from stages.data.processed import Images
 from stages.data.splits import split
 
 FILES = (*TRAIN_FILES, *TEST_FILES)

@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def read_strict(path: Path, form: type[Form]) -> Form:
-    """Read and check a file. Raises StageError, a line for each wrong key."""
+def read_strict(path: Path, form: type[Form], moved: Mapping[str, str] = {}) -> Form:
+    """Read and check a file; moved: renamed keys. Raises StageError, a line for each wrong key."""
     values = read_yaml(path)
     try:
         return form.model_validate(values)
@@ -30,6 +31,7 @@ def read_strict(path: Path, form: type[Form]) -> Form:
         expected: dict[str, list[str]] = {}
         for error in invalid.errors():
             found, words = _explain(form, values, error["loc"], error["msg"], error["type"])
+            words = f"it is {now} now" if (now := moved.get(found.split(" is ")[0])) else words
             expected.setdefault(found, []).append(words)
         lines = [
             f"{path}: {found}; " + " or ".join(words).replace(" or expected ", " or ")

@@ -10,9 +10,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.client import Outputs
-from serving.fashion.contract import FEATURES_FILE, IMAGES, LABELS, PIXELS, PROBABILITIES
+from serving.fashion.contract import IMAGES, LABELS, PIXELS, PROBABILITIES
 from serving.fashion.integrity import sha256
-from serving.fashion.model.features import FeatureMap, read_features
+from serving.fashion.model.inputs import read_inputs
 from serving.fashion.model.svm import decisions
 from serving.fashion.packaged import MODEL_SETTINGS, Model
 from stages.console import StageError
@@ -91,7 +91,7 @@ def check_library(path: Path, images: np.ndarray) -> None:
     """
     model = joblib.load(path)
     sample = images[:: max(1, len(images) // LIBRARY_SAMPLE)]
-    features = FeatureMap(read_features(path.parent / FEATURES_FILE))(sample)
+    features = read_inputs(path.parent)(sample)
     off = np.abs(_library_decisions(model, features) - decisions(model)(features)).max()
     if off > LIBRARY_TOLERANCE:
         raise StageError(

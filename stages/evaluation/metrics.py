@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
 
 from serving.client import Outputs
 from serving.fashion.contract import LABELS, PROBABILITIES
-from stages.data.idx import Images
+from stages.data.processed import Images
 
 DECIMALS = 6  # of all metrics and plots, which hides how sums are rounded on different machines
 BINS = 15  # of equal width, as in the paper that calibration_error names

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from serving.fashion.contract import SIDE
 from stages.data.arrays import atomic_write
-from stages.data.idx import Images
+from stages.data.processed import Images
 from stages.evaluation.metrics import DECIMALS, reliability
 
 METRICS = Path("metrics/evaluation.json")

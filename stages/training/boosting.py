@@ -16,32 +16,25 @@ from stages.params import Xgboost
 
 BATCH = 20_000  # images that are read, or sent to a worker, at once
 LOSS = "mlogloss"
-NOT_OF_XGBOOST = {"components", "n_estimators", "early_stopping_rounds", "engine", "scheduler"}
+OF_OURS = {"components", "n_estimators", "early_stopping_rounds", "engine", "scheduler", "scores"}
 TRAINING, HELD_OUT = "training", "held_out"
 
 
 class Subset(NamedTuple):
-    """Some of the images. features: [n, k], of which leading columns count; labels: [n].
+    """Some of the images. inputs: [n, k] of all; labels: [n]; positions: int [m], ascending."""
 
-    positions: of the images, int [m], ascending.
-    """
-
-    features: np.ndarray
+    inputs: np.ndarray
     labels: np.ndarray
     positions: np.ndarray
-    columns: int
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Inputs, float32 [up to size, columns], and labels, one batch in memory at a time."""
+        """Inputs, float32 [up to size, k], and labels, one batch in memory at a time."""
         for rows in blocks(len(self.positions), size):
             chosen = self.positions[rows]
-            yield (
-                np.ascontiguousarray(self.features[chosen][:, : self.columns]),
-                self.labels[chosen],
-            )
+            yield self.inputs[chosen], self.labels[chosen]
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """All inputs, float32 [m, columns], and labels."""
+        """All inputs, float32 [m, k], and labels."""
         inputs, labels = zip(*self.batches(BATCH), strict=True)
         return np.concatenate(inputs), np.concatenate(labels)
 
@@ -68,7 +61,7 @@ class AdvanceEachRound(xgboost.callback.TrainingCallback):
 def booster_params(params: Xgboost, classes: int) -> dict[str, Any]:
     """What XGBoost calls the parameters of its training."""
     fixed = {"objective": "multi:softprob", "tree_method": "hist", "eval_metric": LOSS}
-    return fixed | {"num_class": classes} | params.model_dump(exclude=NOT_OF_XGBOOST)
+    return fixed | {"num_class": classes} | params.model_dump(exclude=OF_OURS)
 
 
 def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:

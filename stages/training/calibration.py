@@ -1,16 +1,9 @@
-"""Fit the one number that turns a model's decisions into probabilities, and write it down."""
+"""Fit the one number that turns a model's decisions into probabilities."""
 
-import json
-from collections.abc import Callable, Iterable
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-
-from serving.fashion.contract import TRAINING_FILE
-from stages.data.arrays import atomic_write
-from stages.data.strict_yaml import Section
 
 RANGE = 1e-3, 1e3  # of temperatures
 
@@ -34,20 +27,3 @@ def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np
 
     best = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-3})
     return round(float(np.exp(best.x)), 3)
-
-
-def write_training(
-    folder: Path, temperature: float, engine: str, params: Section, libraries: Iterable[str]
-) -> None:
-    """Write training.json: what serving has to know, and to tell, of how a model was trained.
-
-    engine: what fitted it; libraries: those that serving needs, of which the versions are noted.
-    """
-    content = {
-        "temperature": temperature,
-        "engine": engine,
-        "parameters": params.model_dump(),
-        "libraries": {name: version(name) for name in sorted(libraries)},
-    }
-    with atomic_write(folder / TRAINING_FILE) as part:
-        part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fit the class scores that are part of the features (serving/fashion/model/features.py)."""
+"""Fit the class scores, which the trees see (serving/fashion/model/scores.py)."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -7,7 +7,9 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import slauum
 
+from serving.fashion.model.exact import FEATURE_PLACES, quantize
 from serving.fashion.model.kernel import Rbf
+from serving.fashion.model.scores import ScoreArrays
 from stages.console import progress
 from stages.data.arrays import blocks
 from stages.data.splits import stratified
@@ -21,11 +23,9 @@ ROWS = 1000  # of images at once, which the processor's cache keeps from one pro
 
 
 class FittedScores(NamedTuple):
-    """Fields of FeatureArrays; out_of_fold: of a slice of the training images, [m, classes]."""
+    """arrays: to score any image by; out_of_fold: of a slice of training images, [m, classes]."""
 
-    landmarks: np.ndarray
-    gamma: np.ndarray
-    weights: np.ndarray
+    arrays: ScoreArrays
     out_of_fold: Callable[[slice], np.ndarray]
 
 
@@ -51,10 +51,11 @@ def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScor
     scale = np.float32(params.weight)
 
     def out_of_fold(rows: slice) -> np.ndarray:
-        return targets.unseen(rows, values(rows) @ weights) * scale
+        unseen = targets.unseen(rows, values(rows) @ weights) * scale
+        return quantize(unseen, FEATURE_PLACES)
 
     gamma, of_all = np.array(params.gamma, np.float32), weights[:, -targets.classes :]
-    return FittedScores(landmarks, gamma, of_all * scale, out_of_fold)
+    return FittedScores(ScoreArrays(landmarks, gamma, of_all * scale), out_of_fold)
 
 
 class _Targets:

@@ -17,7 +17,7 @@ from serving.fashion.contract import PIXEL_MAX
 from serving.fashion.model import dictionary
 from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PLACES, CELL_SIDE, PIXEL_SIDE
 from serving.fashion.model.exact import exact_weights
-from serving.fashion.model.features import FeatureArrays
+from serving.fashion.model.features import FeatureMap
 
 SEED = 7  # of all that is random in the features but the class scores
 IMAGES, PATCHES = 5_000, 100_000  # of the sample, to take patches of; and patches, at most
@@ -39,8 +39,8 @@ class Directions(NamedTuple):
 
 
 def fit_dictionaries(
-    images: np.ndarray, fitted: FeatureArrays, directions: list[int], variance: np.ndarray
-) -> FeatureArrays:
+    images: np.ndarray, fitted: FeatureMap, directions: list[int], variance: np.ndarray
+) -> FeatureMap:
     """Add dictionaries to a map, fitted on uint8 [n, 784] images that are not all alike.
 
     directions: of patches of pixels and of cells, at most; variance: [1], that the responses are

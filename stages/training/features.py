@@ -1,6 +1,5 @@
 """Fit the map from pixels to features (serving/fashion/model/features.py), in bounded memory."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,63 +8,43 @@ from sklearn.decomposition import PCA
 
 from serving.fashion.model import features as maps
 from serving.fashion.model.exact import quantize
-from serving.fashion.model.features import DIRECTION_PLACES, FEATURE_PLACES, NOTHING, FeatureArrays
+from serving.fashion.model.features import DIRECTION_PLACES, NOTHING, FeatureMap
 from stages import params as sections
 from stages.console import StageError, progress
-from stages.data.arrays import blocks, map_rows, write_rows
-from stages.data.idx import BLOCK
-from stages.params import Params
-from stages.training.class_scores import ROWS, fit_class_scores
+from stages.data.arrays import blocks, write_rows
+from stages.data.processed import BLOCK
 from stages.training.dictionary import SEED, fit_dictionaries
 
 SAMPLE = 20_000  # images at most, evenly spread, to fit directions, offset and scale on
 ITERATIONS = 2  # of the randomised decomposition
 
 
-def fit_features(
-    images: np.ndarray, labels: np.ndarray, params: Params, target: Path
-) -> FeatureArrays:
-    """Fit the map on uint8 [n, 784] images with labels [n].
+def fit_features(images: np.ndarray, params: sections.FeatureConfig, target: Path) -> FeatureMap:
+    """Fit the map on uint8 [n, 784] images.
 
-    Writes the features of these images to target, a .npy file: scores, then components; float32
-    [n, classes + k]. Raises StageError when the images are all alike.
+    Writes the features of these images to target, a .npy file, float32 [n, k]. Raises StageError
+    when the images are all alike.
     """
-    fitted = fit_components(images, params.features)
-    if params.scores.landmarks is None:
-        write_rows(target, len(images), components(images, fitted))
-        return fitted
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as scratch:
-        path = Path(scratch, "components.npy")
-        write_rows(path, len(images), components(images, fitted))
-        without = map_rows(path)
-        landmarks, gamma, weights, out_of_fold = fit_class_scores(without, labels, params.scores)
-        both = (
-            np.hstack([quantize(out_of_fold(rows), FEATURE_PLACES), without[rows]])
-            for rows in blocks(len(images), ROWS)
-        )
-        write_rows(target, len(images), both)
-    return fitted._replace(landmarks=landmarks, gamma=gamma, weights=weights)
+    fitted = fit_map(images, params)
+    write_rows(target, len(images), features_of(images, fitted))
+    return fitted
 
 
-def fit_components(images: np.ndarray, params: sections.FeatureConfig) -> FeatureArrays:
-    """Fit a map without scores on a sample of uint8 [n, 784] images.
+def fit_map(images: np.ndarray, params: sections.FeatureConfig) -> FeatureMap:
+    """Fit a map on a sample of uint8 [n, 784] images.
 
     Components are principal ones of the descriptors, by falling variance, scaled such that their
     variances add up to 1; where params.components is null, the descriptors so scaled. Raises
     StageError when the images are all alike.
     """
     hog = params.kind != "pixels"
-    fitted = FeatureArrays(
+    fitted = FeatureMap(
         cells=np.array(params.cells if hog else [], np.int64),
         bins=np.array(params.bins),
         pixel_weight=np.array(params.pixel_weight if hog else 1.0),
         projection=NOTHING,
         offset=np.zeros(1, np.float32),
         scale=np.ones(1, np.float32),
-        landmarks=NOTHING,
-        gamma=np.ones((), np.float32),
-        weights=NOTHING,
     )
     sample = images[np.arange(0, len(images), -(-len(images) // SAMPLE))]
     descriptors = maps.describe(sample, fitted)
@@ -81,13 +60,11 @@ def fit_components(images: np.ndarray, params: sections.FeatureConfig) -> Featur
     return fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(_variance(values)))
 
 
-def components(images: np.ndarray, fitted: FeatureArrays) -> Iterator[np.ndarray]:
-    """The components of uint8 [n, 784] images, float32 [up to BLOCK, k] at a time."""
+def features_of(images: np.ndarray, fitted: FeatureMap) -> Iterator[np.ndarray]:
+    """The features of uint8 [n, 784] images, float32 [up to BLOCK, k] at a time."""
     with progress("describing images", len(images), "images") as advance:
         for rows in blocks(len(images), BLOCK):
-            yield maps.standardize(
-                maps.project(maps.describe(images[rows], fitted), fitted), fitted
-            )
+            yield fitted(images[rows])
             advance(rows.stop - rows.start)
 
 

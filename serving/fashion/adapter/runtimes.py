@@ -1,4 +1,4 @@
-"""The MLServer runtimes of both models: the stock ones load them, inference/ serves them."""
+"""The MLServer runtimes of this project's models: the stock ones load, inference/ serves them."""
 
 import asyncio
 import gc
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 from mlserver.errors import MLServerError
@@ -25,7 +25,7 @@ from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
 from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
-from ..model.classifiers import Classifier, SvmClassifier, TreesClassifier
+from ..model.classifiers import classifier_of
 from ..model.features import ROWS_PER_THREAD
 from ..model.metrics import PredictionMetrics
 from ..model.predictor import FashionPredictor
@@ -56,7 +56,6 @@ class PackagedSettings(msgspec.Struct):
 class FashionModel(MLModel):
     """Loads a model as the stock runtime does, after checking its files; inference/ serves it."""
 
-    classifier: ClassVar[type[Classifier]]
     served: ServedModel | None = None
 
     async def load(self) -> bool:
@@ -95,7 +94,7 @@ class FashionModel(MLModel):
         name, version, serving = self.name, self.version or "", settings.serving
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
-        classifier = self.classifier(self._model, folder, int(rows_per_thread))
+        classifier = classifier_of(self._model, folder, int(rows_per_thread))
         names, rows, limits = settings.class_names, settings.max_rows, settings.limits
         counts = PredictionMetrics(name, version, names)
         predictor = FashionPredictor(classifier, names, rows, counts)
@@ -168,13 +167,9 @@ def settle() -> None:
     gc.set_threshold(*GC_THRESHOLD)
 
 
-class SvmModel(FashionModel, SKLearnModel):
-    """Serves a scikit-learn SVC, or the pipeline that approximates one."""
-
-    classifier = SvmClassifier
+class ScikitLearnModel(FashionModel, SKLearnModel):
+    """Serves any classifier of scikit-learn with predict_proba, and a SVC fast."""
 
 
-class TreesModel(FashionModel, XGBoostModel):
-    """Serves an XGBClassifier."""
-
-    classifier = TreesClassifier
+class XgboostModel(FashionModel, XGBoostModel):
+    """Serves any XGBClassifier, and trees of three classes or more fast."""

@@ -1,6 +1,6 @@
 """From raw pixels to labels and probabilities, in a server and without one, from the same files.
 
-What lies beside a model's own file, as `package` puts it there, is named in contract.py.
+What lies beside a model's own file is named in contract.py.
 """
 
 import json
@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -17,9 +18,10 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
-from ..contract import FEATURES_FILE, LABELS, PROBABILITIES, TRAINING_FILE
-from .features import ROWS_PER_THREAD, THREADS, FeatureMap, read_features
-from .svm import decisions, pairwise_log_proba
+from ..contract import LABELS, PROBABILITIES, TRAINING_FILE
+from .features import ROWS_PER_THREAD, THREADS
+from .inputs import read_inputs
+from .svm import decisions, is_approximation, pairwise_log_proba
 from .trees import SmallBatchTrees
 
 # Images are shared out among threads, each of which computes all that its share needs. The threads
@@ -27,10 +29,11 @@ from .trees import SmallBatchTrees
 threadpool_limits(1)
 POOL = ThreadPoolExecutor(THREADS)
 SMALL_BATCH = 32  # images, up to which array lookups are faster than XGBoost
+TINY = 1e-12  # instead of a probability of 0, which has no logarithm
 
 
 class Classifier(ABC):
-    """What both models share. classes: int64 [classes], by column.
+    """What all models share. classes: int64 [classes], by column.
 
     folder: holds the model's files; rows_per_thread: images that a thread takes at once, of which
     more than ROWS_PER_THREAD would be shared out among threads again.
@@ -38,13 +41,13 @@ class Classifier(ABC):
 
     def __init__(
         self,
-        model: SVC | Pipeline | XGBClassifier,
+        model: Any,
         folder: Path,
         rows_per_thread: int = ROWS_PER_THREAD,
     ) -> None:
         self._rows_per_thread = min(rows_per_thread, ROWS_PER_THREAD)
         self.classes = np.asarray(model.classes_, np.int64)
-        self._features = FeatureMap(read_features(folder / FEATURES_FILE))
+        self._model, self._inputs = model, read_inputs(folder)
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
         self._temperature: float = training["temperature"]
 
@@ -55,17 +58,27 @@ class Classifier(ABC):
         """
         count = -(-len(images) // self._rows_per_thread)
         if count > 1:
-            logs = np.concatenate(list(POOL.map(self._log_proba_of, np.array_split(images, count))))
+            parts = np.array_split(images, count)
+            logs = np.concatenate(list(POOL.map(self._log_proba_of_images, parts)))
         else:
-            logs = self._log_proba_of(images)
+            logs = self._log_proba_of_images(images)
         return {LABELS: self.classes[logs.argmax(axis=1)], PROBABILITIES: np.exp(logs)}
 
-    def _log_proba_of(self, images: np.ndarray) -> np.ndarray:
-        return self._log_proba(self._features(images))
+    def _log_proba_of_images(self, images: np.ndarray) -> np.ndarray:
+        return self._log_proba(self._inputs(images))
 
     @abstractmethod
-    def _log_proba(self, features: np.ndarray) -> np.ndarray:
-        """Float64 [n, classes], of float32 [n, k] features."""
+    def _log_proba(self, inputs: np.ndarray) -> np.ndarray:
+        """Float64 [n, classes], of the model's inputs, [n, k]."""
+
+
+class ProbabilityClassifier(Classifier):
+    """Any fitted classifier with predict_proba."""
+
+    def _log_proba(self, inputs: np.ndarray) -> np.ndarray:
+        probabilities = self._model.predict_proba(inputs.astype(np.float64))
+        logs = np.log(np.maximum(probabilities.astype(np.float64), TINY))
+        return log_softmax(logs / self._temperature, axis=1)
 
 
 class SvmClassifier(Classifier):
@@ -77,24 +90,23 @@ class SvmClassifier(Classifier):
         super().__init__(model, folder, rows_per_thread)
         self._decide = decisions(model)
 
-    def _log_proba(self, features: np.ndarray) -> np.ndarray:
-        return pairwise_log_proba(self._decide(features), self._temperature)
+    def _log_proba(self, inputs: np.ndarray) -> np.ndarray:
+        return pairwise_log_proba(self._decide(inputs), self._temperature)
 
 
 class TreesClassifier(Classifier):
-    """A fitted XGBClassifier."""
+    """A fitted XGBClassifier of three classes or more, whose objective is multi:softprob."""
 
     def __init__(
         self, model: XGBClassifier, folder: Path, rows_per_thread: int = ROWS_PER_THREAD
     ) -> None:
         super().__init__(model, folder, rows_per_thread)
-        self._model = model.set_params(n_jobs=1)
         self._small_batch = None
         with suppress(ValueError):  # trees that are too deep are left to XGBoost
             self._small_batch = SmallBatchTrees(model.get_booster())
 
-    def _log_proba(self, features: np.ndarray) -> np.ndarray:
-        seen = features[:, : self._model.n_features_in_]
+    def _log_proba(self, inputs: np.ndarray) -> np.ndarray:
+        seen = inputs[:, : self._model.n_features_in_]
         if self._small_batch and len(seen) <= SMALL_BATCH:
             margins = self._small_batch(seen)
         else:
@@ -102,10 +114,28 @@ class TreesClassifier(Classifier):
         return log_softmax(margins.astype(np.float64) / self._temperature, axis=1)
 
 
+def classifier_of(model: Any, folder: Path, rows_per_thread: int = ROWS_PER_THREAD) -> Classifier:
+    """What classifies images by a fitted model: the fastest that there is for what it holds.
+
+    folder, rows_per_thread: see Classifier. Raises ValueError for a model that has no classes or
+    no probabilities.
+    """
+    kind: type[Classifier] = ProbabilityClassifier
+    if isinstance(model, XGBClassifier):
+        model.set_params(n_jobs=1)
+        if model.objective == "multi:softprob":
+            kind = TreesClassifier
+    elif isinstance(model, SVC) or is_approximation(model):
+        kind = SvmClassifier
+    elif not hasattr(model, "predict_proba"):
+        raise ValueError(f"expected a classifier with predict_proba, got {type(model).__name__}")
+    return kind(model, folder, rows_per_thread)
+
+
 def load_classifier(path: Path) -> Classifier:
-    """Load a model from its file, model.joblib or model.json, and what lies beside it."""
+    """Load a model from its file, .joblib or XGBoost's, and what lies beside it."""
     if path.suffix == ".joblib":
-        return SvmClassifier(joblib.load(path), path.parent)
+        return classifier_of(joblib.load(path), path.parent)
     model = XGBClassifier()
     model.load_model(path)
-    return TreesClassifier(model, path.parent)
+    return classifier_of(model, path.parent)

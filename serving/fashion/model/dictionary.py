@@ -19,7 +19,7 @@ from ..contract import SIDE
 from .exact import quantize
 
 if TYPE_CHECKING:
-    from .features import FeatureArrays
+    from .features import FeatureMap
 
 BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
 PIXEL_SIDE, CELL_SIDE = 5, 2  # of patches of pixels, and of cells
@@ -30,7 +30,7 @@ TILE = 64  # images at once: fewer cost more calls, more cost more memory traffi
 _buffers = threading.local()
 
 
-def responses(images: np.ndarray, fitted: "FeatureArrays") -> np.ndarray:
+def responses(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     """Of uint8 [n, 784] images to both layers; float32 [n, 2b · 9], at least 0.
 
     Matrix products are exact and other sums are added in one order, so an image has the same
@@ -50,7 +50,7 @@ def responses(images: np.ndarray, fitted: "FeatureArrays") -> np.ndarray:
     return values
 
 
-def channels(images: np.ndarray, fitted: "FeatureArrays") -> np.ndarray:
+def channels(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     """What the second layer sees of uint8 [n, 784] images: float32 [c, 7, 7, n]."""
     found = cells(images, fitted)
     mixed = fitted.channels.T @ found.reshape(len(found), -1)
@@ -58,7 +58,7 @@ def channels(images: np.ndarray, fitted: "FeatureArrays") -> np.ndarray:
     return _bounded(mixed).reshape(-1, *found.shape[1:])
 
 
-def cells(images: np.ndarray, fitted: "FeatureArrays") -> np.ndarray:
+def cells(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     """Responses of uint8 [n, 784] images to the first layer, of either sign: [a, 7, 7, n]."""
     maps = pixels(images)
     found = _compare(maps, PIXEL_SIDE, fitted.patches, fitted.contrast[0], centred=True)

@@ -7,6 +7,7 @@ added, for a batch of any size and by any library.
 import numpy as np
 
 PLACES = 24
+FEATURE_PLACES = 9  # of features and class scores (features.py says why)
 
 
 def quantize(values: np.ndarray, places: int) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""What the models see of an image: a score for each class, and a projection of its descriptors.
+"""The features of an image: its descriptors, projected.
 
 The descriptors are histograms of gradients, means of pixels, and responses to dictionaries of
-patches (dictionary.py); the scores are a kernel ridge regression of the classes on landmarks, which
-are training images.
+patches (dictionary.py).
 
 One definition for training and serving. A map is fitted once (stages/training/features.py) and
 saved as plain arrays; a server applies it to the pixels of a request.
@@ -12,7 +11,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -21,32 +19,29 @@ from threadpoolctl import threadpool_limits
 
 from ..contract import PIXEL_MAX, SIDE
 from .dictionary import BORDER, responses
-from .exact import quantize
-from .kernel import Rbf
+from .exact import FEATURE_PLACES, quantize
 
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
 # this small.
 cv2.setNumThreads(1)
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory:
-# ROWS_PER_THREAD × landmarks × 12 bytes
+ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory: that × landmarks
+# of the class scores × 12 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
 PATCH = 2  # pixels a side, of which the mean goes beside the histograms
 # Binary places that values are rounded to (exact.py). The norm of descriptors is below 2^6, so sums
 # of their products with directions have 6 + 8 + 10 = 24 bits; that of features is below 2^2, so
 # squared distances have 6 + 2 · 9 = 24 bits.
-DESCRIPTOR_PLACES, DIRECTION_PLACES, FEATURE_PLACES = 8, 10, 9
+DESCRIPTOR_PLACES, DIRECTION_PLACES = 8, 10
 NOTHING = np.empty((0, 0), np.float32)
 
 
-class FeatureArrays(NamedTuple):
+class FeatureMap(NamedTuple):
     """A fitted map from pixels to features, plain arrays only.
 
     cells: int [s], sides in pixels of the histograms' cells, none for pixels alone; bins: int,
     directions of a histogram; pixel_weight: of a pixel as 0 to 1; projection: float32 [d, k], of
-    the descriptors, [0, 0] for none; offset: float32 [k], subtracted then; scale: float32 [1];
-    landmarks: float32 [m, k], m training images so projected; gamma: float32 [], kernel width;
-    weights: float32 [m, classes], of the scores, [0, 0] for none.
+    the descriptors, [0, 0] for none; offset: float32 [k], subtracted then; scale: float32 [1].
 
     Of dictionary.py, [0, 0] for none: patches: float32 [25, a], directions of patches of pixels,
     each of sum 0; channels: float32 [a, c], mixes what a cell has of them; channel_offset: float32
@@ -61,9 +56,6 @@ class FeatureArrays(NamedTuple):
     projection: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
-    landmarks: np.ndarray
-    gamma: np.ndarray
-    weights: np.ndarray
     patches: np.ndarray = NOTHING
     channels: np.ndarray = NOTHING
     channel_offset: np.ndarray = NOTHING
@@ -72,49 +64,25 @@ class FeatureArrays(NamedTuple):
     contrast: np.ndarray = NOTHING
     response_weight: np.ndarray = NOTHING
 
-
-def read_features(path: Path) -> FeatureArrays:
-    """Read a FeatureArrays from its .npz file."""
-    with np.load(path, allow_pickle=False) as content:
-        return FeatureArrays(**content)
-
-
-class FeatureMap:
-    """A fitted map at work.
-
-    An image has the same features in whatever batch it comes, since a tree may turn on the last
-    digit: components are exact sums; scores are summed in float64 and rounded by far more than that
-    errs.
-    """
-
-    def __init__(self, fitted: FeatureArrays) -> None:
-        self.fitted = fitted
-        self._kernel = Rbf(fitted.landmarks, float(fitted.gamma))
-        self._weights = fitted.weights.astype(np.float64)
-
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """The features of images: scores, then components; float32 [n, classes + k], finite.
+        """The features of uint8 [n, 784] images; float32 [n, k], finite.
 
-        images: uint8 [n, 784].
+        All sums are exact, so an image has the same features in whatever batch it comes.
         """
-        components = standardize(project(describe(images, self.fitted), self.fitted), self.fitted)
-        if not self._weights.size:
-            return components
-        scores = self._kernel(components).astype(np.float64) @ self._weights
-        return np.hstack([quantize(scores.astype(np.float32), FEATURE_PLACES), components])
+        return standardize(project(describe(images, self), self), self)
 
 
-def project(descriptors: np.ndarray, features: FeatureArrays) -> np.ndarray:
+def project(descriptors: np.ndarray, features: FeatureMap) -> np.ndarray:
     """Float32 [n, k], of descriptors, float32 [n, d], along each direction of the projection."""
     return descriptors @ features.projection if features.projection.size else descriptors
 
 
-def standardize(values: np.ndarray, features: FeatureArrays) -> np.ndarray:
+def standardize(values: np.ndarray, features: FeatureMap) -> np.ndarray:
     """Components, float32 [n, k], of such values [n, k]."""
     return quantize((values - features.offset) * features.scale, FEATURE_PLACES)
 
 
-def describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
+def describe(images: np.ndarray, features: FeatureMap) -> np.ndarray:
     """Histograms of gradients at each cell size, means of pixels, responses; or pixels alone.
 
     images: uint8 [n, 784]; returns float32 [n, d], every value 0 to 1, in steps of 2^-8. Each cell
@@ -139,7 +107,7 @@ def describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     return found
 
 
-def _describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
+def _describe(images: np.ndarray, features: FeatureMap) -> np.ndarray:
     descriptors = _histograms_and_means(images, features)
     if not features.regions.size:
         return descriptors
@@ -149,7 +117,7 @@ def _describe(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
     return np.hstack([descriptors, quantize(found, DESCRIPTOR_PLACES)])
 
 
-def _histograms_and_means(images: np.ndarray, features: FeatureArrays) -> np.ndarray:
+def _histograms_and_means(images: np.ndarray, features: FeatureMap) -> np.ndarray:
     weight = np.float32(features.pixel_weight / PIXEL_MAX)
     if not features.cells.size:
         return quantize(images * weight, DESCRIPTOR_PLACES)

@@ -71,6 +71,11 @@ class NystroemDecisions:
         return self._kernel_values(rows).astype(np.float64) @ self._coefficients + self._intercepts
 
 
+def is_approximation(model: object) -> bool:
+    """Whether it is the pipeline that stages/training/nystroem.py makes."""
+    return isinstance(model, Pipeline) and [*model.named_steps] == ["nystroem", "linear"]
+
+
 def decisions(model: SVC | Pipeline) -> Decisions:
     """What decides as a fitted model does, of either kind."""
     return NystroemDecisions(model) if isinstance(model, Pipeline) else PairwiseDecisions(model)
