@@ -102,8 +102,10 @@ class TreesClassifier(Classifier):
     ) -> None:
         super().__init__(model, folder, rows_per_thread)
         self._small_batch = None
-        with suppress(ValueError):  # trees that are too deep are left to XGBoost
-            self._small_batch = SmallBatchTrees(model.get_booster())
+        booster = model.get_booster()
+        best = booster.attr("best_iteration")  # of one that stopped early, after which none count
+        with suppress(ValueError):  # others, and trees that are too deep, are left to XGBoost
+            self._small_batch = SmallBatchTrees(booster[: int(best) + 1] if best else booster)
 
     def _log_proba(self, inputs: np.ndarray) -> np.ndarray:
         seen = inputs[:, : self._model.n_features_in_]

@@ -18,13 +18,13 @@ def read_features(path: Path) -> FeatureMap:
 
 
 def read_inputs(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes a model's inputs, [n, k], of uint8 [n, 784] images, by the files beside it.
+    """What makes a model's inputs, float32 [n, k], of uint8 [n, 784] images, by files beside it.
 
-    Features, float32, where there is a map to them, after scores where there is one to those, too;
-    otherwise the pixels themselves.
+    Features where there is a map to them, after scores where there is one to those, too; otherwise
+    the pixels themselves, 0 to 255.
     """
     if not (folder / FEATURES_FILE).exists():
-        return lambda images: images
+        return lambda images: images.astype(np.float32)
     features, fitted = read_features(folder / FEATURES_FILE), _read_scores(folder)
     if fitted is None:
         return cast(Callable[[np.ndarray], np.ndarray], features)  # which mypy takes for a tuple

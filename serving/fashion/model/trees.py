@@ -16,7 +16,8 @@ class SmallBatchTrees:
     """The trees of a Booster that was fitted with `multi:softprob`, and the sums of their leaves.
 
     Every tree is filled up to a perfect one, level by level, so that from node i of a level a step
-    leads to node 2i or 2i + 1 of the next. Raises ValueError for trees deeper than DEEPEST levels.
+    leads to node 2i or 2i + 1 of the next. Raises ValueError for trees deeper than DEEPEST levels,
+    and for a booster of another kind than one tree a class and round.
 
     Source of the format: XGBoost, "Introduction to Model IO", JSON schema.
     """
@@ -24,7 +25,12 @@ class SmallBatchTrees:
     def __init__(self, booster: Booster) -> None:
         learner = json.loads(booster.save_raw("json"))["learner"]
         self._base = np.array(json.loads(learner["learner_model_param"]["base_score"]), np.float32)
-        trees = [_Tree(tree) for tree in learner["gradient_booster"]["model"]["trees"]]
+        boosted = learner["gradient_booster"]
+        if boosted["name"] != "gbtree":
+            raise ValueError(f"expected a booster gbtree, got {boosted['name']}")
+        trees = [_Tree(tree) for tree in boosted["model"]["trees"]]
+        if boosted["model"]["tree_info"] != [n % len(self._base) for n in range(len(trees))]:
+            raise ValueError("expected one tree a class and round")
         depth = max(tree.depth() for tree in trees)
         if depth > DEEPEST:
             raise ValueError(f"expected trees of at most {DEEPEST} levels, got {depth}")
