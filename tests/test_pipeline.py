@@ -4,6 +4,7 @@ The tests share one project on digits and leave it as they found it.
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,26 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
         output = run(project, "python", "-m", "stages.package", "models/sklearn", expect=1)
         assert output.startswith(f"error: params.yaml: package.previous.v9 is {revision}{words}")
         run(project, "git", "checkout", "--quiet", ".")
+
+
+def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_where_lost(
+    trained: Path, tmp_path: Path
+):
+    project = Path(shutil.copytree(trained, tmp_path / "project"))
+    (project / ".git").rename(tmp_path / ".git")
+    run(tmp_path, "git", "add", "-A")
+    run(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "a")
+    revision = run(tmp_path, "git", "rev-parse", "HEAD").strip()
+    text = (project / "params.yaml").read_text("utf-8").replace("version: v1\n", "version: v2\n")
+    text = text.replace("previous: {}", f"previous: {{v1: '{revision}'}}")
+    (project / "params.yaml").write_text(text, "utf-8")
+    output = run(project, "python", "-m", "stages.package")
+    assert output.endswith("fashion-sklearn, fashion-xgboost, each as v1, v2\n")
+
+    shutil.rmtree(project / ".dvc/cache")
+    output = run(project, "python", "-m", "stages.package", expect=1)
+    error = f"error: params.yaml: package.previous.v1 is {revision}; expected its files in DVC's "
+    assert re.fullmatch(re.escape(error) + "cache or remote, .*\n", output)
 
 
 @pytest.mark.parametrize(
