@@ -4,6 +4,7 @@ The tests share one project on digits and leave it as they found it.
 """
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from processes import servers_of, wait_until
-from scratch import deep, environment, run
+from scratch import ROOT, deep, environment, run
 
 from serving.client import RestClient
 from serving.fashion.packaged import models_in
@@ -169,6 +170,27 @@ def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_ba
     run(project, "git", "checkout", "--quiet", ".")
     run(project, "dvc", "checkout", "--quiet")
     assert metrics(project) == before
+
+
+def test_the_documented_recovery_restores_a_file_that_git_takes_for_unchanged(
+    trained: Path, tmp_path: Path
+):
+    project = Path(shutil.copytree(trained, tmp_path / "project"))
+    page = (ROOT / "docs/troubleshooting.md").read_text("utf-8")
+    (command,) = re.findall(r"(?m)^\$ (rm -r metrics .*)$", page)
+    path = project / "metrics/expected.yml"
+    good = path.read_text("utf-8")
+    os.utime(path, (1e9, 1e9))
+    run(project, "git", "config", "core.trustctime", "false")
+    assert run(project, "git", "status", "--short") == ""  # which notes that time
+    path.write_text(good[::-1], "utf-8")
+    os.utime(path, (1e9, 1e9))
+    assert run(project, "git", "status", "--short") == ""
+
+    run(project, "bash", "-c", command)
+    assert path.read_text("utf-8") == good
+    assert (project / "metrics/plots/recall.csv").exists()
+    assert run(project, "git", "status", "--short") == ""
 
 
 def test_a_damaged_raw_file_is_told_and_repaired(project: Path):
