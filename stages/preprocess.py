@@ -39,33 +39,47 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
     than are asked for.
     """
     rest, held_out = np.arange(len(labels)), np.arange(0)
-    if params.validation >= len(labels):
-        raise StageError(
-            f"params.yaml: preprocess.validation is {params.validation}; "
-            f"expected less than the {len(labels):,} training images"
-        )
     if params.validation:
-        rest, held_out = split(labels, params.validation, params.seed)
+        rest, held_out = split(labels, min(params.validation, len(labels)), params.seed)
+        check_left(labels, rest, params.validation)
     if params.train_limit is None:
         return rest, held_out
     if params.train_limit > len(rest):
         raise StageError(
             f"params.yaml: preprocess.train_limit is {params.train_limit}; "
             f"expected null or at most the {len(rest):,} training images"
+            f"{' that preprocess.validation leaves' if params.validation else ''}"
         )
     return rest[stratified(labels[rest], params.train_limit, params.seed)], held_out
 
 
-def check_classes(labels: np.ndarray, class_names: Sequence[str]) -> None:
+def check_left(labels: np.ndarray, rest: np.ndarray, validation: int) -> None:
+    """Raise StageError when so many are held out that a class is left with fewer than 2 images.
+
+    labels: of all, [n]; rest: positions of those left. A split rounds by up to one image a class.
+    """
+    counts = np.bincount(labels)
+    left = np.bincount(labels[rest], minlength=len(counts))
+    if ((left < FEWEST) & (counts >= FEWEST)).any():
+        share = (FEWEST + 1) / counts[counts >= FEWEST].min()
+        raise StageError(
+            f"params.yaml: preprocess.validation is {validation}; expected at most "
+            f"{max(0, int(len(labels) * (1 - share))):,} of the {len(labels):,} training images, "
+            f"so that {FEWEST} or more of each class are left to train on"
+        )
+
+
+def check_classes(labels: np.ndarray, class_names: Sequence[str], limit: int | None) -> None:
     """Raise StageError when a class has fewer than 2 images to train on; a trial model needs one.
 
-    labels: of those images, [n].
+    labels: of those images, [n]; limit: preprocess.train_limit.
     """
     counts = np.bincount(labels, minlength=len(class_names))
+    remedy = f"take more of them (preprocess.train_limit is {limit}), or " if limit else ""
     for label in np.flatnonzero(counts < FEWEST).tolist():
         raise StageError(
             f"{counts[label]} images to train on are of class {class_names[label]!r}; expected "
-            f"{FEWEST} or more: take more of them (preprocess.train_limit), or leave the class out"
+            f"{FEWEST} or more: {remedy}leave the class out"
         )
 
 
@@ -101,7 +115,7 @@ def main() -> None:
     names = params.download.class_names
     labels = read_labels(RAW / TRAIN_FILES[1], names, params.download.first_label)
     chosen, held_out = choose(labels, params.preprocess)
-    check_classes(labels[chosen], names)
+    check_classes(labels[chosen], names, params.preprocess.train_limit)
     read = partial(read_training, params.download, labels)
     write_rows(TRAIN_IMAGES, len(chosen), read(chosen))
     write_rows(TRAIN_LABELS, len(chosen), [labels[chosen]])

@@ -14,7 +14,7 @@ from stages.data.idx import RAW
 from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.splits import stratified
 from stages.params import Params, Preprocess
-from stages.preprocess import at, choose
+from stages.preprocess import at, check_classes, choose
 
 
 @given(
@@ -57,16 +57,36 @@ def test_held_out_images_and_the_rest_are_all_images_once(small: Images, section
     assert sorted([*rest, *held_out]) == list(range(40))
 
 
-def test_holding_out_everything_is_refused(small: Images, section: Preprocess):
-    with pytest.raises(StageError, match=r"preprocess.validation is 40; expected less than the 40"):
-        choose(small.labels, section.model_copy(update={"validation": 40}))
+@pytest.mark.parametrize("count", [35, 40, 50_000])
+def test_holding_out_so_many_that_a_class_is_left_with_too_few_is_refused(
+    small: Images, section: Preprocess, count: int
+):
+    expected = f"preprocess.validation is {count}; expected at most 28 of the 40 training "
+    with pytest.raises(StageError, match=expected):
+        choose(small.labels, section.model_copy(update={"validation": count}))
+    rest, _ = choose(small.labels, section.model_copy(update={"validation": 28}))
+    assert np.bincount(small.labels[rest]).tolist() == [3, 3, 3, 3]
+
+
+def test_a_class_that_has_too_few_images_is_no_matter_of_validation(section: Preprocess):
+    labels = np.repeat(np.arange(5, dtype=np.uint8), [1, 2, 9, 9, 9])
+    rest, _ = choose(labels, section.model_copy(update={"validation": 3}))
+    assert np.bincount(labels[rest])[:2].tolist() == [1, 2]
+    with pytest.raises(StageError, match=r"validation is 20; expected at most 0 of the 30"):
+        choose(labels, section.model_copy(update={"validation": 20}))
 
 
 def test_a_limit_may_be_all_images_that_are_left_but_not_more(small: Images, section: Preprocess):
     all_left = section.model_copy(update={"train_limit": 32})
     assert np.array_equal(choose(small.labels, all_left)[0], choose(small.labels, section)[0])
-    with pytest.raises(StageError, match=r"preprocess.train_limit is 33; expected null or at most"):
+    with pytest.raises(StageError, match=r"preprocess.train_limit is 33; .* the 32 .* leaves"):
         choose(small.labels, section.model_copy(update={"train_limit": 33}))
+
+
+def test_a_limit_that_leaves_too_few_of_a_class_is_named(small: Images):
+    message = r"1 images .* class 'd'; expected 2 or more: .* .preprocess.train_limit is 100., or"
+    with pytest.raises(StageError, match=message):
+        check_classes(small.labels[:7], small.class_names, 100)
 
 
 def test_rows_are_chosen_across_parts(small: Images):
