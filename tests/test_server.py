@@ -1,5 +1,6 @@
 """A server that is started is always stopped.  Run: pytest tests/test_server.py"""
 
+import json
 import shutil
 import signal
 import socket
@@ -7,14 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import requests
-from processes import DEADLINE_SECONDS, listening_addresses, processes_in, servers_of, wait_until
+from processes import (
+    DEADLINE_SECONDS,
+    is_ready,
+    listening_addresses,
+    processes_in,
+    servers_of,
+    started,
+    wait_until,
+)
 from scratch import ROOT, deep, edit_json, environment, run
-from wire import MODELS
+from wire import MODELS, OK, body, post, tensor
 
 from serving import launch as server_module
+from serving.client import RestClient
+from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, ServerError, running
 
 
@@ -103,6 +115,32 @@ def test_a_model_that_is_not_served_is_told_with_the_reason(
         pass
     assert "\n" not in str(error.value)
     assert not servers_of(own_repository)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [("", "No module named 'theirs'"), ("import no_such_library", "No module named 'no_such_lib")],
+)
+def test_a_model_that_cannot_be_imported_is_told_with_the_reason_and_the_others_are_served(
+    own_repository: Path, tmp_path: Path, images: np.ndarray, module: str, reason: str
+):
+    folder = own_repository / "models/theirs"
+    folder.mkdir()
+    settings = {"name": "theirs", "implementation": "theirs.Model", "parameters": {"version": "v1"}}
+    (folder / MODEL_SETTINGS).write_text(json.dumps(settings), "utf-8")
+    if module:
+        (folder / "theirs.py").write_text(module, "utf-8")
+    line = f"theirs v1 is not served: theirs.Model: ModuleNotFoundError: {reason}"
+    with pytest.raises(ServerError, match=f"^{line}.*$"), running(own_repository):
+        pass
+    assert not servers_of(own_repository)
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+        assert post(server, "fashion-xgboost", body(tensor(images[:2]))).status == OK
+        assert not is_ready(server)
+        assert "theirs" in RestClient(server.rest).models()
+        assert server.log.read_text("utf-8").count("is not served") == 1
+        assert "Traceback" not in server.log.read_text("utf-8")
 
 
 def test_a_model_that_is_not_ready_in_time_is_an_error(
