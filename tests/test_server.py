@@ -117,11 +117,24 @@ def test_a_model_that_is_not_served_is_told_with_the_reason(
     assert not servers_of(own_repository)
 
 
+RAISES = """
+from mlserver import MLModel
+
+class Model(MLModel):
+    async def load(self):
+        raise ImportError("no such library")
+"""
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
-    [("", "No module named 'theirs'"), ("import no_such_library", "No module named 'no_such_lib")],
+    [
+        ("", "theirs.Model: ModuleNotFoundError: No module named 'theirs'"),
+        ("import nowhere", "theirs.Model: ModuleNotFoundError: No module named 'nowhere'"),
+        (RAISES, "ImportError: no such library"),
+    ],
 )
-def test_a_model_that_cannot_be_imported_is_told_with_the_reason_and_the_others_are_served(
+def test_a_model_that_cannot_be_imported_or_loaded_is_told_and_the_others_are_served(
     own_repository: Path, tmp_path: Path, images: np.ndarray, module: str, reason: str
 ):
     folder = own_repository / "models/theirs"
@@ -130,8 +143,8 @@ def test_a_model_that_cannot_be_imported_is_told_with_the_reason_and_the_others_
     (folder / MODEL_SETTINGS).write_text(json.dumps(settings), "utf-8")
     if module:
         (folder / "theirs.py").write_text(module, "utf-8")
-    line = f"theirs v1 is not served: theirs.Model: ModuleNotFoundError: {reason}"
-    with pytest.raises(ServerError, match=f"^{line}.*$"), running(own_repository):
+    line = f"theirs v1 is not served: {reason}"
+    with pytest.raises(ServerError, match=f"^{line}$"), running(own_repository):
         pass
     assert not servers_of(own_repository)
     with started(own_repository, tmp_path) as (_, server):
@@ -140,7 +153,6 @@ def test_a_model_that_cannot_be_imported_is_told_with_the_reason_and_the_others_
         assert not is_ready(server)
         assert "theirs" in RestClient(server.rest).models()
         assert server.log.read_text("utf-8").count("is not served") == 1
-        assert "Traceback" not in server.log.read_text("utf-8")
 
 
 def test_a_model_that_is_not_ready_in_time_is_an_error(

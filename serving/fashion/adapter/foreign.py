@@ -5,6 +5,7 @@ settings say so; any other one predicts on the event loop, as in MLServer.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,13 +15,16 @@ from mlserver.model import MLModel
 from mlserver.settings import ModelSettings
 from mlserver.types import InferenceRequest, InferenceResponse
 
+from ..contract import NOT_SERVED
 from ..inference import logger
 from ..inference.batching import Batcher
+from ..inference.errors import one_line
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits, check_waiting
 from ..inference.messages import InferRequest, RequestedOutput
 from ..inference.metrics import ModelMetrics
 from ..inference.predictor import Encoded, Signature
+from ..integrity import STRICT
 from .payloads import as_request_error, check_inputs, from_outputs, plain, to_payload
 from .stock import StockPredictor, is_stock
 
@@ -46,6 +50,20 @@ def serve(model: MLModel) -> None:
         signature, infer = RuntimeSignature(model), Asking(model, limits)
         metrics.register(lambda: model.ready)
     vars(model).update(served=ServedModel(name, version, signature, limits, infer), metrics=metrics)
+    vars(model)["load"] = partial(_load, model)
+
+
+async def _load(model: MLModel) -> bool:
+    """As the runtime does. At the start, one that raises would end the server of all models."""
+    try:
+        return await type(model).load(model)
+    except Exception as error:
+        if STRICT.get():
+            raise
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        name = NOT_SERVED.format(name=model.name, version=model.version or "")
+        logger.exception("%s%s", name, reason)
+        return False
 
 
 def _limits(settings: ModelSettings) -> Limits:
