@@ -21,10 +21,11 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from processes import is_ready, started, wait_until
-from scratch import deep, edit_json
+from scratch import ROOT, deep, edit_json, run
 from wire import MODELS, ask, body, tensor
 
 from serving.fashion.packaged import MODEL_SETTINGS
+from serving.launch import Server
 
 MODEL, OTHER = MODELS
 OK, SECONDS = 200, 60
@@ -69,6 +70,33 @@ def test_a_folder_that_appears_changes_nothing(own_repository: Path, tmp_path: P
         release = settings_of(own_repository, MODEL).parent
         shutil.copytree(release, release.with_name("v2"))
         assert is_ready(server)
+
+
+def health(server: Server, protocol: str) -> str:
+    """What the client shows of a server."""
+    url = server.rest if protocol == "rest" else server.grpc
+    command = ("python", "-m", "serving.client", "health", "--protocol", protocol, "--url", url)
+    return re.sub(" +", " ", run(ROOT, *command))
+
+
+def test_a_server_whose_files_were_replaced_says_so_until_they_are_loaded(
+    own_repository: Path, tmp_path: Path
+):
+    allow_load(own_repository)
+    with started(own_repository, tmp_path) as (_, server):
+        wait_until(lambda: is_ready(server), "the models to be ready")
+        assert "replaced" not in health(server, "grpc")
+        edit_json(settings_of(own_repository, MODEL), lambda s: s.update(platform="another"))
+        words = "its files were replaced after it was loaded; restart the server, or load it anew"
+        log = server.log.read_text
+        wait_until(lambda: f"{MODEL}: {words}" in log("utf-8"), "a line in the log")
+        for protocol in ("rest", "grpc"):
+            expected = f"server ready\n{MODEL} ready {words}\n{OTHER} ready\n"
+            assert health(server, protocol) == expected
+        url = f"{server.rest}/v2/repository/models/{MODEL}/load"
+        assert requests.post(url, timeout=SECONDS).ok
+        assert "replaced" not in health(server, "rest")
+        assert log("utf-8").count(words) == 1
 
 
 WRONG: dict[str, dict[str, Any]] = {  # settings, by what the log says of them

@@ -110,8 +110,13 @@ def health(client: Client, options: argparse.Namespace) -> Result:
     """Which are ready; the exit code tells whether all are."""
     ready = {"server": client.ready()}
     ready |= {m: client.ready(m, options.version) for m in options.model or client.models()}
-    rows = [[name, "ready" if is_ready else "not ready"] for name, is_ready in ready.items()]
-    return ready, table(rows), 0 if all(ready.values()) else 1
+    reasons = {} if options.model else client.reasons()
+    rows = [
+        [name, "ready" if is_ready else "not ready", reasons.get(name, "")]
+        for name, is_ready in ready.items()
+    ]
+    found = ready | ({"reasons": reasons} if reasons else {})
+    return found, table(rows), 0 if all(ready.values()) else 1
 
 
 def metadata(client: Client, options: argparse.Namespace) -> Result:

@@ -59,6 +59,10 @@ class Client(ABC):
         """The names of the models in the server's repository, each once."""
         return sorted({model["name"] for model in self._index()})
 
+    def reasons(self) -> dict[str, str]:
+        """What the server says of the state of models in its repository, where it does, by name."""
+        return {m["name"]: m["reason"] for m in self._index() if m.get("reason")}
+
     def image_models(self) -> list[str]:
         """The names of those that declare images as their input; all, where none declares any."""
         names = self.models()

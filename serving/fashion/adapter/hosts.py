@@ -43,7 +43,7 @@ from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
 from .foreign import serve
 from .logs import share_handlers
-from .models import RegistryModels
+from .models import RegistryModels, read_settings_file
 from .options import OPTIONS
 from .preflight import is_local
 
@@ -76,6 +76,7 @@ class RestServer(Host, RESTServer):
     """Serves RestApp, behind which MLServer's application stays for what only that has."""
 
     _is_announced = False
+    _replaced = frozenset[str]()
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
@@ -128,6 +129,7 @@ class RestServer(Host, RESTServer):
     async def add_custom_handlers(self, model: MLModel) -> MLModel:
         """Serve a model that is about to be loaded; one of ours knows itself how."""
         model = await super().add_custom_handlers(model)
+        vars(model)["settings_file"] = read_settings_file(model)
         if not hasattr(model, "served"):
             serve(model)
         return model
@@ -150,6 +152,10 @@ class RestServer(Host, RESTServer):
         seconds = await self._models.request_seconds()
         for connection in self._server.connections if seconds else ():
             connection.end_if_late(seconds)
+        replaced = await self._models.replaced()
+        for name in replaced.keys() - self._replaced:
+            logger.warning("%s: %s", name, replaced[name])
+        self._replaced = frozenset(replaced)
         if not self._is_announced and await self._models.are_ready():
             self._is_announced = True
             names, page = ", ".join(await self._models.names()), ""

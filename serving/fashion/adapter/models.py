@@ -42,7 +42,17 @@ class RegistryModels:
     async def index(self, only_ready: bool) -> list[dict[str, Any]]:
         """Of the models in the folder."""
         index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
-        return [_plain(item) for item in index]
+        replaced = await self.replaced()
+        return [_plain(item) | {"reason": replaced.get(item.name, "")} for item in index]
+
+    async def replaced(self) -> dict[str, str]:
+        """By name, the models in memory that are no longer those in the folder: what to do."""
+        what = "restart the server" + (", or load it anew" if OPTIONS.allow_load else "")
+        return {
+            model.name: f"its files were replaced after it was loaded; {what}"
+            for model in await self._registry.get_models()
+            if vars(model).get("settings_file", now := read_settings_file(model)) != now
+        }
 
     async def find(self, name: str, version: str) -> ServedModel:
         """A model that is ready. Raises RequestError, 404."""
@@ -116,6 +126,13 @@ class RepositoryHandlers(ModelRepositoryHandlers):
             model = await self._model_registry.get_model(name, version)
             return State.READY if model.ready else State.UNAVAILABLE
         return State.UNAVAILABLE
+
+
+def read_settings_file(model: MLModel) -> bytes:
+    """What model-settings.json has now; of this project's models, the SHA-256 of all files too."""
+    with suppress(OSError):
+        return Path(model.settings._source or "").read_bytes()
+    return b""
 
 
 def _plain(content: Any) -> dict[str, Any]:
