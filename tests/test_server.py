@@ -27,7 +27,7 @@ from wire import MODELS, OK, body, post, tensor
 from serving import launch as server_module
 from serving.client import RestClient
 from serving.fashion.packaged import MODEL_SETTINGS
-from serving.launch import Server, ServerError, running
+from serving.launch import Server, ServerError, on_free_ports, running
 
 
 def test_a_start_ends_in_one_line_whatever_variables_are_set_and_nothing_is_left_behind(
@@ -194,6 +194,17 @@ def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str
     output = start(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
     assert output.startswith(message)
     assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("names", [("HTTP", "GRPC", "METRICS"), ("GRPC", "METRICS")])
+def test_equal_ports_are_told_in_one_line(own_repository: Path, names: tuple[str, ...]):
+    ports = on_free_ports(own_repository.parent)
+    port = ports["MLSERVER_GRPC_PORT"]
+    output = start(own_repository, **ports | {f"MLSERVER_{name}_PORT": port for name in names})
+    listed = ", ".join(f"{name.lower()}_port" for name in names)
+    others = " ".join(f"MLSERVER_{name}_PORT=…" for name in names[1:])
+    expected = f"error: MLServer's settings {listed} are {port}; expected different ports: {others}"
+    assert output == f"{expected}\n"
 
 
 def test_nothing_packaged_is_told_in_one_line(own_repository: Path):

@@ -45,6 +45,12 @@ def check_start(root: Path, allow_load: bool, one_process: bool, settings: Any) 
             f"error: MLServer's setting parallel_workers is {settings.parallel_workers}; "
             "expected 0: start more servers instead, each serves as many requests as the first"
         )
+    for port in filter(None, (settings.http_port, settings.grpc_port)):  # 0 is any free one
+        if len(equal := [name for name in PORTS if getattr(settings, name) == port]) > 1:
+            sys.exit(
+                f"error: MLServer's settings {', '.join(equal)} are {port}; expected different "
+                f"ports: {' '.join(f'MLSERVER_{name.upper()}=…' for name in equal[1:])}"
+            )
     for name in PORTS:
         if why := refusal(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}"):
             sys.exit(f"error: {why}")
