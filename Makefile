@@ -99,7 +99,9 @@ soak: $(DEV) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 drift: $(DEV) ## requests to a server compared with the evaluation images: make drift LOG=folder
-	@python -m report.drift $(LOG)
+	@[ -n "$(LOG)" ] || { echo "error: LOG is not set; expected the folder of a request log:" \
+	  "make drift LOG=folder" >&2; exit 1; }
+	@python -m report.drift "$(LOG)"
 
 UPGRADE := --upgrade
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -171,6 +173,8 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-ch
   --require-hashes $$([ ! -d $(VENV)/lib/python3.13 ] || echo --ignore-requires-python) --requirement
 
 $(INSTALLED): requirements.lock
+	@[ ! -L $(VENV) ] || { echo "error: $(VENV) is a link to $$(readlink $(VENV)), which installing would" \
+	  "empty; remove the link: rm $(VENV)" >&2; exit 1; }
 	@$(FIND_PYTHON); $(NEED_PYTHON); \
 	echo "Installing requirements.lock into $(VENV) with Python $$version: a minute or two, 1.8 GB"; \
 	if [ $$version = 3.13 ]; then \

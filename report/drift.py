@@ -124,12 +124,12 @@ def content(folder: Path, count: int) -> dict[str, Any]:
     except RepositoryError as error:
         raise StageError(str(error)) from None
     log = newest_window(folder, {model.name: model.version for model in packaged}, count)
+    if not log.values and len(log.images) < FEWEST:
+        raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
     models, data, images = Models(packaged), read_npz(TEST), log.images
     reference, names = models(data.images), data.class_names
     values = models(images) if len(images) >= FEWEST else {}
     window = values | log.values
-    if not window:
-        raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
     limits = {n: threshold(n, reference[n], len(v), len(window)) for n, v in window.items()}
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {

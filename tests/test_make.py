@@ -58,6 +58,27 @@ def test_another_python_is_told_in_one_line(checkout: Path, tmp_path: Path):
     assert not (checkout / ".venv").exists()
 
 
+def test_a_link_in_place_of_the_environment_is_refused_and_what_it_names_is_left(
+    checkout: Path, tmp_path: Path
+):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").touch()
+    (checkout / ".venv").symlink_to(tmp_path / "other")
+    output = run(checkout, "make", "run", expect=2).splitlines()[0]
+    assert output == (
+        f"error: .venv is a link to {tmp_path}/other, which installing would empty; "
+        "remove the link: rm .venv"
+    )
+    assert (tmp_path / "other/file").exists()
+
+
+def test_drift_without_a_log_names_it(installed_checkout: Path):
+    output = run(installed_checkout, "make", "drift", expect=2).splitlines()[0]
+    assert output == (
+        "error: LOG is not set; expected the folder of a request log: make drift LOG=folder"
+    )
+
+
 def test_no_python_at_all_is_told_in_one_line(checkout: Path, tmp_path: Path):
     for verb in ("test", "doctor"):
         path = stand_ins(tmp_path / verb)
