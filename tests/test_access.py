@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from processes import started, wait_until
-from scratch import deep, edit_json, run
+from scratch import ROOT, deep, edit_json, run
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import body, each_protocol, message, tensor
@@ -397,6 +397,31 @@ def test_both_protocols_speak_tls_and_take_a_renewed_certificate(
         for protocol in ("rest", "grpc"):
             wait_until(partial(is_served, protocol, ca), f"the new one over {protocol}")
             assert not is_served(protocol, str(old))
+
+
+def say_of(url: str, protocol: str) -> str:
+    """What the client's program prints of a server at a URL."""
+    command = ("python", "-m", "serving.client", "health", "--protocol", protocol, "--url", url)
+    return run(ROOT, *command, expect=1)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_a_client_says_that_the_server_speaks_no_tls(server: Server, protocol: str):
+    address = getattr(server, protocol).removeprefix("http://")
+    expected = f"error: https://{address}: the server speaks no TLS; expected http://{address}\n"
+    assert say_of(f"https://{address}", protocol) == expected
+
+
+@needs_openssl
+def test_a_client_says_that_the_server_speaks_tls(repository: Path, tmp_path: Path):
+    with started(repository, tmp_path, **make_certificate(tmp_path)) as (_, server):
+        wait_until(lambda: "Serving " in server.log.read_text("utf-8"), "the models to be ready")
+        for protocol in ("rest", "grpc"):
+            address = getattr(server, protocol).removeprefix("http://")
+            expected = (
+                f"error: http://{address}: the server speaks TLS; expected https://{address}\n"
+            )
+            assert say_of(f"http://{address}", protocol) == expected
 
 
 @needs_openssl

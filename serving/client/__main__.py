@@ -230,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 1 and one line where something is wrong."""
     options = parser().parse_args(arguments)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line of its own
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else each failed handshake is one
     try:
         token = read_token(options.token_file)
         if options.ca and not Path(options.ca).is_file():

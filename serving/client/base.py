@@ -1,9 +1,11 @@
 """What both protocols offer."""
 
+import ssl
 import struct
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +15,7 @@ from serving.fashion.contract import INPUT_NAME, PIXELS
 
 Outputs = dict[str, np.ndarray]
 
-RESPONSE_SECONDS = 120.0
+CONNECT_SECONDS, RESPONSE_SECONDS = 5.0, 120.0
 PAUSES = 0.2, 0.4  # seconds, before each retry of connecting; a late response is not retried
 REJECTIONS = "HTTP 400", "HTTP 413", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
 SHOWN = 300  # characters of a response that an error quotes
@@ -140,6 +142,19 @@ def _decode(array: np.ndarray) -> np.ndarray:
         return array
     texts = [text.decode() if isinstance(text, bytes) else text for text in array.ravel()]
     return np.array(texts, object).reshape(array.shape)
+
+
+def tls_mismatch(url: str, error: object) -> str:
+    """The message where either the client or the server speaks TLS; "" otherwise."""
+    scheme, _, address = url.rpartition("://")
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return f"{url}: the server speaks no TLS; expected http://{address}"
+    host, _, port = address.rpartition(":")
+    with suppress(OSError, ValueError):
+        if scheme != "https":
+            ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS)
+            return f"{url}: the server speaks TLS; expected https://{address}"
+    return ""
 
 
 def rejection(url: str, status: str, message: object) -> ResponseError:

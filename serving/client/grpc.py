@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from serving.client.base import PAUSES, RESPONSE_SECONDS, Client, rejection
+from serving.client.base import (
+    PAUSES,
+    RESPONSE_SECONDS,
+    Client,
+    ResponseError,
+    rejection,
+    tls_mismatch,
+)
 
 GRPC_URL = "localhost:8081"
 
@@ -57,6 +64,9 @@ class GrpcClient(Client):
                 return method(*args, **options)
             except InferenceServerException as error:
                 status = (error.status() or "").removeprefix("StatusCode.")
+                unconnected = "failed to connect" in str(error)
+                if unconnected and (message := tls_mismatch(self.url, error)):
+                    raise ResponseError(message) from error
                 if status != "UNAVAILABLE" or not pauses:
                     raise rejection(self.url, status, error.message() or "") from error
                 time.sleep(pauses.pop(0))

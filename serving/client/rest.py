@@ -10,10 +10,18 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from serving.client.base import PAUSES, RESPONSE_SECONDS, SHOWN, Client, ResponseError, rejection
+from serving.client.base import (
+    CONNECT_SECONDS,
+    PAUSES,
+    RESPONSE_SECONDS,
+    SHOWN,
+    Client,
+    ResponseError,
+    rejection,
+    tls_mismatch,
+)
 
 DIRECT = {"http": "", "https": ""}  # a proxy that the environment names is for downloads
-CONNECT_SECONDS = 5.0
 REST_URL = "http://localhost:8080"
 JSON_LENGTH = "Inference-Header-Content-Length"
 
@@ -74,12 +82,14 @@ class RestClient(Client):
             return self._connection.request(method, self.url + path, timeout=timeout, **body)
         except requests.exceptions.SSLError as error:
             why = "expected TLS and a certificate that is trusted, got another; name those that may"
-            raise ResponseError(f"{self.url}: {why} have signed it: --ca") from error
+            message = f"{self.url}: {why} have signed it: --ca"
+            raise ResponseError(tls_mismatch(self.url, error) or message) from error
         except requests.exceptions.InvalidSchema as error:
             why = "expected a URL like http://localhost:8080"
             raise ResponseError(f"{self.url}: {why}") from error
         except requests.RequestException as error:
-            raise ResponseError(f"{self.url}{path}: no answer: {type(error).__name__}") from error
+            message = f"{self.url}{path}: no answer: {type(error).__name__}"
+            raise ResponseError(tls_mismatch(self.url, error) or message) from error
 
 
 def _path(model: str, version: str) -> str:
