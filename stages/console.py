@@ -1,6 +1,7 @@
 """What a stage writes to its user: progress of long work, and errors in one line."""
 
 import errno
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from stages import SAME_KERNELS
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+STOPPING = "stopping as soon as the current step is done"
 LINE_SECONDS = 10.0  # between two plain lines
 
 
@@ -22,12 +24,14 @@ class StageError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
 
-    Ctrl-C exits 130 and SIGTERM 143, both after the clean-up that a stage does at its end.
+    Ctrl-C exits 130 and SIGTERM 143, both after a line that says so, and after the clean-up that a
+    stage does at its end.
     Everything else propagates: it is a defect, and the traceback is wanted.
     """
     if not SAME_KERNELS:
         print("this processor has kernels of its own: the outputs' bytes may differ from others'")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    announce_signals()
     try:
         main()
     except StageError as error:
@@ -40,6 +44,25 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def announce_signals() -> None:
+    """Print a line as soon as a signal comes, though a fit in C may hold the interpreter for long.
+
+    Another process does so: Python's own handler of signals writes into its pipe, and is in C.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    script = f'[ -n "$(head -c 1)" ] && echo "{STOPPING}" >&2'
+    os.posix_spawnp(
+        "sh",
+        ["sh", "-c", script],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)],
+        setpgroup=0,  # which Ctrl-C spares
+    )
+    os.close(read)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
 
 @contextmanager

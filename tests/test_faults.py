@@ -137,6 +137,30 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     assert not list(tmp_path.glob(".part-*"))
 
 
+def test_a_signal_is_answered_at_once_while_a_step_in_c_goes_on():
+    # What sum asks for is all in C, as a fit is: no handler of Python's runs meanwhile.
+    program = (
+        "import itertools, os\n"
+        "from stages import console\n"
+        "begun = map(os.write, [1], [b'begun'])\n"
+        "console.run(lambda: sum(itertools.chain(begun, range(10**8))))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as stage:
+        assert stage.stdout
+        assert stage.stderr
+        assert stage.stdout.read(5) == b"begun"
+        stage.send_signal(signal.SIGINT)
+        assert stage.stderr.readline() == b"stopping as soon as the current step is done\n"
+        assert stage.poll() is None
+        assert stage.wait(DEADLINE_SECONDS) == 130
+        assert stage.stderr.read() == b""
+
+
 BAD = [
     body(),
     body(tensor(np.zeros((1, 783)))),
