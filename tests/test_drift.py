@@ -15,7 +15,7 @@ from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.logged import LoggedImages
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
-from stages.data.idx import TEST
+from stages.data.processed import TEST
 
 
 @pytest.fixture(scope="module")
