@@ -125,7 +125,8 @@ def main() -> None:
         test = read_testing(params.download)
     write_npz(TEST, test)
     source = "held out of the training files" if len(held_out) else "of the test files"
-    print(f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on")
+    counts = f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on"
+    print(counts, flush=True)  # before what takes most of the time
     start = time.monotonic()
     fitted = fit_features(map_rows(TRAIN_IMAGES), params.features, TRAIN_FEATURES)
     write_npz(FEATURES, fitted)

@@ -1,17 +1,19 @@
 """Splits keep shares, and test images apart.  Run: pytest tests/test_preprocess.py"""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scratch import ROOT, make_params, run
+from scratch import ROOT, environment, make_params, run
 
 from stages.console import StageError
 from stages.data.digits import make_digits
 from stages.data.idx import RAW
-from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.processed import FEATURES, TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.splits import stratified
 from stages.params import Params, Preprocess
 from stages.preprocess import at, check_classes, choose
@@ -113,6 +115,21 @@ def test_a_validation_run_leaves_the_test_files_alone(tmp_path: Path):
     assert np.bincount(labels).min() >= 48
     assert not set(map(bytes, images)) & set(map(bytes, held_out.images)) - duplicates(published)
     assert set(map(bytes, held_out.images)) <= set(map(bytes, published.images))
+
+
+def test_what_is_trained_on_is_told_before_the_features_are_made(tmp_path: Path):
+    make_params(tmp_path, "preprocess.train_limit=200")
+    run_stage(tmp_path, "download")
+    with subprocess.Popen(
+        [sys.executable, "-m", "stages.preprocess"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+    ) as stage:
+        assert stage.stdout
+        assert b"images to train on" in stage.stdout.readline()
+        assert not (tmp_path / FEATURES).exists()
+        assert b"features an image" in stage.stdout.read()
 
 
 def duplicates(data: Images) -> set[bytes]:

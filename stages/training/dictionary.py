@@ -39,16 +39,21 @@ class Directions(NamedTuple):
 
 
 def fit_dictionaries(
-    images: np.ndarray, fitted: FeatureMap, directions: list[int], variance: np.ndarray
+    images: np.ndarray,
+    fitted: FeatureMap,
+    directions: list[int],
+    variance: np.ndarray,
+    advance: Callable[[int], None],
 ) -> FeatureMap:
     """Add dictionaries to a map, fitted on uint8 [n, 784] images that are not all alike.
 
     directions: of patches of pixels and of cells, at most; variance: [1], that the responses are
-    weighted to have in all, up to rounding.
+    weighted to have in all, up to rounding; advance: called with 1 after each of the two.
     """
     some = images[:: -(-len(images) // IMAGES)]
     random = np.random.default_rng(SEED)
     first = _directions(_pixel_patches(some, random), directions[0], centred=True)
+    advance(1)
     fitted = fitted._replace(
         patches=exact_weights(first.weights, PIXEL_MAX, 0),
         contrast=np.array([first.contrast, 0], np.float32),
@@ -62,6 +67,7 @@ def fit_dictionaries(
     )
     channels = _in_batches(some, lambda batch: dictionary.channels(batch, fitted))
     second = _directions(_cell_patches(channels, random), directions[1], centred=False)
+    advance(1)
     fitted = fitted._replace(
         regions=exact_weights(second.weights, CELL_LIMIT, CELL_PLACES),
         region_offset=second.offset.astype(np.float32),

@@ -51,11 +51,14 @@ def fit_map(images: np.ndarray, params: sections.FeatureConfig) -> FeatureMap:
     variance = _variance(descriptors)
     if not variance:
         raise StageError(f"the {len(images):,} training images are all alike; nothing to learn")
-    if params.kind == "patches":
-        fitted = fit_dictionaries(sample, fitted, params.directions, variance)
-        descriptors = maps.describe(sample, fitted)
-    if hog and params.components:
-        fitted = fitted._replace(projection=_principal(descriptors, params.components))
+    steps = 3 if params.kind == "patches" else 1
+    with progress("fitting the map to features", steps, "steps") as advance:
+        if params.kind == "patches":
+            fitted = fit_dictionaries(sample, fitted, params.directions, variance, advance)
+            descriptors = maps.describe(sample, fitted)
+        if hog and params.components:
+            fitted = fitted._replace(projection=_principal(descriptors, params.components))
+        advance(1)
     values = maps.project(descriptors, fitted)
     return fitted._replace(offset=values.mean(axis=0), scale=1 / np.sqrt(_variance(values)))
 
