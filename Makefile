@@ -45,7 +45,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 
 INFER := http://localhost:8080/v2/models/fashion-sklearn/infer
 DEMO := http://localhost:8080/demo
-SHOW_METRICS := echo && dvc metrics show --json | python -m report.metrics_table && echo
+SHOW_METRICS := echo && dvc metrics show && echo
 
 demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scratch copy
 	@scratch=$$(mktemp -d "$${TMPDIR:-/tmp}/fashion-demo.XXXXXX") && \

@@ -6,21 +6,19 @@ Writes  report.html
 Most of its few seconds go to DVC, asked for plots and status, and to drawing the plots.
 """
 
-import json
+from itertools import combinations
 from math import sqrt
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from report import comparison, provenance
 from report.comparison import Predictions
 from report.drawings import drawings
-from report.metrics_table import flatten
 from report.pages import picture, render
-from stages.console import StageError, run
+from stages.console import run
 from stages.data.arrays import atomic_write, map_rows
 from stages.data.processed import PROCESSED, TRAIN_LABELS, Images, read_npz
-from stages.evaluation.plots import METRICS, PREDICTIONS, surest_mistakes
+from stages.evaluation.plots import PREDICTIONS, read_metrics, surest_mistakes
 
 REPORT, TEMPLATE = Path("report.html"), "report.html.jinja"
 MISTAKES, DISAGREEMENTS, PAIRS, COMMON, WEAKEST = 12, 12, 10, 3, 3  # shown, at most
@@ -46,13 +44,6 @@ PUBLISHED = (
 )
 
 
-def read_metrics() -> dict[str, dict[str, Any]]:
-    """metrics/evaluation.json, by model. Raises StageError when nothing was evaluated yet."""
-    if not METRICS.exists():
-        raise StageError(f"{METRICS}: not found; make it with: dvc repro")
-    return json.loads(METRICS.read_text(encoding="utf-8"))
-
-
 def mistakes(data: Images, predictions: Predictions) -> list[dict[str, Any]]:
     """The mistakes that a model was surest of."""
     numbers = surest_mistakes(~predictions.right, predictions.confidence, MISTAKES)
@@ -72,11 +63,12 @@ def shown(data: Images, number: int, predictions: dict[str, Predictions]) -> dic
 
 
 def compared(data: Images, predictions: dict[str, Predictions]) -> dict[str, Any]:
-    """Where the two models disagree."""
+    """Where two models disagree."""
     first, second = predictions.values()
     right = comparison.who_was_right(first, second)
     surest = comparison.surest_disagreements(first, second, DISAGREEMENTS)
     return {
+        "models": list(predictions),
         "images": int((first.predicted != second.predicted).sum()),
         "right": right,
         "chance": comparison.chance(right["first"], right["second"]),
@@ -92,19 +84,16 @@ def content() -> dict[str, Any]:
     predictions = {m: comparison.read_predictions(PREDICTIONS / f"{m}.csv") for m in metrics}
     return {
         "metrics": metrics,
-        "rows": {model: flatten(values) for model, values in metrics.items()},
         "standard_error": {
-            m: sqrt(v["accuracy"] * (1 - v["accuracy"]) / v["rows"]) for m, v in metrics.items()
+            m: sqrt(v["accuracy"] * (1 - v["accuracy"]) / v["images"]) for m, v in metrics.items()
         },
         "published": PUBLISHED,
         "common": {m: comparison.common_mistakes(a, COMMON) for m, a in predictions.items()},
         "mistakes": {m: mistakes(data, a) for m, a in predictions.items()},
-        "compared": compared(data, predictions),
+        "compared": [compared(data, dict(two)) for two in combinations(predictions.items(), 2)],
         "class_names": data.class_names,
         "trained_on": len(map_rows(TRAIN_LABELS)),
-        "weakest": {
-            m: sorted(v["recall"].items(), key=itemgetter(1))[:WEAKEST] for m, v in metrics.items()
-        },
+        "weakest": {m: comparison.weakest(a, WEAKEST) for m, a in predictions.items()},
         "drawings": drawings(),
         "commit": provenance.commit(),
         "changed_stages": provenance.changed_stages(),

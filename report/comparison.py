@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from math import comb
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,15 @@ def common_mistakes(predictions: Predictions, count: int) -> list[tuple[str, str
     wrong = ~predictions.right
     pairs = Counter(zip(predictions.actual[wrong], predictions.predicted[wrong], strict=True))
     return [(*pair, images) for pair, images in pairs.most_common(count)]
+
+
+def weakest(predictions: Predictions, count: int) -> list[tuple[str, float]]:
+    """The classes that are recognised least, each with its recall."""
+    recall = [
+        (str(name), float(predictions.right[predictions.actual == name].mean()))
+        for name in np.unique(predictions.actual)
+    ]
+    return sorted(recall, key=itemgetter(1))[:count]
 
 
 def who_was_right(first: Predictions, second: Predictions) -> dict[str, int]:

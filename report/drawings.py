@@ -21,7 +21,7 @@ CONFIG = {
     "font": "Arial, Helvetica, sans-serif",  # narrow ones, and alike
     "padding": 10,
     "axis": LABELS | LINES,
-    "header": LABELS | {"title": None, "labels": False},  # "workspace", but for our own templates
+    "header": LABELS | {"title": None, "labels": False},  # "workspace", except in .dvc/plots
     "legend": LABELS | {"orient": "bottom"},
     "text": {"color": INK, "fontSize": 13},
     "view": {"stroke": FAINT},
@@ -88,13 +88,14 @@ def draw(name: str, plot: dict[str, Any]) -> Drawing:
 
 def to_svg(name: str, title: str, spec: dict[str, Any]) -> str:
     """An element for a page of Vega-Lite's specification. name: unique in the page."""
+    prefix = re.sub(r"\W", "-", name)
     svg = vl_convert.vegalite_to_svg(spec, config=CONFIG, allowed_base_urls=[])
-    svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{name}-", svg)  # ids are unique in the page
+    svg = re.sub(r'(\bid="|url\(#)', rf"\g<1>{prefix}-", svg)  # ids are unique in the page
     svg = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", svg)  # of each mark; the whole has one
     return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
 
 
 def drawings() -> dict[str, Drawing]:
-    """All of DVC's plots but its pictures, by their ids in dvc.yaml."""
+    """All of DVC's plots but its pictures, by their ids in dvc.yaml; of a folder, by path."""
     plots = dvc_plots().items()
     return {name: draw(name, shown[0]) for name, shown in plots if shown[0]["type"] == "vega"}

@@ -13,7 +13,7 @@ from stages.console import StageError
 from stages.data.processed import Images
 from stages.evaluate import check_accuracy
 from stages.evaluation.checks import check_equal, check_images, check_library
-from stages.evaluation.metrics import evaluation_metrics
+from stages.evaluation.metrics import evaluation_metrics, recall, recorded
 
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
 
@@ -27,16 +27,21 @@ def answer(*labels: int) -> Outputs:
 
 def test_scores_are_those_computed_by_hand():
     data = Images(np.zeros((4, 784)), np.array([0, 0, 1, 1]), ("no", "yes", "unseen"))
-    result = evaluation_metrics(data, answer(0, 1, 1, 1))
-    assert result == {
+    predictions = recorded(answer(0, 1, 1, 1))
+    assert evaluation_metrics(data, predictions) == {
         "accuracy": 0.75,
-        "macro_f1": round((2 / 3 + 4 / 5) / 2, 6),
-        "top_2_accuracy": 0.75,
-        "log_loss": round(-(3 * np.log(0.8) + np.log(0.1)) / 4, 6),
         "calibration_error": 0.05,
-        "recall": {"no": 0.5, "yes": 1.0},
-        "rows": 4,
+        "log_loss": round(-(3 * np.log(0.8) + np.log(0.1)) / 4, 6),
+        "macro_f1": round((2 / 3 + 4 / 5) / 2, 6),
+        "images": 4,
     }
+    assert recall(data, predictions) == {"no": 0.5, "yes": 1.0}
+
+
+def test_a_probability_that_is_recorded_as_nothing_costs_a_finite_loss():
+    data = Images(np.zeros((1, 784)), np.array([1]), ("no", "yes"))
+    certain = recorded({LABELS: np.array([0]), PROBABILITIES: np.array([[1 - 1e-9, 1e-9]])})
+    assert evaluation_metrics(data, certain)["log_loss"] == round(-np.log(5e-7), 6)
 
 
 def test_pixels_that_differ_from_those_sent_are_an_error(small: Images):
@@ -63,11 +68,13 @@ def test_a_served_answer_that_differs_from_the_offline_one_is_an_error():
 
 
 def test_an_accuracy_below_the_minimum_is_an_error():
-    check_accuracy(MODEL, 0.8, 0.8)
-    with pytest.raises(
-        StageError, match=r"fashion-sklearn: accuracy 0.7999, expected at least 0.8"
-    ):
-        check_accuracy(MODEL, 0.7999, 0.8)
+    check_accuracy({"fashion-sklearn": 0.8}, 0.8)
+    with pytest.raises(StageError) as error:
+        check_accuracy({"good": 0.9, "fashion-sklearn": 0.7999, "worse": 0.5}, 0.8)
+    assert str(error.value).splitlines() == [
+        f"{name}, expected at least 0.8 (params.yaml: evaluate.min_accuracy)"
+        for name in ("fashion-sklearn: accuracy 0.7999", "worse: accuracy 0.5000")
+    ]
 
 
 def test_an_svm_whose_decisions_are_not_those_of_scikit_learn_is_an_error(

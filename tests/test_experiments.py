@@ -18,7 +18,7 @@ FORMS = [  # what is not the same each time, and what stands for it
     (r"(Removed experiments:) .*", r"\1 NAMES"),
     (r"\[(grid-\d|held-out)\]", "EXPERIMENT"),
     (r"grid-\d(, grid-\d)*", "GRID"),
-    (r"fashion-(sklearn|xgboost)\.\S+( (boot|top))?", "METRIC"),
+    (r"(?<=\.json)(:| +)[a-z]\w+", " METRIC"),
     (r"\b[0-9a-f]{7}\b", "COMMIT"),
     (r"\d\d:\d\d [AP]M", "TIME"),
     (r"-?\d[\d.,]*(e-\d+)?", "NUMBER"),

@@ -23,14 +23,14 @@ from wire import MODELS, OK, REFUSED, body, post, tensor
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server, running
-from stages.evaluate import offline_outputs
+from stages.evaluation.checks import offline_outputs
 
 
 @pytest.fixture(scope="module")
 def expected(repository: Path, digits: Digits) -> dict[str, np.ndarray]:
     """The right labels of the test digits, by model."""
     return {
-        model.name: offline_outputs(model.path, [digits[1].images])[LABELS]
+        model.name: offline_outputs(model.path, digits[1].images)[LABELS]
         for model in models_in(repository)
     }
 

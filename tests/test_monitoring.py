@@ -27,7 +27,8 @@ from wire import MODELS, body, message, metrics, png, post, tensor
 from serving.client import ResponseError, RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.launch import Server, free_ports
-from stages.evaluation.alerts import EXPECTED, expected, write_expected
+from stages.evaluation.alerts import EXPECTED, expected
+from stages.evaluation.metrics import recorded
 
 MONITORING = ROOT / "deploy/monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana/fashion.json").read_text("utf-8"))
@@ -171,12 +172,12 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, target: str, rules: list[dict[str, Any]]) -> Iterator[Prometheus]:
+def prometheus(folder: Path, target: str, rules: str) -> Iterator[Prometheus]:
     for name in ("prometheus.yml", "alerts.yml"):
         text = sooner((MONITORING / name).read_text("utf-8")).replace("server:8082", target)
         text = text.replace(f"../../{EXPECTED}", EXPECTED.name)
         (folder / name).write_text(text, "utf-8")
-    write_expected(folder / EXPECTED.name, rules)
+    (folder / EXPECTED.name).write_text(rules, "utf-8")
     address = f"127.0.0.1:{free_ports(1)[0]}"
     with (
         (folder / "prometheus.log").open("wb") as log,
@@ -205,16 +206,12 @@ def prometheus(folder: Path, target: str, rules: list[dict[str, Any]]) -> Iterat
             process.kill()
 
 
-def evaluated(server: Server, digits: Digits) -> list[dict[str, Any]]:
+def evaluated(server: Server, digits: Digits) -> str:
     """What evaluate would have found, for the alerts to compare with."""
     images, _, names = digits[1]
-    found = []
     with RestClient(server.rest) as client:
-        for model in MODELS:
-            outputs = client.infer(model, images, [LABELS, PROBABILITIES])
-            confidence = outputs[PROBABILITIES].max(axis=1)
-            found += expected(model, names, outputs[LABELS], confidence)
-    return found
+        outputs = {m: client.infer(m, images, [LABELS, PROBABILITIES]) for m in client.models()}
+    return expected(names, {model: recorded(found) for model, found in outputs.items()})
 
 
 def add_damaged_version(model: Path) -> None:

@@ -13,8 +13,7 @@ from serving.client import Client, GrpcClient, Outputs, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.evaluate import offline_outputs
-from stages.evaluation.checks import TOLERANCE
+from stages.evaluation.checks import TOLERANCE, offline_outputs
 
 SIZES = (1, 2, 63, 64, 65, 1000)
 
@@ -26,7 +25,7 @@ def images(digits: Digits) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def offline(repository: Path, images: np.ndarray) -> dict[str, Outputs]:
-    return {m.name: offline_outputs(m.path, [images]) for m in models_in(repository)}
+    return {m.name: offline_outputs(m.path, images) for m in models_in(repository)}
 
 
 def client(server: Server, protocol: str) -> Client:

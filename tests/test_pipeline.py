@@ -19,6 +19,7 @@ from scratch import ROOT, deep, environment, run
 from serving.client import RestClient
 from serving.fashion.packaged import models_in
 from serving.launch import running
+from stages.evaluation.plots import METRICS, read_metrics
 
 STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
 OUTPUTS = ["data", "models", "serving/models", "metrics"]
@@ -29,20 +30,14 @@ def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(trained, tmp_path_factory.mktemp("pipeline") / "project"))
 
 
-def metrics(folder: Path) -> dict[str, dict[str, float]]:
-    return json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))
-
-
 def stages_run(output: str) -> list[str]:
     return [name for name in STAGES if f"Running stage '{name}'" in output]
 
 
 def test_the_six_stages_make_models_that_answer_rightly(project: Path):
-    result = metrics(project)
-    assert set(result) == {"fashion-sklearn", "fashion-xgboost"}
-    for model in result.values():
-        assert model["rows"] == 300
-        assert (model["labels_compared"], model["labels_different"]) == (600, 0)
+    result = read_metrics(project / METRICS)
+    assert list(result) == [model.name for model in models_in(project / "serving")]
+    assert {model["images"] for model in result.values()} == {300}
     assert result["fashion-sklearn"]["accuracy"] > 0.97
     assert result["fashion-xgboost"]["accuracy"] > 0.85
 
@@ -60,12 +55,18 @@ def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
         assert str(project).encode() not in path.read_bytes(), path
 
 
-def test_the_metrics_and_plots_are_shown(project: Path):
-    shown = run(project, "dvc", "metrics", "show")
-    assert "fashion-sklearn.accuracy" in shown
-    assert "fashion-xgboost.macro_f1" in shown
+def test_the_metrics_and_plots_of_each_model_are_shown(project: Path):
+    def files(folder: str) -> list[str]:
+        found = [str(path.relative_to(project)) for path in sorted((project / folder).iterdir())]
+        assert len(found) == 2
+        return found
+
+    shown = run(project, "dvc", "metrics", "show").splitlines()
+    assert [line.split()[0] for line in shown] == ["Path", *files("metrics/models")]
+    assert max(map(len, shown)) <= 100
     page = run(project, "dvc", "plots", "show").strip().removeprefix("file://")
-    for title in ("fashion-sklearn, images by", "fashion-xgboost, images by", "log loss of the"):
+    titles = ["Recall of each class", "How often a model is right", "log loss of the trial model"]
+    for title in titles + files("metrics/predictions") + files("metrics/plots/mistakes"):
         assert title in Path(page).read_text("utf-8")
     shutil.rmtree(project / "dvc_plots")
 
@@ -162,14 +163,14 @@ def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_w
 def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_back(
     project: Path, change: str, message: str
 ):
-    before = metrics(project)
+    before = read_metrics(project / METRICS)
     output = run(project, "dvc", "exp", "run", "-S", change, expect=255)
     assert message in output
     assert "Traceback" not in output
     assert "fitted in" not in output
     run(project, "git", "checkout", "--quiet", ".")
     run(project, "dvc", "checkout", "--quiet")
-    assert metrics(project) == before
+    assert read_metrics(project / METRICS) == before
 
 
 def test_the_documented_recovery_restores_a_file_that_git_takes_for_unchanged(

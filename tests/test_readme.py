@@ -11,12 +11,13 @@ import yaml
 from scratch import ROOT, make_params
 
 from benchmarks import figures, soak, training
+from stages.evaluation.plots import METRICS, read_metrics
 from stages.params import Params, load_params
 
 PAGES = {str(p.relative_to(ROOT)): p.read_text("utf-8") for p in sorted(ROOT.glob("docs/*.md"))}
 PAGES["README.md"] = README = (ROOT / "README.md").read_text("utf-8")
 PAGES["deploy/README.md"] = (ROOT / "deploy/README.md").read_text("utf-8")
-METRICS = json.loads((ROOT / "metrics/evaluation.json").read_text("utf-8"))
+MODELS = read_metrics(ROOT / METRICS)
 each_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -50,10 +51,10 @@ def models_of_the_lock() -> dict[str, str]:
 
 
 def test_the_results_are_those_of_the_committed_metrics():
-    assert len(models_of_the_results()) == len(METRICS)
+    assert len(models_of_the_results()) == len(MODELS)
     if models_of_the_lock() != models_of_the_results():
         pytest.skip("README's results are of other models than dvc.lock's, whose hashes it names")
-    for model, found in METRICS.items():
+    for model, found in MODELS.items():
         (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\|((?: [0-9.]+ \|){{4}})", README)
         names = ("accuracy", "macro_f1", "log_loss", "calibration_error")
         assert row.split("|")[:-1] == [f" {found[name]:.4f} " for name in names]

@@ -1,9 +1,10 @@
 """The pipeline on 2,000 images of the real data set.  Run: DEEP=1 pytest tests/test_real_data.py"""
 
-import json
 from pathlib import Path
 
 from scratch import FULL_SIZE, REAL_DATA, deep, make_project, needs_real_data, run
+
+from stages.evaluation.plots import METRICS, read_metrics
 
 pytestmark = [deep, needs_real_data]
 
@@ -20,7 +21,7 @@ def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
         "evaluate.min_accuracy=0.7",
     )
     run(folder, "dvc", "repro", FASHION_MNIST_SOURCE=str(REAL_DATA))
-    result = json.loads((folder / "metrics/evaluation.json").read_text("utf-8"))
-    assert result["fashion-sklearn"]["rows"] == result["fashion-xgboost"]["rows"] == 2_000
+    result = read_metrics(folder / METRICS)
+    assert {model["images"] for model in result.values()} == {2_000}
     assert result["fashion-sklearn"]["accuracy"] > 0.86
     assert result["fashion-xgboost"]["accuracy"] > 0.82

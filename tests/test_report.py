@@ -1,6 +1,7 @@
 """One page tells all of the last evaluation.  Run: pytest tests/test_report.py"""
 
 import contextlib
+import csv
 import json
 import re
 import shutil
@@ -24,12 +25,12 @@ from report.comparison import (
     surest_disagreements,
     who_was_right,
 )
-from report.metrics_table import flatten
 from report.pages import render
 from report.provenance import changed_stages, commit, parameters
+from stages.evaluation.plots import METRICS, read_metrics
 from stages.params import Params
 
-MODELS = ["fashion-sklearn", "fashion-xgboost"]
+Metrics = dict[str, dict[str, float]]  # by model
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -79,6 +80,11 @@ def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def metrics(project: Path) -> Metrics:
+    return read_metrics(project / METRICS)
+
+
+@pytest.fixture(scope="module")
 def page(project: Path) -> Page:
     assert run(project, "python", "-m", "report") == "Read the report:    report.html\n"
     return Page((project / "report.html").read_text("utf-8"))
@@ -102,23 +108,23 @@ def test_the_page_needs_nothing_beside_it_and_runs_nothing(page: Page, project: 
     assert "@import" not in text
 
 
-def test_each_plot_of_dvc_is_drawn_with_its_title(page: Page):
+def test_each_plot_of_dvc_is_drawn_with_its_title(page: Page, metrics: Metrics):
     plots = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["plots"]
-    titles = [next(iter(plot.values()))["title"] for plot in plots if isinstance(plot, dict)]
+    entries = [next(iter(plot.values())) for plot in plots if isinstance(plot, dict)]
+    titles = {entry["title"] for entry in entries if "title" in entry}
+    titles |= {f"metrics/predictions/{name}.csv" for name in metrics}
     drawn = page.all("svg")
-    assert {svg["aria-label"] for svg in drawn} == set(titles)
-    assert len(titles) == len(drawn) == 7
+    assert {svg["aria-label"] for svg in drawn} == titles
+    assert len(titles) == len(drawn) == 3 + len(metrics)
     assert all(svg["role"] == "img" for svg in drawn)
     assert "workspace" not in page.text
 
 
-def test_the_numbers_are_those_of_the_metrics(page: Page, project: Path):
-    metrics = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
-    columns = [flatten(metrics[name]) for name in MODELS]
-    for metric in columns[0]:
-        assert [metric, *(column[metric] for column in columns)] in page.rows
-    for name in MODELS:
-        assert f"{100 * metrics[name]['accuracy']:.2f} %" in page.text
+def test_the_numbers_are_those_of_the_metrics(page: Page, metrics: Metrics):
+    for name in ("accuracy", "calibration_error", "log_loss", "macro_f1"):
+        assert [name, *(f"{model[name]:.4f}" for model in metrics.values())] in page.rows
+    for model in metrics.values():
+        assert f"{100 * model['accuracy']:.2f} %" in page.text
 
 
 def test_what_was_right_adds_up_to_the_images(page: Page):
@@ -127,13 +133,17 @@ def test_what_was_right_adds_up_to_the_images(page: Page):
     assert sum(counted[name] for name in who) == 300
 
 
-def test_the_model_card_has_data_classes_and_the_weakest_of_them(page: Page, project: Path):
+def test_the_model_card_has_data_classes_and_the_weakest_of_them(
+    page: Page, project: Path, metrics: Metrics
+):
     labels = np.load(project / "data/processed/train_labels.npy")
     assert f"{len(labels):,} images trained, 300 others evaluated. Classes: 0, 1, 2," in page.text
-    metrics = json.loads((project / "metrics/evaluation.json").read_text("utf-8"))
-    for name in MODELS:
-        label, recall = min(metrics[name]["recall"].items(), key=lambda item: item[1])
-        assert f"{name} recognises {100 * recall:.1f} % of {label}," in page.text
+    with (project / "metrics/plots/recall.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for name in metrics:
+        recall = {row["class"]: float(row["recall"]) for row in rows if row["model"] == name}
+        label = min(recall, key=lambda label: recall[label])
+        assert f"{name} recognises {100 * recall[label]:.1f} % of {label}," in page.text
 
 
 def test_it_says_that_these_are_digits_and_compares_them_with_nothing(page: Page):
@@ -221,8 +231,9 @@ def test_that_few_images_trained_is_told(found: dict[str, Any]):
 
 
 def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any]):
-    compared = found["compared"] | {"images": 0, "pairs": [], "pictures": []}
-    none: dict[str, list[Any]] = {name: [] for name in MODELS}
+    (pair,) = found["compared"]
+    compared = [pair | {"images": 0, "pairs": [], "pictures": []}]
+    none: dict[str, list[Any]] = {name: [] for name in found["metrics"]}
     page = Page(render(TEMPLATE, found | {"mistakes": none, "common": none, "compared": compared}))
     assert page.text.count("None on these images.") == 2
     assert not page.all("img")
@@ -232,9 +243,9 @@ def test_where_a_file_is_missing_one_line_says_what_to_do(tmp_path: Path):
     fresh = make_project(tmp_path / "project")
     output = run(fresh, "python", "-m", "report", expect=1)
     assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", output)
-    (fresh / "metrics/evaluation.json").unlink()
+    shutil.rmtree(fresh / "metrics/models")
     output = run(fresh, "python", "-m", "report", expect=1)
-    assert output == "error: metrics/evaluation.json: not found; make it with: dvc repro\n"
+    assert output == "error: metrics/models: no metrics found; make them with: dvc repro\n"
 
 
 def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Predictions:

@@ -1,38 +1,30 @@
 """What Prometheus compares a server's predictions with: those for the evaluation images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
-from stages.data.arrays import atomic_write
+from stages.evaluation.metrics import Predictions
 
 EXPECTED = Path("metrics/expected.yml")
 
 
-def expected(
-    model: str, class_names: Sequence[str], labels: np.ndarray, confidence: np.ndarray
-) -> list[dict[str, Any]]:
-    """Recording rules of a model's shares of classes and mean confidence.
-
-    labels: predicted, int [n]; confidence: their probabilities, float [n].
-    """
-    shares = np.bincount(labels, minlength=len(class_names)) / len(labels)
-    values = [("class_share", {"class": n}, s) for n, s in zip(class_names, shares, strict=True)]
-    return [
-        {
-            "record": f"fashion_evaluation_{name}",
-            "expr": f"vector({value:.4f})",
-            "labels": {"model": model} | of,
-        }
-        for name, of, value in [*values, ("confidence", {}, confidence.mean())]
-    ]
-
-
-def write_expected(path: Path, rules: list[dict[str, Any]]) -> None:
-    """Write a file of rules for Prometheus."""
+def expected(class_names: Sequence[str], predictions: Mapping[str, Predictions]) -> str:
+    """A file of recording rules: shares of classes and mean confidence of each model, by name."""
+    rules = []
+    for model, found in predictions.items():
+        shares = np.bincount(found.labels, minlength=len(class_names)) / len(found.labels)
+        by_class = zip(class_names, shares, strict=True)
+        values = [("class_share", {"class": name}, share) for name, share in by_class]
+        rules += [
+            {
+                "record": f"fashion_evaluation_{name}",
+                "expr": f"vector({value:.4f})",
+                "labels": {"model": model} | of,
+            }
+            for name, of, value in [*values, ("confidence", {}, found.confidence.mean())]
+        ]
     groups = {"groups": [{"name": "fashion-evaluation", "rules": rules}]}
-    with atomic_write(path) as part:
-        part.write_text(yaml.safe_dump(groups, sort_keys=False, width=100), encoding="utf-8")
+    return yaml.safe_dump(groups, sort_keys=False, width=100)

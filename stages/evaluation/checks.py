@@ -12,13 +12,36 @@ from sklearn.svm import SVC
 from serving.client import Outputs
 from serving.fashion.contract import IMAGES, LABELS, PIXELS, PROBABILITIES
 from serving.fashion.integrity import sha256
+from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.inputs import read_inputs
 from serving.fashion.model.svm import decisions
 from serving.fashion.packaged import MODEL_SETTINGS, Model
 from stages.console import StageError
+from stages.data.processed import Images
 
 LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
 TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
+
+
+def check_model(
+    model: Model, data: Images, served: list[Outputs], metadata: list[dict[str, Any]]
+) -> None:
+    """Raise StageError where a model is not served as it was packaged.
+
+    served, metadata: over each protocol, all outputs to the images and the metadata route.
+    """
+    offline = offline_outputs(model.path, data.images)
+    for outputs, described in zip(served, metadata, strict=True):
+        check_equal(model, outputs, offline)
+        check_images(model, outputs, data.images)
+        check_metadata(model, described, outputs, data.class_names)
+    if model.path.suffix == ".joblib":
+        check_library(model.path, data.images)
+
+
+def offline_outputs(path: Path, images: np.ndarray) -> Outputs:
+    """The outputs for images, uint8 [n, 784], from the model's files, loaded here."""
+    return load_classifier(path).classify(images)
 
 
 def check_equal(model: Model, served: Outputs, offline: Outputs) -> None:

@@ -1,40 +1,60 @@
-"""Metrics of a model's predictions."""
+"""Metrics of a model's predictions, as they are recorded: rounded first, then counted."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from serving.client import Outputs
 from serving.fashion.contract import LABELS, PROBABILITIES
 from stages.data.processed import Images
 
-DECIMALS = 6  # of all metrics and plots, which hides how sums are rounded on different machines
+# Of all that is recorded. A server's sums are rounded by the requests that it computed together;
+# what is counted of rounded values (bins, an order, a mean) is the same whichever those were.
+DECIMALS = 6
 BINS = 15  # of equal width, as in the paper that calibration_error names
 
 
-def evaluation_metrics(data: Images, outputs: Outputs) -> dict[str, Any]:
-    """Accuracy, macro F1, recall by class, log loss, calibration error, top-2 accuracy, rows."""
-    actual, predicted, probabilities = data.labels, outputs[LABELS], outputs[PROBABILITIES]
-    known = np.unique(actual)
-    every = np.arange(len(data.class_names))
-    recall = recall_score(actual, predicted, average=None, labels=known)
-    top_2 = np.argsort(probabilities, axis=1, kind="stable")[:, -2:]
+class Predictions(NamedTuple):
+    """Of a model. labels: int64 [n]; probabilities: float64 [n, classes], to DECIMALS."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probabilities of the labels, float64 [n]."""
+        return self.probabilities.max(axis=1)
+
+
+def recorded(outputs: Outputs) -> Predictions:
+    """What is recorded of a model's outputs."""
+    return Predictions(outputs[LABELS], outputs[PROBABILITIES].round(DECIMALS))
+
+
+def evaluation_metrics(data: Images, predictions: Predictions) -> dict[str, float]:
+    """Accuracy, calibration error, log loss, macro F1, and of how many images.
+
+    A probability that is recorded as 0 counts as half of the least above it in the log loss.
+    """
+    actual, (predicted, probabilities) = data.labels, predictions
+    given = np.maximum(probabilities[np.arange(len(actual)), actual], 10.0**-DECIMALS / 2)
     values = {
         "accuracy": accuracy_score(actual, predicted),
+        "calibration_error": calibration_error(predicted == actual, predictions.confidence),
+        "log_loss": -np.log(given).mean(),
         "macro_f1": f1_score(actual, predicted, average="macro"),
-        "top_2_accuracy": (top_2 == actual[:, None]).any(axis=1).mean(),
-        "log_loss": log_loss(actual, probabilities, labels=every),
-        "calibration_error": calibration_error(predicted == actual, probabilities.max(axis=1)),
     }
-    return {
-        **{name: round(float(value), DECIMALS) for name, value in values.items()},
-        "recall": {
-            data.class_names[label]: round(float(value), DECIMALS)
-            for label, value in zip(known, recall, strict=True)
-        },
-        "rows": len(predicted),
-    }
+    rounded = {name: round(float(value), DECIMALS) for name, value in values.items()}
+    return rounded | {"images": len(actual)}
+
+
+def recall(data: Images, predictions: Predictions) -> Mapping[str, float]:
+    """Of each class that has images, the share of them that is recognised, by its name."""
+    known = np.unique(data.labels)
+    shares = recall_score(data.labels, predictions.labels, average=None, labels=known)
+    return {data.class_names[n]: float(share) for n, share in zip(known, shares, strict=True)}
 
 
 class Bin(NamedTuple):

@@ -1,7 +1,8 @@
-"""What `evaluate` leaves for `dvc plots` and the report, and where."""
+"""What `evaluate` records: metrics, what `dvc plots` and the report show, and alerts' baselines."""
 
 import csv
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,50 +10,68 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from serving.fashion.contract import SIDE
-from stages.data.arrays import atomic_write
+from stages.console import StageError
+from stages.data.arrays import atomic_folder, atomic_write
 from stages.data.processed import Images
-from stages.evaluation.metrics import DECIMALS, reliability
+from stages.evaluation.alerts import EXPECTED, expected
+from stages.evaluation.metrics import (
+    DECIMALS,
+    Predictions,
+    evaluation_metrics,
+    recall,
+    reliability,
+)
 
-METRICS = Path("metrics/evaluation.json")
-PREDICTIONS, PLOTS = Path("metrics/predictions"), Path("metrics/plots")
+METRICS, PREDICTIONS, PLOTS = (Path("metrics", n) for n in ("models", "predictions", "plots"))
 
 COLUMNS, ROWS = 6, 3  # of the gallery
 SCALE, GAP, LINE = 5, 18, 18  # pixels: a side of an image's pixel, between images, a line of text
 INK, QUIET = (29, 29, 31), (92, 92, 102)
 
 
+def write_results(data: Images, predictions: Mapping[str, Predictions]) -> None:
+    """Record the predictions of models, by name, in place of all that was recorded, at once."""
+    names, models = np.array(data.class_names), predictions.items()
+    with (
+        atomic_folder(METRICS) as metrics,
+        atomic_folder(PREDICTIONS) as tables,
+        atomic_folder(PLOTS) as plots,
+        atomic_write(EXPECTED) as rules,
+    ):
+        (plots / "mistakes").mkdir()
+        for name, found in models:
+            values = json.dumps(evaluation_metrics(data, found), indent=4)
+            (metrics / f"{name}.json").write_text(values + "\n", encoding="utf-8")
+            columns = names[data.labels], names[found.labels], found.confidence.tolist()
+            header = ["actual", "predicted", "confidence"]
+            write_table(tables / f"{name}.csv", header, zip(*columns, strict=True))
+            gallery(data, found).save(plots / f"mistakes/{name}.png")
+        shares = [(name, *row) for name, found in models for row in recall(data, found).items()]
+        write_table(plots / "recall.csv", ["model", "class", "recall"], shares)
+        bins = [
+            (name, *row)
+            for name, found in models
+            for row in reliability(found.labels == data.labels, found.confidence)
+        ]
+        write_table(plots / "reliability.csv", ["model", "confidence", "right", "images"], bins)
+        rules.write_text(expected(data.class_names, predictions), encoding="utf-8")
+
+
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file, numbers rounded to DECIMALS."""
-    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(header)
         for row in rows:
             table.writerow([round(v, DECIMALS) if isinstance(v, float) else v for v in row])
 
 
-def write_predictions(
-    path: Path, data: Images, predicted: np.ndarray, confidence: np.ndarray
-) -> None:
-    """Write each image's actual and predicted class name, and the probability of the latter."""
-    names = np.array(data.class_names)
-    rows = zip(names[data.labels], names[predicted], confidence.tolist(), strict=True)
-    write_table(path, ["actual", "predicted", "confidence"], rows)
-
-
-def write_recall(path: Path, recall: dict[str, dict[str, float]]) -> None:
-    """Write the recall of each class, by model and class name."""
-    rows = [(m, name, value) for m, classes in recall.items() for name, value in classes.items()]
-    write_table(path, ["model", "class", "recall"], rows)
-
-
-def write_reliability(path: Path, judged: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Write the bins of `reliability`. judged: right and confidence, [n] each, by model."""
-    rows = [
-        (model, *found)
-        for model, (right, confidence) in judged.items()
-        for found in reliability(right, confidence)
-    ]
-    write_table(path, ["model", "confidence", "right", "images"], rows)
+def read_metrics(folder: Path = METRICS) -> dict[str, dict[str, float]]:
+    """What is recorded of each model, by name. Raises StageError when nothing was evaluated yet."""
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise StageError(f"{folder}: no metrics found; make them with: dvc repro")
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def surest_mistakes(wrong: np.ndarray, confidence: np.ndarray, count: int) -> np.ndarray:
@@ -64,11 +83,9 @@ def surest_mistakes(wrong: np.ndarray, confidence: np.ndarray, count: int) -> np
     return numbers[np.argsort(-confidence[numbers], kind="stable")][:count]
 
 
-def gallery(data: Images, predicted: np.ndarray, confidence: np.ndarray) -> Image.Image:
-    """A picture of the mistakes that a model was surest of, with what they are and were taken for.
-
-    predicted: [n], labels; confidence: [n], their probabilities.
-    """
+def gallery(data: Images, predictions: Predictions) -> Image.Image:
+    """A picture of the mistakes that a model was surest of, with actual and predicted class."""
+    predicted, confidence = predictions.labels, predictions.confidence
     worst = surest_mistakes(predicted != data.labels, confidence, COLUMNS * ROWS)
     width, height = SIDE * SCALE + GAP, SIDE * SCALE + GAP + 3 * LINE
     rows = -(-len(worst) // COLUMNS)
@@ -93,9 +110,3 @@ def enlarged(image: np.ndarray) -> Image.Image:
     """An image, uint8 [784], each of its pixels a square of SCALE × SCALE."""
     size = (SIDE * SCALE, SIDE * SCALE)
     return Image.fromarray(image.reshape(SIDE, SIDE)).resize(size, Image.Resampling.NEAREST)
-
-
-def write_gallery(path: Path, data: Images, predicted: np.ndarray, confidence: np.ndarray) -> None:
-    """Write the gallery as PNG."""
-    with atomic_write(path) as part:
-        gallery(data, predicted, confidence).save(part)
