@@ -56,7 +56,7 @@ def newest_window(folder: Path, versions: dict[str, str], count: int) -> Window:
     """What up to `count` images of each model have, and as many whose pixels were logged.
 
     versions: of the models that are compared, by name. A model with fewer than FEWEST images is
-    left out. Pixels count once: a client that asks both models sends no second image. Raises
+    left out. Pixels count once: a client that asks several models sends no second image. Raises
     StageError where there are no responses of these models.
     """
     labels: dict[str, list[int]] = {model: [] for model in versions}

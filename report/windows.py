@@ -100,7 +100,7 @@ def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class Models:
-    """Both packaged models, and what they make of images. Raises StageError without their files."""
+    """The packaged models, and what they make of images. Raises StageError without their files."""
 
     def __init__(self, models: list[Model]) -> None:
         self.names = [model.name for model in models]
@@ -115,7 +115,7 @@ class Models:
         self._nearest.fit(np.ascontiguousarray(trained[np.sort(chosen)]))
 
     def __call__(self, images: np.ndarray) -> Values:
-        """All values of images, uint8 [n, 784]: of each model, of both, and distances.
+        """All values of images, uint8 [n, 784]: of each model, of all, and distances.
 
         Those are to the nearest of NEIGHBOURS training images, in the space of features.
         """
@@ -124,7 +124,8 @@ class Models:
             outputs = classifier.classify(images)
             values[f"{CLASSES} of {name}"] = outputs[LABELS]
             values[f"{CONFIDENCE} of {name}"] = outputs[PROBABILITIES].max(axis=1)
-        labels = [values[f"{CLASSES} of {name}"] for name in self.names]
-        values[DISAGREEMENT] = (labels[0] != labels[-1]).astype(float)
+        labels = np.stack([values[f"{CLASSES} of {name}"] for name in self.names])
+        if len(labels) > 1:
+            values[DISAGREEMENT] = (labels != labels[0]).any(axis=0).astype(float)
         values[DISTANCE] = self._nearest.kneighbors(self._features(images))[0][:, 0]
         return values

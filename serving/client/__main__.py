@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     every.add_argument("--json", action="store_true", help="print JSON, not a table")
     program = argparse.ArgumentParser(
-        prog="python -m serving.client", description="Send requests to the server of both models."
+        prog="python -m serving.client", description="Send requests to a server of models."
     )
     commands = program.add_subparsers(dest="command", required=True)
     commands.add_parser("health", parents=[every], help="check that server and models are ready")
