@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 from serving.client import Outputs
 from serving.fashion.contract import IMAGES, LABELS, PIXELS, PROBABILITIES
 from serving.fashion.integrity import sha256
-from serving.fashion.model.classifiers import load_classifier
+from serving.fashion.model.classifiers import SvmClassifier, load_classifier
 from serving.fashion.model.inputs import read_inputs
 from serving.fashion.model.svm import decisions
 from serving.fashion.packaged import MODEL_SETTINGS, Model
@@ -30,12 +30,13 @@ def check_model(
 
     served, metadata: over each protocol, all outputs to the images and the metadata route.
     """
-    offline = offline_outputs(model.path, data.images)
+    classifier = load_classifier(model.path)
+    offline = classifier.classify(data.images)
     for outputs, described in zip(served, metadata, strict=True):
         check_equal(model, outputs, offline)
         check_images(model, outputs, data.images)
         check_metadata(model, described, outputs, data.class_names)
-    if model.path.suffix == ".joblib":
+    if isinstance(classifier, SvmClassifier):
         check_library(model.path, data.images)
 
 
