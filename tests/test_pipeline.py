@@ -140,11 +140,12 @@ def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_w
     text = (project / "params.yaml").read_text("utf-8").replace("version: v1\n", "version: v2\n")
     text = text.replace("previous: {}", f"previous: {{v1: '{revision}'}}")
     (project / "params.yaml").write_text(text, "utf-8")
-    output = run(project, "python", "-m", "stages.package")
+    command = ("python", "-m", "stages.package", "models/sklearn", "models/xgboost")
+    output = run(project, *command)
     assert output.endswith("fashion-sklearn, fashion-xgboost, each as v1, v2\n")
 
     shutil.rmtree(project / ".dvc/cache")
-    output = run(project, "python", "-m", "stages.package", expect=1)
+    output = run(project, *command, expect=1)
     error = f"error: params.yaml: package.previous.v1 is {revision}; expected its files in DVC's "
     assert re.fullmatch(re.escape(error) + "cache or remote, .*\n", output)
 
