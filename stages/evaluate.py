@@ -54,7 +54,7 @@ def served_outputs(
 
     total = len(models) * len(clients) * sum(map(len, batches))
     with (
-        progress("asking all models over REST and gRPC", total, "images") as advance,
+        progress("evaluating over REST and gRPC", total, "images") as advance,
         ThreadPoolExecutor(len(models) * len(clients)) as pool,
     ):
         asked = {m: [pool.submit(infer_all, m, client) for client in clients] for m in models}
@@ -91,7 +91,7 @@ def main() -> None:
     for model in models:
         print(
             f"{model.name} {model.version}: accuracy {metrics[model.name]['accuracy']:.4f} on "
-            f"{len(data.images):,} images, every answer over REST and gRPC as offline"
+            f"{len(data.images):,} images, served predictions match offline"
         )
     check_accuracy({name: m["accuracy"] for name, m in metrics.items()}, params.min_accuracy)
 
