@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,6 +145,15 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(path.read_text("utf-8"))
     change(content)
     path.write_text(json.dumps(content), "utf-8")
+
+
+def package_as(project: Path, names: list[str]) -> None:
+    """Package copies of one model under these names, and no other."""
+    models, aside = project / "serving/models", project / "aside"
+    models.rename(aside)
+    for name in names:
+        shutil.copytree(aside / "fashion-xgboost", models / name)
+        edit_json(models / name / "v1/model-settings.json", partial(dict.update, name=name))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_2samp
-from scratch import Digits, run
+from scratch import Digits, deep, package_as, run
 
 from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
@@ -83,6 +83,18 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits:
         (line,) = (line for line in text.splitlines() if line.startswith(name))
         assert line.endswith("drifted")
     assert "measures are above their thresholds" in (project / "drift.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("names", [["a"], pytest.param(["a", "b", "c"], marks=deep)])
+def test_any_number_of_models_is_compared_one_disagrees_with_none(
+    project: Path, digits: Digits, tmp_path: Path, names: list[str]
+):
+    copy = Path(shutil.copytree(project, tmp_path / "project"))
+    package_as(copy, names)
+    write_log(copy, digits[1].images[:200], with_pixels=True)
+    measured = re.findall(r"(?m)^(\w+).* images\): as before$", drift(copy, "--images", "200"))
+    of_each = ["classes", "confidence"] * len(names)
+    assert measured == [*of_each, *["disagreement"] * (len(names) > 1), "distance"]
 
 
 def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Digits):

@@ -19,6 +19,7 @@ from scratch import ROOT, deep, environment, run
 from serving.client import RestClient
 from serving.fashion.packaged import models_in
 from serving.launch import running
+from stages import KERNELS, SAME_KERNELS
 from stages.evaluation.plots import METRICS, read_metrics
 
 STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
@@ -154,6 +155,7 @@ def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_w
     ("change", "message"),
     [
         ("svm.C=ten", 'error: params.yaml: svm.C is "ten"; expected a valid number'),
+        ("evaluate.batch_size=0", "error: params.yaml: evaluate.batch_size is 0; expected"),
         pytest.param(
             "evaluate.min_accuracy=1",
             "expected at least 1 (params.yaml: evaluate.min_accuracy)",
@@ -169,9 +171,10 @@ def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_ba
     assert message in output
     assert "Traceback" not in output
     assert "fitted in" not in output
+    assert read_metrics(project / METRICS) == before
+    assert run(project, "git", "status", "--short", "metrics") == ""
     run(project, "git", "checkout", "--quiet", ".")
     run(project, "dvc", "checkout", "--quiet")
-    assert read_metrics(project / METRICS) == before
 
 
 def test_the_documented_recovery_restores_a_file_that_git_takes_for_unchanged(
@@ -225,7 +228,9 @@ def test_a_parameter_that_is_changed_back_trains_nothing_again(project: Path):
         pytest.param(signal.SIGKILL, marks=deep),
     ],
 )
-def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, tmp_path: Path, number: int):
+def test_an_evaluate_that_is_killed_leaves_the_metrics_and_no_server(
+    project: Path, tmp_path: Path, number: int
+):
     stage = subprocess.Popen(
         ["python", "-m", "stages.evaluate"],
         cwd=project,
@@ -235,8 +240,11 @@ def test_no_server_outlives_an_evaluate_that_is_killed(project: Path, tmp_path: 
     )
     with stage:
         wait_until(lambda: servers_of(project / "serving"), "a server that was started")
+        if SAME_KERNELS:
+            assert servers_of(project / "serving")[0].environ().items() >= KERNELS.items()
         stage.send_signal(number)
     wait_until(lambda: not servers_of(project / "serving"), "the end of the server")
+    assert run(project, "git", "status", "--short", "metrics") == ""
     if number != signal.SIGKILL:
         assert stage.returncode == 128 + number
         assert not list(tmp_path.iterdir())
