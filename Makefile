@@ -29,7 +29,7 @@ doctor: ## what would keep this project from running here; nothing need be insta
 run: $(INSTALLED) ## install, train both models, measure them over the wire
 	@if python doctor.py data; then \
 	  dvc repro && $(SHOW_METRICS) && \
-	  echo "Serve both models:  make serve" && \
+	  echo "Serve the models:   make serve" && \
 	  echo "Try them then:      $(DEMO)" && \
 	  echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @serving/models/example.json" && \
 	  echo "Write the report:   make report"; \
@@ -43,7 +43,7 @@ run: $(INSTALLED) ## install, train both models, measure them over the wire
 	  $(MAKE) --no-print-directory demo; \
 	fi
 
-INFER := http://localhost:8080/v2/models/fashion-sklearn/infer
+INFER = http://localhost:8080/v2/models/$$(basename "$$(ls -d serving/models/*/ | head -1)")/infer
 DEMO := http://localhost:8080/demo
 SHOW_METRICS := echo && dvc metrics show && echo
 
@@ -58,7 +58,7 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 	dvc repro && \
 	$(SHOW_METRICS) && \
 	echo "Made in a scratch copy, $$scratch" && \
-	echo "Serve both models:  cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
+	echo "Serve the models:   cd $$scratch && $(CURDIR)/$(VENV)/bin/mlserver start serving" && \
 	echo "Try them then:      $(DEMO)" && \
 	echo "Ask one of them:    curl -s $(INFER) -H 'Content-Type: application/json' -d @$$scratch/serving/models/example.json"
 
