@@ -4,7 +4,7 @@ MLServer's stock runtimes for scikit-learn and XGBoost compute in a thread, batc
 settings say so; any other one predicts on the event loop, as in MLServer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from ..inference import logger
 from ..inference.batching import Batcher
 from ..inference.handler import ServedModel
-from ..inference.limits import Limits, check_waiting
+from ..inference.limits import Limits, WaitingLimit
 from ..inference.messages import InferRequest, RequestedOutput
 from ..inference.metrics import ModelMetrics
 from ..inference.predictor import Encoded, Signature
@@ -43,7 +43,7 @@ def serve(model: MLModel) -> None:
         infer: Any = Batcher(signature, predict, max_rows, delay, limits.waiting)
         metrics.register(lambda: model.ready, infer)
     else:
-        signature, infer = RuntimeSignature(model), Asking(model, limits)
+        signature, infer = RuntimeSignature(model), calls_to(model, limits.waiting)
         metrics.register(lambda: model.ready)
     vars(model).update(served=ServedModel(name, version, signature, limits, infer), metrics=metrics)
 
@@ -77,20 +77,19 @@ class RuntimeSignature(Signature):
         return Encoded(from_outputs(response.outputs, outputs), plain(response.parameters))
 
 
-class Asking:
-    """Has a runtime predict, on the event loop. Batching of MLServer's, in an attribute, is not."""
+def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
+    """What has a runtime predict, on the event loop, at most so many requests at a time.
 
-    def __init__(self, model: MLModel, limits: Limits) -> None:
-        self._model, self._limits, self._count = model, limits, 0
+    It raises RequestError where the runtime raises MLServerError. MLServer's own batching, which
+    is an attribute of the model, is left out.
+    """
+    waiting = WaitingLimit(most)
 
-    async def __call__(self, payload: InferenceRequest) -> Any:
-        """The response. Raises RequestError where the runtime raises MLServerError."""
-        check_waiting(self._count, self._limits.waiting)
-        self._count += 1
+    async def infer(payload: InferenceRequest) -> Any:
         try:
-            with model_context(self._model.settings):
-                return await type(self._model).predict(self._model, payload)
+            with waiting, model_context(model.settings):
+                return await type(model).predict(model, payload)
         except MLServerError as error:
             raise as_request_error(error) from None
-        finally:
-            self._count -= 1
+
+    return infer

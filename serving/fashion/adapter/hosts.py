@@ -38,7 +38,7 @@ from ..inference import logger
 from ..inference.auth import HEALTH_CALLS, AuthInterceptor, AuthMiddleware
 from ..inference.credentials import Certificate
 from ..inference.grpc_server import GrpcServers, GrpcService
-from ..inference.handler import REJECTIONS, Handler
+from ..inference.handler import Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
 from .foreign import serve
@@ -146,7 +146,6 @@ class RestServer(Host, RESTServer):
 
     async def _housekeeping(self) -> None:
         OPTIONS.credentials.refresh()
-        REJECTIONS.log()
         seconds = await self._models.request_seconds()
         for connection in self._server.connections if seconds else ():
             connection.end_if_late(seconds)

@@ -47,7 +47,7 @@ class GrpcTransport:
         self._content, self._context, self._pb = content, context, pb
         self._message: Any = None
 
-    async def address(self) -> tuple[str, str]:
+    def address(self) -> tuple[str, str]:
         """Model and version, out of the message: its lists are read later, by `parse`."""
         try:
             self._message = self._pb.ModelInferRequest.FromString(self._content)
@@ -60,10 +60,6 @@ class GrpcTransport:
         admission.count(len(self._content))
         message, self._message = self._message, None
         return message
-
-    def size(self, _: Any) -> int:
-        """Of the message."""
-        return len(self._content)
 
     def parse(self, payload: Any) -> InferRequest:
         """The request that the message holds."""

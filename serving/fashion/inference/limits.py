@@ -46,10 +46,13 @@ class InFlight:
 
 
 class Admission:
-    """One body's share of the bytes in flight, until the end of a `with` block."""
+    """One body's share of the bytes in flight, until the end of a `with` block.
+
+    counted: its bytes, 0 for a small one.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self._counted = limits, 0
+        self.limits, self.counted = limits, 0
         self._task: asyncio.Task[Any] | None = None
         self._is_evicted = False
 
@@ -66,15 +69,15 @@ class Admission:
         here if it is this one. Raises RequestError, 413, for too large a body.
         """
         self.limits.check_body(size)
-        more = size - self._counted
-        if size <= max(SMALL_BODY, self._counted):
+        more = size - self.counted
+        if size <= max(SMALL_BODY, self.counted):
             return
         while IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
             if self not in IN_FLIGHT.arriving or IN_FLIGHT.arriving[-1] is self:
                 raise self._busy()
             IN_FLIGHT.arriving[-1]._evict()
         IN_FLIGHT.bytes += more
-        self._counted = size
+        self.counted = size
 
     @asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
@@ -102,8 +105,8 @@ class Admission:
             self._task.cancel()
 
     def _release(self) -> None:
-        IN_FLIGHT.bytes -= self._counted
-        self._counted = 0
+        IN_FLIGHT.bytes -= self.counted
+        self.counted = 0
 
     def _busy(self) -> RequestError:
         return RequestError(
@@ -123,3 +126,17 @@ def check_waiting(count: int, most: int) -> None:
             f"expected at most {most:,} requests that wait for the model; send it again later",
             HTTPStatus.SERVICE_UNAVAILABLE,
         )
+
+
+class WaitingLimit:
+    """Requests that wait, each for the time of a `with` block. Raises RequestError, 503."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._count = most, 0
+
+    def __enter__(self) -> None:
+        check_waiting(self._count, self._most)
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1

@@ -135,7 +135,7 @@ class RestTransport:
     def __init__(self, scope: Scope, receive: Receive, match: re.Match[str]) -> None:
         self._scope, self._receive, self._match = scope, receive, match
 
-    async def address(self) -> tuple[str, str]:
+    def address(self) -> tuple[str, str]:
         """Model and version, out of the path."""
         name, version = self._match.groups("")
         return name, version
@@ -143,10 +143,6 @@ class RestTransport:
     async def receive(self, admission: Admission) -> bytes | bytearray:
         """The body, without Content-Encoding. Raises RequestError, ClientGoneError."""
         return await read_body(self._scope, self._receive, admission)
-
-    def size(self, payload: bytes | bytearray) -> int:
-        """Of the body."""
-        return len(payload)
 
     def parse(self, payload: bytes | bytearray) -> InferRequest:
         """JSON, with raw tensors behind it where a header says so."""
