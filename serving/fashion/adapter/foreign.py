@@ -72,7 +72,6 @@ class RuntimeSignature(Signature):
         return request.outputs or [RequestedOutput("", request.binary)]
 
     def encode(self, results: Any, outputs: Sequence[RequestedOutput]) -> Encoded:
-        """What the runtime has made."""
         response: InferenceResponse = results
         return Encoded(from_outputs(response.outputs, outputs), plain(response.parameters))
 

@@ -79,13 +79,18 @@ class RestServer(Host, RESTServer):
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
-        credentials = OPTIONS.credentials
         for error in (RequestValidationError, MLServerError, HTTPException):
             self._app.add_exception_handler(error, _send_error)
-        routes = [*self._page(), *_not_served(), *_docs(settings.root_path)]
+        # MLServer's other routes of inference would lead past limits, checks and log.
+        self._app.router.routes = [
+            route
+            for route in self._app.routes
+            if not getattr(route, "path", "").endswith(("/generate", "_stream"))
+        ]
+        routes = [*self._page(), *_docs(settings.root_path)]
         app: ASGIApp = RestApp(self._handler, routes, self._app, bool(settings.gzip_enabled))
-        if credentials.tokens:
-            app = AuthMiddleware(app, credentials.tokens, OPEN_PATHS, self._handler.reject)
+        if OPTIONS.tokens:
+            app = AuthMiddleware(app, OPTIONS.tokens, OPEN_PATHS, self._handler.reject)
         if settings.tracing_server:
             app = OpenTelemetryMiddleware(
                 app,
@@ -96,9 +101,10 @@ class RestServer(Host, RESTServer):
         if settings.cors_settings is not None:
             app = CORSMiddleware(app, **settings.cors_settings.model_dump())
         config.app, config.http, config.ws = app, HttpProtocol, "none"
+        config.callback_notify, config.timeout_notify = self._housekeeping, 0  # each second
         share_handlers()
-        if credentials.certificate:
-            use_certificate(config, credentials.certificate)
+        if OPTIONS.certificate:
+            use_certificate(config, OPTIONS.certificate)
         return config
 
     def _page(self) -> list[BaseRoute]:
@@ -111,13 +117,12 @@ class RestServer(Host, RESTServer):
         ]
 
     async def start(self) -> None:
-        """Listen, until the server has to end."""
-        self._server = GracefulServer(self._get_config(), self._housekeeping)
+        self._server = GracefulServer(self._get_config())
         for warning in OPTIONS.warnings:
             logger.warning(warning)
         if not self._settings.debug:
             disable_health_access_logs()
-        if not (OPTIONS.credentials.tokens or is_local(self._settings.host)):
+        if not (OPTIONS.tokens or is_local(self._settings.host)):
             logger.warning(
                 "everyone who reaches %s is served: name a file of tokens, FASHION_TOKEN_FILE",
                 self._settings.host,
@@ -141,14 +146,26 @@ class RestServer(Host, RESTServer):
 
     @property
     def _url(self) -> str:
-        scheme = "https" if OPTIONS.credentials.certificate else "http"
+        scheme = "https" if OPTIONS.certificate else "http"
         return f"{scheme}://{in_url(self._settings.host)}:{self._settings.http_port}"
 
     async def _housekeeping(self) -> None:
-        OPTIONS.credentials.refresh()
+        try:
+            for file in (OPTIONS.tokens, OPTIONS.certificate):
+                if file:
+                    file.refresh()
+            await self._end_late_requests()
+            await self._announce()
+        except Exception:  # which would end the server
+            logger.exception("housekeeping failed")
+
+    async def _end_late_requests(self) -> None:
         seconds = await self._models.request_seconds()
         for connection in self._server.connections if seconds else ():
             connection.end_if_late(seconds)
+
+    async def _announce(self) -> None:
+        """Log, once, that all models are ready, and where."""
         if not self._is_announced and await self._models.are_ready():
             self._is_announced = True
             names, page = ", ".join(await self._models.names()), ""
@@ -177,17 +194,6 @@ def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
     config.load()
     if config.ssl:
         certificate.contexts.append(config.ssl)
-
-
-def _not_served() -> list[BaseRoute]:
-    """MLServer's other routes of inference, which would lead past limits, checks and log."""
-
-    async def reject(_: Request) -> Response:
-        raise HTTPException(HTTPStatus.NOT_FOUND)
-
-    models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-    verbs = ("generate", "generate_stream", "infer_stream")
-    return [Route(f"{m}/{verb}", reject, methods=["GET", "POST"]) for m in models for verb in verbs]
 
 
 def _docs(prefix: str) -> list[BaseRoute]:
@@ -228,10 +234,10 @@ class GrpcServer(Host, GRPCServer):
         await super().stop(sig)
 
     def _create_server(self) -> GrpcServers:
-        settings, credentials = self._settings, OPTIONS.credentials
+        settings = self._settings
         interceptors: list[grpc.aio.ServerInterceptor] = []
-        if credentials.tokens:
-            interceptors.append(AuthInterceptor(credentials.tokens, self._handler.reject))
+        if OPTIONS.tokens:
+            interceptors.append(AuthInterceptor(OPTIONS.tokens, self._handler.reject))
         if settings.debug:
             interceptors.append(LoggingInterceptor())
         if settings.tracing_server:
@@ -243,7 +249,7 @@ class GrpcServer(Host, GRPCServer):
             f"{in_url(settings.host)}:{settings.grpc_port}",
             interceptors,
             self._get_options(),
-            credentials.certificate,
+            OPTIONS.certificate,
         )
         return self._server
 
@@ -252,17 +258,17 @@ class MetricsServer(GracefulServer):
     """The server of the metrics, which asks for a token as the others do, unless it is open."""
 
     def __init__(self, config: uvicorn.Config) -> None:
-        credentials = OPTIONS.credentials
-        if credentials.tokens and not credentials.open_metrics:
+        settings = OPTIONS.settings
+        if OPTIONS.tokens and not settings.open_metrics:
             app: Any = config.app
-            config.app = AuthMiddleware(app, credentials.tokens)
-            if not credentials.metrics_tls:
+            config.app = AuthMiddleware(app, OPTIONS.tokens)
+            if not settings.metrics_tls:
                 logger.warning(
                     "tokens travel in clear to the port of the metrics: name a certificate, and "
                     "FASHION_METRICS_TLS=true"
                 )
-        if credentials.metrics_tls and credentials.certificate:
-            use_certificate(config, credentials.certificate)
+        if settings.metrics_tls and OPTIONS.certificate:
+            use_certificate(config, OPTIONS.certificate)
         config.http = HttpProtocol
         share_handlers()
         super().__init__(config)

@@ -36,16 +36,13 @@ class RegistryModels:
         return bool(OPTIONS.broken or OPTIONS.expected - ready)
 
     async def server_metadata(self) -> dict[str, Any]:
-        """As MLServer describes itself."""
         return (await self._data_plane.metadata()).model_dump()
 
     async def index(self, only_ready: bool) -> list[dict[str, Any]]:
-        """Of the models in the folder."""
         index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
         return [_plain(item) for item in index]
 
     async def find(self, name: str, version: str) -> ServedModel:
-        """A model that is ready. Raises RequestError, 404."""
         model = await self._get(name, version)
         if not model.ready:
             named = f"{name} with version {version}" if version else name
@@ -54,11 +51,9 @@ class RegistryModels:
         return model.served
 
     async def is_ready(self, name: str, version: str) -> bool:
-        """Whether a model is ready. Raises RequestError, 404."""
         return (await self._get(name, version)).ready
 
     async def metadata(self, name: str, version: str) -> dict[str, Any]:
-        """What a model says of itself. Raises RequestError, 404."""
         return _plain(await (await self._get(name, version)).metadata())
 
     async def load(self, name: str) -> None:

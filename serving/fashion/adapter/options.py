@@ -6,7 +6,7 @@ from typing import Any
 
 from mlserver.errors import MLServerError
 
-from ..inference.credentials import Credentials, SecretError
+from ..inference.credentials import Certificate, SecretError, Tokens
 from ..inference.handler import Observer
 from ..inference.metrics import LOST, add_request
 from ..inference.request_log import RequestLog
@@ -16,15 +16,18 @@ from ..inference.settings import PREFIX, ServerSettings, read_settings
 class HostOptions:
     """observers: of each inference request; allow_load: models by request.
 
+    settings: of this server; tokens, certificate: from the files that these name, if any;
     expected: the models that were to be loaded, by name and version; broken: settings that cannot
     be read, at the start; warnings: to be logged once the server starts;
     hosts_installed: whether the servers are those of hosts.py, which alone do all of this.
     """
 
     hosts_installed = False
+    settings: ServerSettings
+    tokens: Tokens | None = None
+    certificate: Certificate | None = None
 
     def __init__(self) -> None:
-        self.credentials = Credentials()
         self.observers: list[Observer] = []
         self.allow_load = False
         self.expected: set[tuple[str, str]] = set()
@@ -42,13 +45,16 @@ class HostOptions:
         self.allow_load = allow_load
         if metrics:
             self.observers.append(add_request)
-        settings = read_settings(options)
+        self.settings = settings = read_settings(options)
         if not self.hosts_installed:
             if why := _unmet(settings):
                 sys.exit(f"error: {why}")
             return
         try:
-            self.credentials.configure(settings)
+            if settings.token_file:
+                self.tokens = Tokens(settings.token_file)
+            if settings.tls_cert and settings.tls_key:
+                self.certificate = Certificate(settings.tls_cert, settings.tls_key)
             if settings.request_log:
                 share, size = settings.request_log_images, settings.request_log_mb
                 self.observers.append(RequestLog(settings.request_log, share, size, LOST.inc).add)

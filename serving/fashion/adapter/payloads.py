@@ -17,11 +17,18 @@ from mlserver.types import (
     ResponseOutput,
 )
 
-from ..inference.declared import TensorSpec, match_inputs, read_tensor
 from ..inference.errors import RequestError
 from ..inference.messages import InferRequest, OutputTensor, RequestedOutput, Tensor
 from ..inference.predictor import Encoded
-from ..inference.tensors import BYTES, DTYPES, as_bytes, read_elements
+from ..inference.tensors import (
+    BYTES,
+    DTYPES,
+    TensorSpec,
+    as_bytes,
+    match_inputs,
+    read_elements,
+    read_tensor,
+)
 
 
 def specs(tensors: Sequence[MetadataTensor] | None) -> list[TensorSpec]:

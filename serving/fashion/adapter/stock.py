@@ -11,11 +11,10 @@ from mlserver.codecs.numpy import to_datatype
 from mlserver.model import MLModel
 from mlserver.types import RequestOutput
 
-from ..inference.declared import TensorSpec, read_tensor
 from ..inference.errors import RequestError, one_line, quote
 from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.predictor import Encoded, Predictor, Results
-from ..inference.tensors import BYTES
+from ..inference.tensors import BYTES, TensorSpec, read_tensor
 from .payloads import check_inputs, from_outputs, to_payload
 
 STOCK = {  # the outputs of MLServer's runtimes, the first by default
@@ -102,7 +101,6 @@ class StockPredictor(Predictor):
         return data
 
     def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
-        """Methods of the estimator. Raises RequestError for another."""
         for output in request.outputs:
             if output.name not in self._methods or not hasattr(self._estimator, output.name):
                 names = [name for name in self._methods if hasattr(self._estimator, name)]
@@ -112,7 +110,6 @@ class StockPredictor(Predictor):
         return request.outputs or [RequestedOutput(self._default, request.binary)]
 
     def predict(self, rows: Rows) -> Results:
-        """What each method returns."""
         return {name: getattr(self._estimator, name)(rows.data) for name in rows.outputs}
 
     def batch_key(self, rows: Rows) -> Hashable:
@@ -124,7 +121,6 @@ class StockPredictor(Predictor):
         return id(rows)  # a list, say, is computed alone
 
     def concatenate(self, batch: Sequence[Rows]) -> Rows:
-        """The rows of several requests as those of one."""
         data = [rows.data for rows in batch]
         if isinstance(data[0], np.ndarray):
             return Rows(np.concatenate(data), batch[0].outputs)

@@ -36,7 +36,6 @@ class AuthMiddleware:
         self._open_paths, self._reject = open_paths, reject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward, or answer 401."""
         if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
             await self._app(scope, receive, send)
             return
@@ -71,7 +70,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
-        """The method, or one that ends the call."""
         metadata = handler_call_details.invocation_metadata
         fields = [value for name, value in metadata if name == "authorization"]
         given = [text.encode() if isinstance(text, str) else text for text in fields]

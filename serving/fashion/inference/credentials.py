@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import logger
-from .settings import ServerSettings
 
 TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
@@ -62,7 +61,6 @@ class Tokens(ReloadableFile):
     """Of authorized clients: the lines of a file, each of 16 or more printable characters."""
 
     def load(self, contents: list[bytes]) -> None:
-        """Authorize clients that have a token of these, and no others."""
         tokens = [line.strip() for line in contents[0].splitlines() if line.strip()]
         if not tokens or not all(map(TOKEN.fullmatch, tokens)):
             raise SecretError(
@@ -91,7 +89,6 @@ class Certificate(ReloadableFile):
         super().__init__(*paths)
 
     def load(self, _: list[bytes]) -> None:
-        """Have the contexts present it."""
         chain, key = self.paths
         for context in [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self.contexts]:
             try:
@@ -102,28 +99,6 @@ class Certificate(ReloadableFile):
                     f"{chain}, {key}: expected a certificate and its key in PEM, "
                     f"got an error: {reason}"
                 ) from None
-
-
-class Credentials:
-    """Of a process: its tokens and its certificate, if it has any."""
-
-    tokens: Tokens | None = None
-    certificate: Certificate | None = None
-    open_metrics = metrics_tls = False
-
-    def configure(self, settings: ServerSettings) -> None:
-        """Read the files that the settings name. Raises SecretError."""
-        self.open_metrics, self.metrics_tls = settings.open_metrics, settings.metrics_tls
-        if settings.token_file:
-            self.tokens = Tokens(settings.token_file)
-        if settings.tls_cert and settings.tls_key:
-            self.certificate = Certificate(settings.tls_cert, settings.tls_key)
-
-    def refresh(self) -> None:
-        """Read the files again that have changed."""
-        for files in (self.tokens, self.certificate):
-            if files:
-                files.refresh()
 
 
 def _no_password() -> str:

@@ -62,14 +62,12 @@ class GrpcTransport:
         return message
 
     def parse(self, payload: Any) -> InferRequest:
-        """The request that the message holds."""
         return read_request(payload)._replace(headers=self._metadata)
 
     def _metadata(self) -> dict[str, str]:
         return {name: str(value) for name, value in self._context.invocation_metadata() or ()}
 
     def write(self, response: InferResponse) -> bytes:
-        """The bytes of a ModelInferResponse."""
         return write_response(response, self._pb.ModelInferResponse()).SerializeToString()
 
 
@@ -85,7 +83,7 @@ class GrpcService:
     ) -> None:
         self._handler, self._models, self._pb = handler, handler.models, pb
         self._repositories = repositories or {}
-        self._health = Health(handler.models)
+        self.health = Health(handler.models)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """All methods, for a server.
@@ -108,15 +106,11 @@ class GrpcService:
         methods = _unary(health | repository, self._pb)
         methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(abort_on_error(self._infer))
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
-        services = {SERVICE: methods, HEALTH_SERVICE: self._health.methods()}
+        services = {SERVICE: methods, HEALTH_SERVICE: self.health.methods()}
         for name, pb in self._repositories.items():
             by_name = {"ModelLoad": self._load, "ModelUnload": self._unload}
             services[name] = _unary(repository, pb) | _unary(by_name, pb, "Repository")
         return [grpc.method_handlers_generic_handler(name, services[name]) for name in services]
-
-    def close(self) -> None:
-        """End the calls that watch."""
-        self._health.is_ended.set()
 
     async def _infer(self, content: bytes, context: Any) -> bytes:
         return await self._handler.handle(GrpcTransport(content, context, self._pb))
@@ -185,7 +179,6 @@ class Health:
         self._models, self.is_ended = models, asyncio.Event()
 
     def methods(self) -> dict[str, Any]:
-        """Check, and Watch, which says what changes."""
         types = StringValue.FromString, Int32Value.SerializeToString
         return {
             "Check": grpc.unary_unary_rpc_method_handler(abort_on_error(self._check), *types),
@@ -261,18 +254,15 @@ class GrpcServers:
             self._servers.append(server)
 
     async def start(self) -> None:
-        """Listen."""
         for server in self._servers:
             await server.start()
 
     async def wait_for_termination(self) -> None:
-        """Return when they have been stopped."""
         for server in self._servers:
             await server.wait_for_termination()
 
     async def stop(self, grace: float | None) -> None:
-        """Answer the calls that are under way, for so many seconds at most."""
-        self._service.close()
+        self._service.health.is_ended.set()  # of the calls that watch
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
 

@@ -22,7 +22,7 @@ from . import logger
 from .errors import RETRY_SECONDS, RequestError, one_line
 from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
 from .limits import MB, Admission, Limits
-from .messages import InferRequest, InferResponse
+from .messages import InferRequest
 from .rest import (
     BINARY,
     JSON,
@@ -38,7 +38,6 @@ VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # a few names, if any
 COMPRESSED_BYTES, GZIP_LEVEL = 1024, 1  # smaller responses go out in one packet anyway
-Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
 def error_response(
@@ -75,7 +74,6 @@ class RestApp:
             self._other.router.default = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
@@ -136,16 +134,13 @@ class RestTransport:
         self._scope, self._receive, self._match = scope, receive, match
 
     def address(self) -> tuple[str, str]:
-        """Model and version, out of the path."""
         name, version = self._match.groups("")
         return name, version
 
     async def receive(self, admission: Admission) -> bytes | bytearray:
-        """The body, without Content-Encoding. Raises RequestError, ClientGoneError."""
         return await read_body(self._scope, self._receive, admission)
 
     def parse(self, payload: bytes | bytearray) -> InferRequest:
-        """JSON, with raw tensors behind it where a header says so."""
         request = read_request(payload, _header(self._scope, JSON_LENGTH))
         return request._replace(headers=self._headers)
 
@@ -153,9 +148,7 @@ class RestTransport:
         fields = self._scope["headers"]
         return {name.decode("latin1"): value.decode("latin1") for name, value in fields}
 
-    def write(self, response: InferResponse) -> Written:
-        """Likewise."""
-        return write_response(response)
+    write = staticmethod(write_response)
 
 
 class ClientGoneError(RequestError):
