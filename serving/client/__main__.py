@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +153,9 @@ def predict(client: Client, options: argparse.Namespace) -> Result:
 def _predict_files(client: Client, models: list[str], options: argparse.Namespace) -> Result:
     files, errors = pictures.read(pictures.find(options.pictures))
     results: dict[str, dict[str, Outputs]] = {}
+    shown = {"outputs": SHOWN, "version": options.version, "invert": options.invert}
     for model in models:
-
-        def send(contents: list[bytes], model: str = model) -> Outputs:
-            return client.infer(model, contents, SHOWN, options.version, options.invert)
-
-        found, rejected = pictures.infer(send, files, model)
+        found, rejected = pictures.infer(partial(client.infer, model, **shown), files, model)
         results[model], errors = found, errors | rejected
         files = {name: content for name, content in files.items() if name in found}
     if not options.invert and (bright := pictures.bright(files)):
@@ -167,9 +165,6 @@ def _predict_files(client: Client, models: list[str], options: argparse.Namespac
             "add --invert",
             file=sys.stderr,
         )
-    if len(errors) == 1 and not files:
-        ((name, why),) = errors.items()
-        raise ValueError(f"{name}: {why}")
     for name, why in errors.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     if not files:

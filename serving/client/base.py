@@ -44,9 +44,9 @@ class Client(ABC):
         """Close the connections to the server."""
         self._connection.close()
 
+    @abstractmethod
     def ready(self, model: str = "", version: str = "") -> bool:
         """Whether the server, or a model, is ready; one that the server lacks is an error."""
-        return bool(self._ready(model, version))
 
     def metadata(self, model: str = "", version: str = "") -> dict[str, Any]:
         """Metadata of the server, or of a model; its `parameters` over REST alone."""
@@ -95,25 +95,18 @@ class Client(ABC):
             if version:
                 self._check("version", field(response, "model_version"), version)
             names = [field(tensor, "name") for tensor in field(response, "outputs")]
+            if outputs:
+                self._check("outputs", names, list(outputs))
             arrays = {name: _decode(result.as_numpy(name)) for name in names}
-            rows = {name: len(array) for name, array in arrays.items()}
+            for name, array in arrays.items():
+                self._check(f"number of rows of {name}", len(array), len(images))
         except MALFORMED as error:
             raise ResponseError(f"{self.url}: not an answer of the protocol: {error!r}") from error
-        if outputs and names != list(outputs):
-            actual = f"answered {', '.join(names) or 'nothing'}, expected {', '.join(outputs)}"
-            raise ResponseError(f"{self.url}: {model}: {actual}")
-        for name, count in rows.items():
-            if count != len(images):
-                actual = f"answered {count:,} rows of {name}, expected {len(images):,}"
-                raise ResponseError(f"{self.url}: {model}: {actual}")
         return arrays
 
-    def _check(self, what: str, actual: Any, expected: str) -> None:
+    def _check(self, what: str, actual: object, expected: object) -> None:
         if actual != expected:
-            raise ResponseError(f"{self.url}: answered {what} {actual!r}, expected {expected!r}")
-
-    @abstractmethod
-    def _ready(self, model: str, version: str) -> bool: ...
+            raise ResponseError(f"{self.url}: {what} is {actual!r}, expected {expected!r}")
 
     @abstractmethod
     def _metadata(self, model: str, version: str) -> dict[str, Any]: ...

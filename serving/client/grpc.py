@@ -32,7 +32,7 @@ class GrpcClient(Client):
         )
         super().__init__(url, triton, connection)
 
-    def _ready(self, model: str, version: str) -> bool:
+    def ready(self, model: str = "", version: str = "") -> bool:
         if not model:
             return self._call(self._connection.is_server_ready)
         return self._call(self._connection.is_model_ready, model, version)

@@ -13,10 +13,7 @@ from serving.client.base import Outputs, ResponseError
 from serving.fashion.model.pictures import SIDE, PixelError, open_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-BATCH_FILES, BATCH_BYTES = (
-    100,
-    8 * 2**20,
-)  # of a request: 64 MiB, and some time, is what it may take
+BATCH_FILES, BATCH_BYTES = 100, 8 * 2**20  # of a request, which may take 64 MiB, and some time
 BRIGHT = 128  # of 255, the mean of a border from which on it is bright
 
 Files = dict[str, bytes]  # by name

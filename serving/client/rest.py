@@ -42,7 +42,7 @@ class RestClient(Client):
             session.mount(scheme, HTTPAdapter(max_retries=retries))
         super().__init__(url.rstrip("/"), triton, session)
 
-    def _ready(self, model: str, version: str) -> bool:
+    def ready(self, model: str = "", version: str = "") -> bool:
         path = f"{_path(model, version)}/ready" if model else "/v2/health/ready"
         response = self._send("GET", path)
         if response.status_code == HTTPStatus.NOT_FOUND:

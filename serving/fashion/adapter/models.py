@@ -30,10 +30,8 @@ class RegistryModels:
         """Whether all models are that were to be loaded, and there is one."""
         models = list(await self._registry.get_models())
         ready = {(model.name, model.version or "") for model in models if model.ready}
-        return bool(ready) and len(ready) == len(models) and not self._missing(ready)
-
-    def _missing(self, ready: set[tuple[str, str]]) -> bool:
-        return bool(OPTIONS.broken or OPTIONS.expected - ready)
+        missing = OPTIONS.broken or OPTIONS.expected - ready
+        return bool(ready) and len(ready) == len(models) and not missing
 
     async def server_metadata(self) -> dict[str, Any]:
         return (await self._data_plane.metadata()).model_dump()

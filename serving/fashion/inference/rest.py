@@ -18,7 +18,7 @@ import simdjson
 
 from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor
-from .tensors import BYTES, as_bytes, raw_bytes
+from .tensors import BYTES, as_list, raw_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
@@ -208,7 +208,7 @@ def _written(output: OutputTensor, raw: bytes | None) -> Iterator[tuple[str, Any
 
 def _as_text(output: OutputTensor) -> list[str]:
     try:
-        return [text.decode() for text in as_bytes(output.values)]
+        return [text.decode() for text in as_list(output.values)]
     except UnicodeDecodeError:
         raise RequestError(
             f"expected parameter {AS_BINARY} for output {output.name}, which is not text"

@@ -119,12 +119,14 @@ def raw_bytes(values: np.ndarray) -> bytes:
     """An output's values as the protocol sends them raw: little-endian; text after its length."""
     if values.dtype.kind not in "UO":
         return values.tobytes()
-    texts = as_bytes(values)
+    texts = as_list(values)
     return b"".join(len(text).to_bytes(LENGTH_BYTES, "little") + text for text in texts)
 
 
-def as_bytes(values: np.ndarray) -> list[bytes]:
-    """The elements of BYTES, text in UTF-8."""
+def as_list(values: np.ndarray) -> list[Any]:
+    """Numbers, or the elements of BYTES as bytes, text in UTF-8."""
+    if values.dtype.kind not in "UO":
+        return values.ravel().tolist()
     return [text.encode() if isinstance(text, str) else text for text in values.ravel().tolist()]
 
 
