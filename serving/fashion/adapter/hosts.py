@@ -66,7 +66,8 @@ class Host:
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
-        settings.host = settings.host.strip("[]")  # of an IPv6 address
+        settings.host = host = settings.host.strip("[]")  # of an IPv6 address, which URLs have
+        self._host = f"[{host}]" if ":" in host else host
         super().__init__(settings, data_plane, model_repository_handlers)  # type: ignore[call-arg]
         self._models = RegistryModels(data_plane, model_repository_handlers)
         self._handler = Handler(self._models, OPTIONS.observers)
@@ -147,7 +148,7 @@ class RestServer(Host, RESTServer):
     @property
     def _url(self) -> str:
         scheme = "https" if OPTIONS.certificate else "http"
-        return f"{scheme}://{in_url(self._settings.host)}:{self._settings.http_port}"
+        return f"{scheme}://{self._host}:{self._settings.http_port}"
 
     async def _housekeeping(self) -> None:
         try:
@@ -170,9 +171,8 @@ class RestServer(Host, RESTServer):
             self._is_announced = True
             names, page = ", ".join(await self._models.names()), ""
             if DEMO.is_dir():
-                page = self._url.replace(in_url(self._settings.host), "localhost")
-                page = f"; try them at {page}{DEMO_PATH}"
-            grpc_url = f"{in_url(self._settings.host)}:{self._settings.grpc_port}"
+                page = f"; try them at {self._url.replace(self._host, 'localhost')}{DEMO_PATH}"
+            grpc_url = f"{self._host}:{self._settings.grpc_port}"
             logger.info("Serving %s: REST %s, gRPC %s%s", names, self._url, grpc_url, page)
 
     async def _samples(self, request: Request) -> Response:
@@ -181,11 +181,6 @@ class RestServer(Host, RESTServer):
             return FileResponse(path)
         message = f"expected {path.name} beside the models, got none; package them again"
         return error_response(request.url.path, HTTPStatus.NOT_FOUND, message)
-
-
-def in_url(host: str) -> str:
-    """A host as URLs have it: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
 
 
 def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
@@ -246,7 +241,7 @@ class GrpcServer(Host, GRPCServer):
             interceptors.append(aio_server_interceptor(tracer_provider=provider, filter_=served))
         self._server = GrpcServers(
             GrpcService(self._handler, pb, {REPOSITORY_SERVICE: model_repository_pb2}),
-            f"{in_url(settings.host)}:{settings.grpc_port}",
+            f"{self._host}:{settings.grpc_port}",
             interceptors,
             self._get_options(),
             OPTIONS.certificate,

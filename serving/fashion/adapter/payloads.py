@@ -54,11 +54,7 @@ def to_payload(request: InferRequest) -> InferenceRequest:
                 "id": request.id,
                 "parameters": parameters or None,
                 "inputs": [_to_input(tensor) for tensor in request.inputs],
-                "outputs": [
-                    {"name": output.name, "parameters": output.parameters or None}
-                    for output in request.outputs
-                ]
-                or None,
+                "outputs": [{"name": output.name} for output in request.outputs] or None,
             }
         )
     except ValueError as error:  # of pydantic's

@@ -130,21 +130,16 @@ class StockPredictor(Predictor):
         """As MLServer's runtimes do: arrays, or a tensor for each column."""
         encoded: list[OutputTensor] = []
         for output in outputs:
-            values = results[output.name]
+            values, declared = results[output.name], self._model._outputs_index.get(output.name)
             if PandasCodec.can_encode(values):
                 tensors = PandasCodec.encode_outputs(values)
                 encoded += from_outputs(tensors, [output._replace(name="")])
-            elif isinstance(values, np.ndarray) and not self._names_type(output):
+            elif isinstance(values, np.ndarray) and content_type(declared) in (None, NUMPY):
                 encoded.append(_as_array(output, values))
             else:
-                named = RequestOutput(name=output.name, parameters=output.parameters or None)
+                named = RequestOutput(name=output.name)
                 encoded += from_outputs([self._model.encode(values, named, NumpyCodec)], [output])
         return Encoded(encoded)
-
-    def _names_type(self, output: RequestedOutput) -> bool:
-        declared = self._model._outputs_index.get(output.name)
-        names = output.parameters.get("content_type"), content_type(declared)
-        return not set(names) <= {None, NUMPY}
 
 
 def content_type(declared: Any) -> str | None:

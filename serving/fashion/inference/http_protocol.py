@@ -29,9 +29,8 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _since: float | None  # when the request that is arriving began to
-    _head_bytes = 0  # of the fields that are read
-    _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
     _in_head = False
+    _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
     _is_resuming = False  # after an offer to upgrade: the parser reads the head that is known
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -45,13 +44,19 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            if self._head_bytes > HEAD_BYTES:
-                self._reject_head()
-            else:
-                self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
             return
-        if self._in_head and self._segment_bytes > HEAD_BYTES:
-            self._reject_head()
+        if self._in_head:
+            self._check_head(self._segment_bytes)
+
+    def _check_head(self, size: int) -> None:
+        """Reject a head of more than HEAD_BYTES. size: of it, at least."""
+        fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
+        if max(size, len(self.url) + fields) > HEAD_BYTES:
+            self._reject(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
+            )
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -73,33 +78,18 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(fields))
 
     def on_message_begin(self) -> None:
-        if self._is_resuming:
-            return
         super().on_message_begin()
         self._since = self.loop.time()
-        self._in_head = True
-        self._head_bytes = self._segment_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        if not self._is_resuming:
-            self._count(len(url))
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_resuming:
-            self._count(len(name) + len(value) + len(b": \r\n"))
-            super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            raise ValueError("too long a head")  # ends the parser
+        self._in_head, self._segment_bytes = True, 0
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if self._is_resuming:
             self._is_resuming = False
             return
-        self._in_head = False
+        self._check_head(0)
+        if self.transport.is_closing():
+            raise ValueError("too long a head")  # ends the parser
         super().on_headers_complete()
 
     def _should_upgrade(self) -> bool:
@@ -126,12 +116,6 @@ class HttpProtocol(HttpToolsProtocol):
     def is_whole(self) -> bool:
         """Whether nothing is missing of the last request, or none has begun."""
         return self.cycle is not None and not self._in_head and not self.cycle.more_body
-
-    def _reject_head(self) -> None:
-        self._reject(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
-        )
 
     def send_400_response(self, msg: str) -> None:
         self._reject(HTTPStatus.BAD_REQUEST, f"expected a request of HTTP/1.1: {msg}")

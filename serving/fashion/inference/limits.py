@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
@@ -51,10 +50,10 @@ class Admission:
     counted: its bytes, 0 for a small one.
     """
 
+    _eviction: asyncio.Timeout  # of one that arrives in pieces
+
     def __init__(self, limits: Limits) -> None:
         self.limits, self.counted = limits, 0
-        self._task: asyncio.Task[Any] | None = None
-        self._is_evicted = False
 
     def __enter__(self) -> "Admission":
         return self
@@ -82,16 +81,12 @@ class Admission:
     @asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
         """While a body arrives in pieces, another may need its place. Raises RequestError, 503."""
-        self._task = asyncio.current_task()
+        self._eviction = asyncio.timeout(None)
         IN_FLIGHT.arriving.append(self)
         try:
-            yield
-            if self._is_evicted:
-                await asyncio.sleep(0)  # where the cancellation arrives
-        except asyncio.CancelledError:
-            if not self._is_evicted or self._task is None:
-                raise
-            self._task.uncancel()
+            async with self._eviction:
+                yield
+        except TimeoutError:
             raise self._busy() from None
         finally:
             if self in IN_FLIGHT.arriving:
@@ -99,10 +94,8 @@ class Admission:
 
     def _evict(self) -> None:
         self._release()
-        self._is_evicted = True
         IN_FLIGHT.arriving.remove(self)
-        if self._task:
-            self._task.cancel()
+        self._eviction.reschedule(0)  # at once
 
     def _release(self) -> None:
         IN_FLIGHT.bytes -= self.counted

@@ -24,7 +24,6 @@ class RequestedOutput(NamedTuple):
 
     name: str
     binary: bool
-    parameters: Mapping[str, Any] = {}
 
 
 class InferRequest(NamedTuple):
