@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -140,22 +140,21 @@ def predict(client: Client, options: argparse.Namespace) -> Result:
     if bool(options.pictures) == (options.index is not None):
         raise ValueError("expected pictures or --index, one of both")
     models = options.model or client.image_models()
+    infer = partial(client.infer, outputs=SHOWN, version=options.version, invert=options.invert)
     if options.pictures:
-        return _predict_files(client, models, options)
+        return _predict_files(client, infer, models, options)
     images, names, actual = read_images(options)
-    results = {
-        model: client.infer(model, images, SHOWN, options.version, options.invert)
-        for model in models
-    }
+    results = {model: infer(model, images) for model in models}
     return *_show(client, options, names, actual, results), 0
 
 
-def _predict_files(client: Client, models: list[str], options: argparse.Namespace) -> Result:
+def _predict_files(
+    client: Client, infer: Callable[..., Outputs], models: list[str], options: argparse.Namespace
+) -> Result:
     files, errors = pictures.read(pictures.find(options.pictures))
     results: dict[str, dict[str, Outputs]] = {}
-    shown = {"outputs": SHOWN, "version": options.version, "invert": options.invert}
     for model in models:
-        found, rejected = pictures.infer(partial(client.infer, model, **shown), files, model)
+        found, rejected = pictures.infer(partial(infer, model), files, model)
         results[model], errors = found, errors | rejected
         files = {name: content for name, content in files.items() if name in found}
     if not options.invert and (bright := pictures.bright(files)):
@@ -165,6 +164,9 @@ def _predict_files(client: Client, models: list[str], options: argparse.Namespac
             "add --invert",
             file=sys.stderr,
         )
+    if len(errors) == 1 and not files:
+        ((name, why),) = errors.items()
+        raise ValueError(f"{name}: {why}")
     for name, why in errors.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     if not files:

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import uvicorn
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from mlserver.errors import MLServerError
 from mlserver.grpc import GRPCServer, model_repository_pb2
@@ -80,8 +79,8 @@ class RestServer(Host, RESTServer):
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
-        for error in (RequestValidationError, MLServerError, HTTPException):
-            self._app.add_exception_handler(error, _send_error)
+        for error in (MLServerError, HTTPException):
+            self._app.add_exception_handler(error, send_error)
         # MLServer's other routes of inference would lead past limits, checks and log.
         self._app.router.routes = [
             route
@@ -206,13 +205,6 @@ def _docs(prefix: str) -> list[BaseRoute]:
 
 async def _to_demo(_: Request) -> RedirectResponse:
     return RedirectResponse(f".{DEMO_PATH}/")
-
-
-async def _send_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, RequestValidationError):
-        message = "expected a request as /v2/docs/dataplane.json describes it"
-        return error_response(request.url.path, HTTPStatus.BAD_REQUEST, message)
-    return await send_error(request, error)
 
 
 class GrpcServer(Host, GRPCServer):

@@ -6,13 +6,7 @@ from typing import Any
 import numpy as np
 from mlserver.errors import MLServerError
 from mlserver.settings import ModelSettings
-from mlserver.types import (
-    Datatype,
-    InferenceRequest,
-    InferenceResponse,
-    Parameters,
-    ResponseOutput,
-)
+from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Parameters, ResponseOutput
 
 from ..inference.errors import RequestError
 from ..inference.messages import InferRequest, OutputTensor, RequestedOutput, Tensor

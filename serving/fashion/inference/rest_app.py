@@ -23,15 +23,7 @@ from .errors import RETRY_SECONDS, RequestError, one_line
 from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
 from .limits import MB, Admission, Limits
 from .messages import InferRequest
-from .rest import (
-    BINARY,
-    JSON,
-    JSON_LENGTH,
-    accepts_gzip,
-    inflate,
-    read_request,
-    write_response,
-)
+from .rest import BINARY, JSON, JSON_LENGTH, accepts_gzip, inflate, read_request, write_response
 
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
@@ -111,10 +103,6 @@ class RestApp:
         # Files are sent whole: thousands of ranges would take as many reads.
         fields = [field for field in scope["headers"] if field[0] not in (b"range", b"if-range")]
         scope = {**scope, "headers": fields}
-        names = {name for name, _ in scope["headers"]}
-        if names.isdisjoint({b"content-length", b"transfer-encoding"}):
-            await self._other(scope, receive, send)
-            return
         with Admission(OTHER_BODIES) as admission:
             body = await read_body(scope, receive, admission)
         messages: list[Message] = [{"type": "http.request", "body": bytes(body)}]
