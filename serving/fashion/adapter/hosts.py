@@ -34,8 +34,7 @@ from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
 from ..inference import logger
-from ..inference.auth import HEALTH_CALLS, AuthInterceptor, AuthMiddleware
-from ..inference.credentials import Certificate
+from ..inference.credentials import HEALTH_CALLS, AuthInterceptor, AuthMiddleware, Certificate
 from ..inference.grpc_server import GrpcServers, GrpcService
 from ..inference.handler import Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
 from http import HTTPStatus
@@ -245,10 +244,9 @@ class GrpcServers:
         certificate: Certificate | None = None,
     ) -> None:
         self._service = service
-        pool = ThreadPoolExecutor(1)  # for methods that are not asynchronous; there are none
         self._servers = []
         for _ in range(SERVERS):
-            server = grpc.aio.server(pool, interceptors=interceptors, options=options)
+            server = grpc.aio.server(interceptors=interceptors, options=options)
             server.add_generic_rpc_handlers(service.handlers())
             _listen(server, address, certificate)
             self._servers.append(server)
