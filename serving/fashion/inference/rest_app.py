@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -35,10 +34,11 @@ COMPRESSED_BYTES, GZIP_LEVEL = 1024, 1  # smaller responses go out in one packet
 def error_response(
     path: str, status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The response of a rejected request, which leaves a line in the log. path: "" to omit it."""
+    """The response of a rejected request, which leaves a line in the log."""
     message = one_line(message)
-    place = f"{one_line(path)}: " if path else ""
-    logger.warning("rejected with %d: %s%s", status, place, message)
+    logger.warning("rejected with %d: %s: %s", status, one_line(path), message)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"retry-after": str(RETRY_SECONDS)}
     return JSONResponse({"error": message}, status, headers)
 
 
@@ -79,9 +79,7 @@ class RestApp:
         except ClientGoneError:
             pass
         except RequestError as error:
-            busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
-            again = {"retry-after": str(RETRY_SECONDS)} if busy else None
-            response = error_response(scope["path"], error.status, str(error), again)
+            response = error_response(scope["path"], error.status, str(error))
             await response(scope, receive, send)
 
     async def _infer(self, transport: "RestTransport", scope: Scope, send: Send) -> None:
@@ -195,10 +193,10 @@ def _routes(models: Models) -> list[BaseRoute]:
     """The protocol's, except inference, which is listed for what its path allows alone."""
 
     def ready(content: dict[str, Any], is_ready: bool) -> Response:
-        return _json(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
+        return JSONResponse(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
 
     async def live(_: Request) -> Response:
-        return _json({"live": True})
+        return JSONResponse({"live": True})
 
     async def server_ready(_: Request) -> Response:
         return ready({}, await models.are_ready())
@@ -208,17 +206,17 @@ def _routes(models: Models) -> list[BaseRoute]:
         return ready({"name": name}, await models.is_ready(name, version))
 
     async def server_metadata(_: Request) -> Response:
-        return _json(await models.server_metadata())
+        return JSONResponse(await models.server_metadata())
 
     async def model_metadata(request: Request) -> Response:
-        return _json(await models.metadata(*_model(request)))
+        return JSONResponse(await models.metadata(*_model(request)))
 
     async def index(request: Request) -> Response:
         try:
             content = INDEX_REQUEST.decode(await request.body() or b"{}")
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise RequestError('expected a body like {"ready": true}, or none') from None
-        return _json(await models.index(bool(content.ready)))
+        return JSONResponse(await models.index(bool(content.ready)))
 
     async def load(request: Request) -> Response:
         await models.load(_model(request)[0])
@@ -250,10 +248,6 @@ def _routes(models: Models) -> list[BaseRoute]:
 
 def _model(request: Request) -> tuple[str, str]:
     return request.path_params["name"], request.path_params.get("version", "")
-
-
-def _json(content: Any, status: int = HTTPStatus.OK) -> Response:
-    return Response(orjson.dumps(content), status, media_type=JSON)
 
 
 async def send_error(request: Request, error: Exception) -> Response:
