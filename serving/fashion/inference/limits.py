@@ -51,6 +51,7 @@ class Admission:
     """
 
     _eviction: asyncio.Timeout  # of one that arrives in pieces
+    _is_evicted = False
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.counted = limits, 0
@@ -71,7 +72,7 @@ class Admission:
         more = size - self.counted
         if size <= max(SMALL_BODY, self.counted):
             return
-        while IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
+        while self._is_evicted or IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
             if self not in IN_FLIGHT.arriving or IN_FLIGHT.arriving[-1] is self:
                 raise self._busy()
             IN_FLIGHT.arriving[-1]._evict()
@@ -94,6 +95,7 @@ class Admission:
 
     def _evict(self) -> None:
         self._release()
+        self._is_evicted = True
         IN_FLIGHT.arriving.remove(self)
         self._eviction.reschedule(0)  # at once
 
