@@ -41,9 +41,9 @@ from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
 from .foreign import serve
 from .logs import share_handlers
-from .models import RegistryModels
 from .options import OPTIONS
 from .preflight import is_local
+from .repository import RegistryModels
 
 DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
 # The page asks for a token, so it has to be shown without one; what it shows is not.
@@ -110,7 +110,7 @@ class RestServer(Host, RESTServer):
         if not DEMO.is_dir():  # which a copy of the models and their code alone lacks
             return []
         return [
-            Route("/", _to_demo),
+            Route("/", RedirectResponse(f".{DEMO_PATH}/")),
             Route(f"{DEMO_PATH}/{SAMPLES_FILE}", self._samples),
             Mount(DEMO_PATH, StaticFiles(directory=DEMO, html=True)),
         ]
@@ -200,10 +200,6 @@ def _docs(prefix: str) -> list[BaseRoute]:
         return JSONResponse(get_openapi_schema() | {"servers": [{"url": prefix}]})
 
     return [Route("/v2/docs", page), Route(schema, openapi)] if prefix else []
-
-
-async def _to_demo(_: Request) -> RedirectResponse:
-    return RedirectResponse(f".{DEMO_PATH}/")
 
 
 class GrpcServer(Host, GRPCServer):

@@ -60,8 +60,7 @@ def _to_input(tensor: Tensor) -> dict[str, Any]:
     if tensor.datatype == BYTES:
         data = read_elements(data.ravel().tolist() if isinstance(data, np.ndarray) else data)
     elif not isinstance(data, list):
-        spec = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
-        data = read_tensor(tensor, spec).ravel().tolist()
+        data = read_tensor(tensor).ravel().tolist()
     parameters = tensor.parameters or None
     return tensor._asdict() | {"shape": list(tensor.shape), "data": data, "parameters": parameters}
 

@@ -1,14 +1,23 @@
-"""The folder of models, and which version of a model is the newer one."""
+"""The folder of models, and MLServer's registry of them, as inference/ asks for its models."""
 
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from mlserver.errors import MLServerError, ModelNotFound
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import ModelSettings, Settings
+from mlserver.types import RepositoryIndexRequest, State
 
+from ..inference.errors import RequestError
+from ..inference.handler import ServedModel
+from ..integrity import STRICT
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
+from .payloads import as_request_error
 from .preflight import check_start, outranked_variables
 
 
@@ -44,3 +53,109 @@ class Repository(SchemalessModelRepository):
 def is_newer(a: MLModel, b: MLModel) -> int:
     """Above 0 if the first has the higher number: v10 comes after v9."""
     return version_number(a.version or "") - version_number(b.version or "")
+
+
+class RegistryModels:
+    """See inference.handler.Models. Each rejection of MLServer's is a RequestError here."""
+
+    def __init__(self, data_plane: DataPlane, handlers: ModelRepositoryHandlers) -> None:
+        self._data_plane = data_plane
+        self._registry = data_plane._model_registry
+        self._handlers = RepositoryHandlers(handlers._repository, self._registry)
+
+    async def are_ready(self) -> bool:
+        """Whether all models are that were to be loaded, and there is one."""
+        models = list(await self._registry.get_models())
+        ready = {(model.name, model.version or "") for model in models if model.ready}
+        missing = OPTIONS.broken or OPTIONS.expected - ready
+        return bool(ready) and len(ready) == len(models) and not missing
+
+    async def server_metadata(self) -> dict[str, Any]:
+        return (await self._data_plane.metadata()).model_dump()
+
+    async def index(self, only_ready: bool) -> list[dict[str, Any]]:
+        index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
+        return [_plain(item) for item in index]
+
+    async def find(self, name: str, version: str) -> ServedModel:
+        model = await self._get(name, version)
+        if not model.ready:
+            named = f"{name} with version {version}" if version else name
+            message = f"Model {named} is not ready yet."
+            raise RequestError(message, HTTPStatus.SERVICE_UNAVAILABLE)
+        return model.served
+
+    async def is_ready(self, name: str, version: str) -> bool:
+        return (await self._get(name, version)).ready
+
+    async def metadata(self, name: str, version: str) -> dict[str, Any]:
+        return _plain(await (await self._get(name, version)).metadata())
+
+    async def load(self, name: str) -> None:
+        """Load a model, or new versions of it. Raises RequestError, 403, or 409 if it is unfit."""
+        _check_allowed("load")
+        strict = STRICT.set(True)
+        try:
+            await self._handlers.load(name)
+        except MLServerError as error:
+            raise as_request_error(error) from None
+        finally:
+            STRICT.reset(strict)
+        versions = await self._registry.get_models(name)
+        self._expect_only(name, {(name, model.version or "") for model in versions})
+        settings = await self._handlers._repository.find(name)
+        OPTIONS.broken -= {Path(getattr(found, "_source", "")) for found in settings}
+
+    def _expect_only(self, name: str, versions: set[tuple[str, str]]) -> None:
+        others = {expected for expected in OPTIONS.expected if expected[0] != name}
+        OPTIONS.expected = others | versions
+
+    async def unload(self, name: str) -> None:
+        """Unload all versions of a model. Raises RequestError, 403, 404."""
+        _check_allowed("unload")
+        try:
+            await self._handlers.unload(name)
+        except MLServerError as error:
+            raise as_request_error(error) from None
+        self._expect_only(name, set())
+
+    async def names(self) -> list[str]:
+        """Each with its version."""
+        models = await self._registry.get_models()
+        return sorted(f"{model.name} {model.version or ''}".strip() for model in models)
+
+    async def request_seconds(self) -> float:
+        """For a request to arrive whole: the longest that a loaded model allows, 0 for none yet."""
+        models = await self._registry.get_models()
+        served = [getattr(model, "served", None) for model in models]
+        return max((model.limits.request_seconds for model in served if model), default=0)
+
+    async def _get(self, name: str, version: str) -> MLModel:
+        try:
+            return await self._registry.get_model(name, version or None)
+        except MLServerError as error:
+            raise as_request_error(error) from None
+
+
+class RepositoryHandlers(ModelRepositoryHandlers):
+    """MLServer's, with the state of the version in question, where MLServer takes the newest's."""
+
+    async def _get_state(self, model_settings: ModelSettings) -> State:
+        with suppress(ModelNotFound):
+            name, version = model_settings.name, model_settings.version
+            model = await self._model_registry.get_model(name, version)
+            return State.READY if model.ready else State.UNAVAILABLE
+        return State.UNAVAILABLE
+
+
+def _plain(content: Any) -> dict[str, Any]:
+    return content.model_dump(mode="json", exclude_none=True)
+
+
+def _check_allowed(action: str) -> None:
+    if not OPTIONS.allow_load:
+        raise RequestError(
+            f"expected no request to {action} models: settings.json does not allow it "
+            '(model_repository_implementation_args: {"allow_load": true})',
+            HTTPStatus.FORBIDDEN,
+        )

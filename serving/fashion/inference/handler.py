@@ -24,7 +24,6 @@ from .predictor import Results, Signature
 from .tensors import BYTES
 
 Result = TypeVar("Result")
-Encoded_co = TypeVar("Encoded_co", covariant=True)
 LONGEST_ID = 1000  # characters
 SECONDS_PER_LINE = 60  # of rejections before a request is read
 MOST_INPUTS = 10_000  # of a request: the columns of a table
@@ -78,7 +77,7 @@ class Models(Protocol):
         """Unload all versions of a model."""
 
 
-class Transport(Protocol[Encoded_co]):
+class Transport(Protocol):
     """One request, as its protocol carries it."""
 
     protocol: str  # rest or grpc
@@ -92,7 +91,7 @@ class Transport(Protocol[Encoded_co]):
     def parse(self, payload: Any) -> InferRequest:
         """What was received, as a request. Raises RequestError."""
 
-    def write(self, response: InferResponse) -> Encoded_co:
+    def write(self, response: InferResponse) -> Any:
         """A response, as the protocol sends it."""
 
 
@@ -153,8 +152,8 @@ class Handler:
     def __init__(self, models: Models, observers: Sequence[Observer] = ()) -> None:
         self.models, self.observers = models, observers
 
-    async def handle(self, transport: Transport[Result]) -> Result:
-        """The response to a request. Raises RequestError, 500 where a model fails."""
+    async def handle(self, transport: Transport) -> Any:
+        """The response, as the transport writes it. Raises RequestError, 500 where a model fails."""
         with RequestContext(transport.protocol, self.observers) as context:
             context.model, context.version = transport.address()
             model = context.served = await self.models.find(context.model, context.version)
@@ -196,8 +195,8 @@ REJECTIONS = Rejections()  # of the process, over REST and gRPC
 
 
 async def _respond(
-    transport: Transport[Result], context: RequestContext, model: ServedModel, admission: Admission
-) -> Result:
+    transport: Transport, context: RequestContext, model: ServedModel, admission: Admission
+) -> Any:
     """Receive, decode, predict and encode a request."""
     payload = await transport.receive(admission)
     context.arrived()

@@ -169,12 +169,15 @@ def match_inputs(inputs: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[
     return [by_name[name] for name in names]
 
 
-def read_tensor(tensor: Tensor, spec: TensorSpec, max_rows: int | None = None) -> np.ndarray:
-    """The values of a tensor, of the declared datatype and number of axes.
+def read_tensor(
+    tensor: Tensor, spec: TensorSpec | None = None, max_rows: int | None = None
+) -> np.ndarray:
+    """The values of a tensor, of the declared datatype and number of axes, or else of its own.
 
     Numbers are converted where that loses nothing but digits of a fraction; NaN is passed on,
     infinity rejected. Elements of BYTES are objects: str or bytes. Raises RequestError.
     """
+    spec = spec or TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
     kinds = [BYTES] if spec.datatype == BYTES else [*DTYPES, BOOL]
     check_datatype(tensor.datatype, kinds)
     shape = _fit_shape(tensor, spec)
