@@ -72,10 +72,7 @@ def indices(text: str, count: int) -> list[int]:
 
 
 def read_images(options: argparse.Namespace) -> tuple[np.ndarray, list[str], list[str]]:
-    """The evaluation images that --index names, uint8 [n, 784], their names and their classes.
-
-    Raises ValueError.
-    """
+    """The images that --index names, uint8 [n, 784], their names and classes. Raises ValueError."""
     if not TEST_IMAGES.exists():
         raise ValueError(f"{TEST_IMAGES}: not found; make it with: dvc repro preprocess")
     with np.load(TEST_IMAGES, allow_pickle=False) as data:
@@ -116,7 +113,6 @@ def health(client: Client, options: argparse.Namespace) -> Result:
 
 
 def metadata(client: Client, options: argparse.Namespace) -> Result:
-    """Metadata of the models."""
     models = options.model or client.models()
     found = {model: client.metadata(model, options.version) for model in models}
     tables = []

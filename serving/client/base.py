@@ -41,7 +41,6 @@ class Client(ABC):
         self.close()
 
     def close(self) -> None:
-        """Close the connections to the server."""
         self._connection.close()
 
     @abstractmethod

@@ -46,10 +46,7 @@ def read(paths: Sequence[Path]) -> tuple[Files, dict[str, str]]:
 def infer(
     send: Callable[[list[bytes]], Outputs], files: Files, title: str
 ) -> tuple[dict[str, Outputs], dict[str, str]]:
-    """The outputs of each file, and why others were rejected. Raises ResponseError.
-
-    send: to a model; title: of the progress bar.
-    """
+    """The outputs of each file, and why others were rejected. title: of the progress bar."""
     results: dict[str, Outputs] = {}
     errors: dict[str, str] = {}
 

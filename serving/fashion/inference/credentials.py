@@ -85,10 +85,7 @@ class Tokens(ReloadableFile):
         self._tokens = tokens
 
     def allow(self, fields: Sequence[bytes]) -> bool:
-        """Whether the Authorization fields of a request are one, with a token of these.
-
-        Takes the same time wherever a wrong one differs.
-        """
+        """Whether the Authorization fields are one, with a token of these; in constant time."""
         if len(fields) != 1 or fields[0][: len(SCHEME)].lower() != SCHEME:
             return False
         given = fields[0][len(SCHEME) :].strip()
@@ -169,10 +166,7 @@ class AuthMiddleware:
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Ends calls without a token with UNAUTHENTICATED, before their message is read.
-
-    reject: called for each.
-    """
+    """Ends calls without a token before their message is read. reject: called for each."""
 
     def __init__(self, tokens: Tokens, reject: Callable[[str, RequestError], None]) -> None:
         self._tokens, self._reject = tokens, reject

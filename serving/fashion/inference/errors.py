@@ -8,10 +8,7 @@ RETRY_SECONDS = 1  # after which a busy server may be asked again
 
 
 class RequestError(ValueError):
-    """A request that is rejected. The message is one sentence for the client.
-
-    status: of HTTP; gRPC has a code for each.
-    """
+    """A request that is rejected. message: a sentence for the client; status: of HTTP."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…")

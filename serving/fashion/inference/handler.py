@@ -153,7 +153,7 @@ class Handler:
         self.models, self.observers = models, observers
 
     async def handle(self, transport: Transport) -> Any:
-        """The response, as the transport writes it. Raises RequestError, 500 where a model fails."""
+        """The response, as the transport writes it. Raises RequestError, 500 if a model fails."""
         with RequestContext(transport.protocol, self.observers) as context:
             context.model, context.version = transport.address()
             model = context.served = await self.models.find(context.model, context.version)

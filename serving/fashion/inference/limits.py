@@ -45,10 +45,7 @@ class InFlight:
 
 
 class Admission:
-    """One body's share of the bytes in flight, until the end of a `with` block.
-
-    counted: its bytes, 0 for a small one.
-    """
+    """One body's share of the bytes in flight, in a `with` block. counted: bytes, 0 if small."""
 
     _eviction: asyncio.Timeout  # of one that arrives in pieces
     _is_evicted = False

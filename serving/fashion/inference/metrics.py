@@ -78,7 +78,6 @@ class ModelMetrics:
 
 
 def add_request(context: RequestContext) -> None:
-    """Count a request, at its end."""
     served = context.served
     model = (served.name, served.version) if served else NO_MODEL
     requests, seconds = _children(*model, context.protocol, context.status)

@@ -1,7 +1,4 @@
-"""Values of tensors: numbers and elements of BYTES, out of lists, arrays and raw bytes.
-
-As a request has them, or as the model declares them.
-"""
+"""Values of tensors, as a request has them and as a model declares them."""
 
 import math
 from collections.abc import Sequence
@@ -155,10 +152,7 @@ def check_datatype(datatype: str, allowed: Sequence[str]) -> None:
 
 
 def match_inputs(inputs: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    """What is declared of each tensor, by name; a single one may have any name.
-
-    Raises RequestError where one is missing, unknown or given twice.
-    """
+    """What is declared of each tensor, by name; a single one may have any. Raises RequestError."""
     if len(specs) == 1 == len(inputs):
         return list(specs)
     by_name = {spec.name: spec for spec in specs}
