@@ -193,13 +193,12 @@ def write_response(response: InferResponse) -> tuple[bytes, int | None]:
 
 
 def _written(output: OutputTensor, raw: bytes | None) -> dict[str, Any]:
-    values = output.values
-    tensor = {"name": output.name, "shape": values.shape, "datatype": output.datatype}
+    name, datatype, values, _, parameters = output
+    tensor: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
     if raw is not None:
-        tensor["parameters"] = {SIZE: len(raw)}
-        return tensor
-    if output.parameters:
-        tensor["parameters"] = output.parameters
+        return tensor | {"parameters": {SIZE: len(raw)}}
+    if parameters:
+        tensor["parameters"] = parameters
     tensor["data"] = _as_text(output) if values.dtype.kind in "UO" else values.ravel()
     return tensor
 
