@@ -84,9 +84,8 @@ class RuntimeSignature(Signature):
         """All that a request names, since the runtime alone knows them; "" for what it does not."""
         return request.outputs or [RequestedOutput("", request.binary)]
 
-    def encode(self, results: Any, outputs: Sequence[RequestedOutput]) -> Encoded:
-        response: InferenceResponse = results
-        return Encoded(from_outputs(response.outputs, outputs), plain(response.parameters))
+    def encode(self, results: InferenceResponse, outputs: Sequence[RequestedOutput]) -> Encoded:
+        return Encoded(from_outputs(results.outputs, outputs), plain(results.parameters))
 
 
 def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
@@ -143,9 +142,9 @@ class StockPredictor(Predictor):
         """Rows as an array, or as what the content types name. Raises RequestError."""
         request = check_inputs(request, self._settings)
         outputs = tuple(output.name for output in self.check_outputs(request))
-        if not self._is_array(request):
-            return Rows(self._decode_as_named(request), outputs)
-        return Rows(self._check_columns(read_tensor(request.inputs[0])), outputs)
+        is_array = self._is_array(request)
+        data = read_tensor(request.inputs[0]) if is_array else self._decode_as_named(request)
+        return Rows(self._check_columns(data), outputs)
 
     def _is_array(self, request: InferRequest) -> bool:
         """Whether a request is one tensor of numbers, of no content type but MLServer's default."""
@@ -158,9 +157,7 @@ class StockPredictor(Predictor):
     def _decode_as_named(self, request: InferRequest) -> Any:
         payload = to_payload(request)
         try:
-            return self._check_columns(self._model.decode_request(payload, NumpyRequestCodec))
-        except RequestError:
-            raise
+            return self._model.decode_request(payload, NumpyRequestCodec)
         except Exception as error:  # whatever a codec raises: the request is what it cannot read
             reason = one_line(error).partition(CODEC_ERROR)[2] or one_line(error)
             raise RequestError(f"expected a request that can be decoded, got {reason}") from None

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -182,13 +181,6 @@ def _header(scope: Scope, name: str) -> str | None:
     return None
 
 
-class _IndexRequest(msgspec.Struct):
-    ready: bool | None = None
-
-
-INDEX_REQUEST = msgspec.json.Decoder(_IndexRequest, strict=False)  # which takes 1, "true" too
-
-
 def _routes(models: Models) -> list[BaseRoute]:
     """The protocol's, except inference, which is listed for what its path allows alone."""
 
@@ -213,10 +205,11 @@ def _routes(models: Models) -> list[BaseRoute]:
 
     async def index(request: Request) -> Response:
         try:
-            content = INDEX_REQUEST.decode(await request.body() or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            content = await request.json() if await request.body() else {}
+            only_ready = bool(content.get("ready"))
+        except (ValueError, AttributeError, RecursionError):
             raise RequestError('expected a body like {"ready": true}, or none') from None
-        return JSONResponse(await models.index(bool(content.ready)))
+        return JSONResponse(await models.index(only_ready))
 
     async def load(request: Request) -> Response:
         await models.load(_model(request)[0])
