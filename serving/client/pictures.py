@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from serving.client.base import Outputs, ResponseError
+from serving.client import Outputs, ResponseError
 from serving.fashion.model.pictures import SIDE, PixelError, open_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}

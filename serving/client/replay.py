@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.client.base import Client
+from serving.client import Client
 from serving.fashion.contract import LABELS, PIXELS, PROBABILITIES
 from serving.fashion.logged import LoggedImages, read_log
 
