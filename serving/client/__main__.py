@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect, pictures
-from serving.client.replay import CHANGED, logged, replay
-from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
+from serving.fashion.contract import CLASS_LABELS, LABELS, PIXELS, PROBABILITIES
+from serving.fashion.logged import LoggedImages, read_log
 
 TEST_IMAGES = Path("data/processed/test.npz")
 SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
+CHANGED = 3  # exit code of a replay that changes more labels than allowed
 Result = tuple[dict[str, Any], str, int]  # of a command: for JSON, for people, the exit code
 
 
@@ -209,6 +211,56 @@ def show_changes(client: Client, options: argparse.Namespace) -> Result:
         rows.append([model, *cells])
     too_many = any(change["share"] > options.allow for change in changes.values())
     return changes, table(rows), CHANGED if too_many else 0
+
+
+def logged(folder: Path, models: list[str]) -> dict[str, list[LoggedImages]]:
+    """The log's requests that have their pixels, by model. models: these only, if any.
+
+    Raises ValueError, in one line, where there is none, OSError where a file cannot be read.
+    """
+    found: dict[str, list[LoggedImages]] = {}
+    for line in read_log(folder):
+        if line.pixels and (line.model in models or not models):
+            found.setdefault(line.model, []).append(line)
+    if not found:
+        raise ValueError(
+            f"{folder}: expected requests with pixels for {', '.join(models) or 'a model'}, found "
+            "none; a server logs those of the share FASHION_REQUEST_LOG_IMAGES"
+        )
+    return found
+
+
+def replay(
+    client: Client, model: str, version: str, lines: Sequence[LoggedImages]
+) -> dict[str, float]:
+    """Send requests of a model again, one after another, and count and measure what changes.
+
+    changed: labels; share: of all labels; probability: the largest difference, 0 to 1, of that of a
+    logged label; logged_ms, now_ms: medians, in the server, and here, with the network in it.
+    Raises ResponseError, and ValueError where a model has fewer classes than the log.
+    """
+    results, now = [], []
+    for line in lines:
+        pixels = np.frombuffer(line.pixels, np.uint8).reshape(-1, PIXELS)
+        start = time.perf_counter()
+        results.append(client.infer(model, pixels, [LABELS, PROBABILITIES], version))
+        now.append(1000 * (time.perf_counter() - start))
+    labels = np.array([label for line in lines for label in line.labels])
+    probabilities = np.concatenate([result[PROBABILITIES] for result in results])
+    if labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"{model}: expected the classes of the log, got fewer: other classes?")
+    changed = labels != np.concatenate([result[LABELS] for result in results])
+    before = np.concatenate([line.probabilities for line in lines])
+    difference = np.abs(probabilities[np.arange(len(labels)), labels] - before).max()
+    return {
+        "requests": len(lines),
+        "images": len(labels),
+        "changed": int(changed.sum()),
+        "share": float(changed.mean()),
+        "probability": float(difference),
+        "logged_ms": float(np.median([line.milliseconds for line in lines])),
+        "now_ms": float(np.median(now)),
+    }
 
 
 COMMANDS = {"health": health, "metadata": metadata, "predict": predict, "replay": show_changes}

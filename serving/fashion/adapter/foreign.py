@@ -26,7 +26,7 @@ from ..inference.handler import ServedModel
 from ..inference.limits import Limits, WaitingLimit
 from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.metrics import ModelMetrics
-from ..inference.predictor import Encoded, Predictor, Results, Signature
+from ..inference.predictor import NUMBERS, Encoded, Predictor, Results, Signature
 from ..inference.tensors import BYTES, read_tensor
 from .payloads import as_request_error, check_inputs, from_outputs, plain, to_payload
 
@@ -38,7 +38,6 @@ STOCK = {  # the outputs of MLServer's runtimes, the first by default
 }
 CODEC_ERROR = "decoding the payload: "  # ends what MLServer says before the reason
 NUMPY = NumpyCodec.ContentType
-AS_NUMPY = {"content_type": NUMPY}  # what MLServer has of each array
 
 
 def serve(model: MLModel) -> None:
@@ -225,5 +224,5 @@ def content_type(declared: Any) -> str | None:
 
 def _as_array(output: RequestedOutput, values: np.ndarray) -> OutputTensor:
     values = values if values.ndim > 1 else values[:, None]  # as MLServer has it
-    datatype, parameters = to_datatype(values.dtype).value, {} if output.binary else AS_NUMPY
+    datatype, parameters = to_datatype(values.dtype).value, {} if output.binary else NUMBERS
     return OutputTensor(output.name, datatype, values, output.binary, parameters)

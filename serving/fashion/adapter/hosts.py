@@ -50,8 +50,6 @@ DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
 OPEN_PATHS = frozenset(
     ["/", DEMO_PATH, f"{DEMO_PATH}/", *(f"{DEMO_PATH}/{path.name}" for path in DEMO.glob("*"))]
 )
-
-
 REPOSITORY_SERVICE = "inference.model_repository.ModelRepositoryService"
 
 

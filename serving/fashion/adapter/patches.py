@@ -65,11 +65,8 @@ def check(patch: Patch) -> None:
     original = getattr(import_module(patch.module), patch.name)
     if inspect.isclass(original) and not issubclass(patch.by, original.__mro__[-2]):
         raise TypeError(f"{patch.by.__name__} is no {original.__mro__[-2].__name__}")
-    required = [
-        name
-        for name, parameter in inspect.signature(original).parameters.items()
-        if parameter.default is parameter.empty
-    ]
+    parameters = inspect.signature(original).parameters.items()
+    required = [name for name, parameter in parameters if parameter.default is parameter.empty]
     if list(inspect.signature(patch.by).parameters)[: len(required)] != required:
         raise TypeError(f"{patch.by.__name__} does not take {', '.join(required)}")
 

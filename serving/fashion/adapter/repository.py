@@ -25,7 +25,7 @@ class Repository(SchemalessModelRepository):
     """A folder of models. Ends the program, in one line, where a server could not serve.
 
     root: the folder; allow_load: whether models are loaded and unloaded by request; options: of
-    inference.settings.ServerSettings. settings.json has all but the first.
+    ServerSettings. settings.json has all but the first.
     """
 
     _is_listed = False

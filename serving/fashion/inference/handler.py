@@ -149,6 +149,8 @@ Observer = Callable[[RequestContext], None]  # called at the end of a request
 class Handler:
     """Takes every inference request. observers: called with each at its end."""
 
+    _rejected, _next_line = 0, 0.0  # of the process, over REST and gRPC
+
     def __init__(self, models: Models, observers: Sequence[Observer] = ()) -> None:
         self.models, self.observers = models, observers
 
@@ -168,30 +170,19 @@ class Handler:
                     raise RequestError(message, HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def reject(self, protocol: str, error: RequestError) -> None:
-        """Count a request that is rejected before it is read; log the first one of a minute."""
-        is_logged = REJECTIONS.log(error)
+        """Count a request that is rejected before it is read, which anyone can send.
+
+        Logs the first one of a minute, and how many there were since the last line.
+        """
+        Handler._rejected += 1
+        now = clock.monotonic()
+        is_logged = now >= Handler._next_line
+        if is_logged:
+            status, count = error.status, Handler._rejected
+            logger.warning("rejected with %d: %s (requests: %d)", status, error, count)
+            Handler._rejected, Handler._next_line = 0, now + SECONDS_PER_LINE
         with suppress(RequestError), RequestContext(protocol, self.observers, is_logged=is_logged):
             raise error
-
-
-class Rejections:
-    """Of requests before they are read, which anyone can send: one line a minute, with a number."""
-
-    def __init__(self) -> None:
-        self._count, self._next = 0, 0.0
-
-    def log(self, error: RequestError) -> bool:
-        """Count one; where it is the first of a minute, log how many there were since the last."""
-        self._count += 1
-        now = clock.monotonic()
-        if now < self._next:
-            return False
-        logger.warning("rejected with %d: %s (requests: %d)", error.status, error, self._count)
-        self._count, self._next = 0, now + SECONDS_PER_LINE
-        return True
-
-
-REJECTIONS = Rejections()  # of the process, over REST and gRPC
 
 
 async def _respond(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import ClassVar
 
 import msgspec
 
@@ -35,19 +36,12 @@ class Limits(msgspec.Struct, frozen=True):
             )
 
 
-class InFlight:
-    """All bodies that are being read, computed and encoded. arriving: in the order they began."""
-
-    bytes = 0
-
-    def __init__(self) -> None:
-        self.arriving: list[Admission] = []
-
-
 class Admission:
     """One body's share of the bytes in flight, in a `with` block. counted: bytes, 0 if small."""
 
-    _eviction: asyncio.Timeout  # of one that arrives in pieces
+    in_flight: ClassVar[int] = 0  # bytes of all bodies that are read, computed and encoded
+    _arriving: ClassVar[list["Admission"]] = []  # in pieces, in the order they began
+    _eviction: asyncio.Timeout
     _is_evicted = False
 
     def __init__(self, limits: Limits) -> None:
@@ -69,35 +63,35 @@ class Admission:
         more = size - self.counted
         if size <= max(SMALL_BODY, self.counted):
             return
-        while self._is_evicted or IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
-            if self not in IN_FLIGHT.arriving or IN_FLIGHT.arriving[-1] is self:
+        while self._is_evicted or Admission.in_flight + more > self.limits.bodies_mb * MB:
+            if self not in self._arriving or self._arriving[-1] is self:
                 raise self._busy()
-            IN_FLIGHT.arriving[-1]._evict()
-        IN_FLIGHT.bytes += more
+            self._arriving[-1]._evict()
+        Admission.in_flight += more
         self.counted = size
 
     @asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
         """While a body arrives in pieces, another may need its place. Raises RequestError, 503."""
         self._eviction = asyncio.timeout(None)
-        IN_FLIGHT.arriving.append(self)
+        self._arriving.append(self)
         try:
             async with self._eviction:
                 yield
         except TimeoutError:
             raise self._busy() from None
         finally:
-            if self in IN_FLIGHT.arriving:
-                IN_FLIGHT.arriving.remove(self)
+            if self in self._arriving:
+                self._arriving.remove(self)
 
     def _evict(self) -> None:
         self._release()
         self._is_evicted = True
-        IN_FLIGHT.arriving.remove(self)
+        self._arriving.remove(self)
         self._eviction.reschedule(0)  # at once
 
     def _release(self) -> None:
-        IN_FLIGHT.bytes -= self.counted
+        Admission.in_flight -= self.counted
         self.counted = 0
 
     def _busy(self) -> RequestError:
@@ -106,9 +100,6 @@ class Admission:
             "send it again later",
             HTTPStatus.SERVICE_UNAVAILABLE,
         )
-
-
-IN_FLIGHT = InFlight()  # of the process, over REST and gRPC
 
 
 def check_waiting(count: int, most: int) -> None:
