@@ -31,6 +31,7 @@ class HttpProtocol(HttpToolsProtocol):
     _since: float | None  # when the request that is arriving began to
     _in_head = False
     _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
+    _fields = _field_bytes = 0  # of a head, as far as they are counted
     _is_resuming = False  # after an offer to upgrade: the parser reads the head that is known
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,8 +52,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _check_head(self, size: int) -> None:
         """Reject a head of more than HEAD_BYTES. size: of it, at least."""
-        fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
-        if max(size, len(self.url) + fields) > HEAD_BYTES:
+        new = self.headers[self._fields :]
+        self._fields += len(new)
+        self._field_bytes += sum(len(name) + len(value) + len(b": \r\n") for name, value in new)
+        if max(size, len(self.url) + self._field_bytes) > HEAD_BYTES:
             self._reject(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
@@ -80,7 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._since = self.loop.time()
-        self._in_head, self._segment_bytes = True, 0
+        self._in_head = True
+        self._segment_bytes = self._fields = self._field_bytes = 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
