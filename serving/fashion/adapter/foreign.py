@@ -28,7 +28,7 @@ from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.metrics import ModelMetrics
 from ..inference.predictor import NUMBERS, Encoded, Predictor, Results, Signature
 from ..inference.tensors import BYTES, read_tensor
-from .payloads import as_request_error, check_inputs, from_outputs, plain, to_payload
+from .payloads import check_inputs, from_outputs, plain, to_payload
 
 # Of models whose settings name none, in parameters.extra.limits.
 NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
@@ -100,7 +100,7 @@ def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitabl
             with waiting, model_context(model.settings):
                 return await type(model).predict(model, payload)
         except MLServerError as error:
-            raise as_request_error(error) from None
+            raise RequestError(str(error), error.status_code) from None
 
     return infer
 

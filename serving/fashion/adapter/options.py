@@ -91,14 +91,13 @@ class HostOptions:
         self.expected: set[tuple[str, str]] = set()
         self.broken: set[Path] = set()
         self.warnings: list[str] = []
-        self._is_configured = False
 
     def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:
         """Read settings and the files that they name. Ends the program, in one line, for bad ones.
 
         Does so once: MLServer makes two repositories, of which it serves one.
         """
-        if self._is_configured:
+        if hasattr(self, "settings"):
             return
         self.allow_load = allow_load
         if metrics:
@@ -120,7 +119,6 @@ class HostOptions:
             sys.exit(f"error: {error}")
         except OSError as error:
             sys.exit(f"error: FASHION_REQUEST_LOG is {settings.request_log}: {error.strerror}")
-        self._is_configured = True
 
     def check_hosts(self) -> None:
         """Raise MLServerError where variables ask for what MLServer's own servers do not do."""

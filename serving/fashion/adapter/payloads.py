@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mlserver.errors import MLServerError
 from mlserver.settings import ModelSettings
 from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Parameters, ResponseOutput
 
@@ -115,8 +114,3 @@ def to_response(encoded: Encoded, name: str, version: str, identifier: str | Non
 def plain(parameters: Parameters | None) -> dict[str, Any]:
     """What MLServer's parameters hold."""
     return parameters.model_dump(exclude_none=True) if parameters else {}
-
-
-def as_request_error(error: MLServerError) -> RequestError:
-    """An error of MLServer's, or of a runtime, with its status."""
-    return RequestError(str(error), error.status_code)

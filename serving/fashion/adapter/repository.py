@@ -17,7 +17,6 @@ from ..inference.handler import ServedModel
 from ..integrity import STRICT
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
-from .payloads import as_request_error
 from .preflight import check_start, outranked_variables
 
 
@@ -75,21 +74,21 @@ class RegistryModels:
 
     async def index(self, only_ready: bool) -> list[dict[str, Any]]:
         index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
-        return [_plain(item) for item in index]
+        return [item.model_dump(mode="json", exclude_none=True) for item in index]
 
     async def find(self, name: str, version: str) -> ServedModel:
         model = await self._get(name, version)
         if not model.ready:
             named = f"{name} with version {version}" if version else name
-            message = f"Model {named} is not ready yet."
-            raise RequestError(message, HTTPStatus.SERVICE_UNAVAILABLE)
+            raise RequestError(f"Model {named} is not ready yet.", HTTPStatus.SERVICE_UNAVAILABLE)
         return model.served
 
     async def is_ready(self, name: str, version: str) -> bool:
         return (await self._get(name, version)).ready
 
     async def metadata(self, name: str, version: str) -> dict[str, Any]:
-        return _plain(await (await self._get(name, version)).metadata())
+        metadata = await (await self._get(name, version)).metadata()
+        return metadata.model_dump(mode="json", exclude_none=True)
 
     async def load(self, name: str) -> None:
         """Load a model, or new versions of it. Raises RequestError, 403, or 409 if it is unfit."""
@@ -98,7 +97,7 @@ class RegistryModels:
         try:
             await self._handlers.load(name)
         except MLServerError as error:
-            raise as_request_error(error) from None
+            raise RequestError(str(error), error.status_code) from None
         finally:
             STRICT.reset(strict)
         versions = await self._registry.get_models(name)
@@ -116,7 +115,7 @@ class RegistryModels:
         try:
             await self._handlers.unload(name)
         except MLServerError as error:
-            raise as_request_error(error) from None
+            raise RequestError(str(error), error.status_code) from None
         self._expect_only(name, set())
 
     async def names(self) -> list[str]:
@@ -134,7 +133,7 @@ class RegistryModels:
         try:
             return await self._registry.get_model(name, version or None)
         except MLServerError as error:
-            raise as_request_error(error) from None
+            raise RequestError(str(error), error.status_code) from None
 
 
 class RepositoryHandlers(ModelRepositoryHandlers):
@@ -146,10 +145,6 @@ class RepositoryHandlers(ModelRepositoryHandlers):
             model = await self._model_registry.get_model(name, version)
             return State.READY if model.ready else State.UNAVAILABLE
         return State.UNAVAILABLE
-
-
-def _plain(content: Any) -> dict[str, Any]:
-    return content.model_dump(mode="json", exclude_none=True)
 
 
 def _check_allowed(action: str) -> None:

@@ -55,7 +55,6 @@ class GrpcTransport:
         return self._message.model_name, self._message.model_version
 
     async def receive(self, admission: Admission) -> Any:
-        """The message, which gRPC has read, counted."""
         admission.count(len(self._content))
         message, self._message = self._message, None
         return message

@@ -96,9 +96,6 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("too long a head")  # ends the parser
         super().on_headers_complete()
 
-    def _should_upgrade(self) -> bool:
-        return False
-
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._since = None
