@@ -104,9 +104,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Close a connection whose request has not arrived whole within so many seconds."""
         if self._since is None or self.loop.time() - self._since <= seconds:
             return
-        idle = self.cycle is None and not self._in_head  # has connected, and sent nothing
-        answered = self.cycle is not None and self.cycle.response_complete and not self._in_head
-        if idle or answered:
+        is_done = self.cycle is None or self.cycle.response_complete
+        if is_done and not self._in_head:  # has sent nothing, or nothing more
             self.transport.close()
         elif self._in_head or not self.cycle.response_started:
             self._reject(
