@@ -171,7 +171,7 @@ def read_tensor(
     Numbers are converted where that loses nothing but digits of a fraction; NaN is passed on,
     infinity rejected. Elements of BYTES are objects: str or bytes. Raises RequestError.
     """
-    spec = spec or TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
+    spec = spec or TensorSpec(tensor.name, tensor.datatype, (-1,) * len(tensor.shape))
     kinds = [BYTES] if spec.datatype == BYTES else [*DTYPES, BOOL]
     check_datatype(tensor.datatype, kinds)
     shape = _fit_shape(tensor, spec)
