@@ -98,19 +98,13 @@ def test_a_right_response_is_returned(fake: Callable[..., str], small: Images, b
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda response: response | {"model_name": "n"}, "answered model 'n', expected 'm'"),
-        (
-            lambda response: response | {"model_version": "v2"},
-            "answered version 'v2', expected 'v1'",
-        ),
-        (lambda response: response | {"id": "1"}, "answered id '1', expected '"),
-        (
-            lambda response: response | {"outputs": []},
-            "answered nothing, expected predict, predict_p",
-        ),
-        (first(name="a"), "answered a, predict_proba, expected predict, predict_proba"),
+        (lambda response: response | {"model_name": "n"}, "model is 'n', expected 'm'"),
+        (lambda response: response | {"model_version": "v2"}, "version is 'v2', expected 'v1'"),
+        (lambda response: response | {"id": "1"}, "id is '1', expected '"),
+        (lambda response: response | {"outputs": []}, r"outputs is \[\], expected \['predict', "),
+        (first(name="a"), r"outputs is \['a', 'predict_proba'\], expected \['predict', "),
         (first(shape=[2]), "not an answer of the protocol: ValueError"),
-        (first(shape=[2], data=[7, 7]), "answered 2 rows of predict, expected 3"),
+        (first(shape=[2], data=[7, 7]), "number of rows of predict is 2, expected 3"),
         (first(data=None), "not an answer of the protocol: TypeError"),
         (first(data=["x"] * 3), "not an answer of the protocol: ValueError"),
         (lambda _: {}, "not an answer of the protocol: KeyError"),
@@ -130,7 +124,7 @@ def test_a_wrong_response_is_an_error_that_names_what_is_wrong(
     [
         (first(parameters={"binary_data_size": 16}), "not an answer of the protocol: ValueError"),
         (first(parameters={"binary_data_size": "x"}), "not an answer of the protocol: TypeError"),
-        (first(datatype="BYTES"), "answered 6 rows of predict, expected 3|not an answer of"),
+        (first(datatype="BYTES"), "rows of predict is 6, expected 3|not an answer of"),
         (first(shape=[2]), "not an answer of the protocol: ValueError"),
         (lambda _: {}, "not an answer of the protocol: KeyError"),
         (lambda _: b"<html>", "expected JSON, got '<html>"),

@@ -6,18 +6,21 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving.client import GRPC_URL, REST_URL, Client, Outputs, ResponseError, connect, pictures
-from serving.client.replay import CHANGED, logged, replay
-from serving.fashion.contract import CLASS_LABELS, LABELS, PROBABILITIES
+from serving.fashion.contract import CLASS_LABELS, LABELS, PIXELS, PROBABILITIES
+from serving.fashion.logged import LoggedImages, read_log
 
 TEST_IMAGES = Path("data/processed/test.npz")
 SHOWN = LABELS, PROBABILITIES, CLASS_LABELS
+CHANGED = 3  # exit code of a replay that changes more labels than allowed
 Result = tuple[dict[str, Any], str, int]  # of a command: for JSON, for people, the exit code
 
 
@@ -71,10 +74,7 @@ def indices(text: str, count: int) -> list[int]:
 
 
 def read_images(options: argparse.Namespace) -> tuple[np.ndarray, list[str], list[str]]:
-    """The evaluation images that --index names, uint8 [n, 784], their names and their classes.
-
-    Raises ValueError.
-    """
+    """The images that --index names, uint8 [n, 784], their names and classes. Raises ValueError."""
     if not TEST_IMAGES.exists():
         raise ValueError(f"{TEST_IMAGES}: not found; make it with: dvc repro preprocess")
     with np.load(TEST_IMAGES, allow_pickle=False) as data:
@@ -120,7 +120,6 @@ def health(client: Client, options: argparse.Namespace) -> Result:
 
 
 def metadata(client: Client, options: argparse.Namespace) -> Result:
-    """Metadata of the models."""
     models = options.model or client.models()
     found = {model: client.metadata(model, options.version) for model in models}
     tables = []
@@ -144,25 +143,21 @@ def predict(client: Client, options: argparse.Namespace) -> Result:
     if bool(options.pictures) == (options.index is not None):
         raise ValueError("expected pictures or --index, one of both")
     models = options.model or client.image_models()
+    infer = partial(client.infer, outputs=SHOWN, version=options.version, invert=options.invert)
     if options.pictures:
-        return _predict_files(client, models, options)
+        return _predict_files(client, infer, models, options)
     images, names, actual = read_images(options)
-    results = {
-        model: client.infer(model, images, SHOWN, options.version, options.invert)
-        for model in models
-    }
+    results = {model: infer(model, images) for model in models}
     return *_show(client, options, names, actual, results), 0
 
 
-def _predict_files(client: Client, models: list[str], options: argparse.Namespace) -> Result:
+def _predict_files(
+    client: Client, infer: Callable[..., Outputs], models: list[str], options: argparse.Namespace
+) -> Result:
     files, errors = pictures.read(pictures.find(options.pictures))
     results: dict[str, dict[str, Outputs]] = {}
     for model in models:
-
-        def send(contents: list[bytes], model: str = model) -> Outputs:
-            return client.infer(model, contents, SHOWN, options.version, options.invert)
-
-        found, rejected = pictures.infer(send, files, model)
+        found, rejected = pictures.infer(partial(infer, model), files, model)
         results[model], errors = found, errors | rejected
         files = {name: content for name, content in files.items() if name in found}
     if not options.invert and (bright := pictures.bright(files)):
@@ -221,6 +216,56 @@ def show_changes(client: Client, options: argparse.Namespace) -> Result:
         rows.append([model, *cells])
     too_many = any(change["share"] > options.allow for change in changes.values())
     return changes, table(rows), CHANGED if too_many else 0
+
+
+def logged(folder: Path, models: list[str]) -> dict[str, list[LoggedImages]]:
+    """The log's requests that have their pixels, by model. models: these only, if any.
+
+    Raises ValueError, in one line, where there is none, OSError where a file cannot be read.
+    """
+    found: dict[str, list[LoggedImages]] = {}
+    for line in read_log(folder):
+        if line.pixels and (line.model in models or not models):
+            found.setdefault(line.model, []).append(line)
+    if not found:
+        raise ValueError(
+            f"{folder}: expected requests with pixels for {', '.join(models) or 'a model'}, found "
+            "none; a server logs those of the share FASHION_REQUEST_LOG_IMAGES"
+        )
+    return found
+
+
+def replay(
+    client: Client, model: str, version: str, lines: Sequence[LoggedImages]
+) -> dict[str, float]:
+    """Send requests of a model again, one after another, and count and measure what changes.
+
+    changed: labels; share: of all labels; probability: the largest difference, 0 to 1, of that of a
+    logged label; logged_ms, now_ms: medians, in the server, and here, with the network in it.
+    Raises ResponseError, and ValueError where a model has fewer classes than the log.
+    """
+    results, now = [], []
+    for line in lines:
+        pixels = np.frombuffer(line.pixels, np.uint8).reshape(-1, PIXELS)
+        start = time.perf_counter()
+        results.append(client.infer(model, pixels, [LABELS, PROBABILITIES], version))
+        now.append(1000 * (time.perf_counter() - start))
+    labels = np.array([label for line in lines for label in line.labels])
+    probabilities = np.concatenate([result[PROBABILITIES] for result in results])
+    if labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"{model}: expected the classes of the log, got fewer: other classes?")
+    changed = labels != np.concatenate([result[LABELS] for result in results])
+    before = np.concatenate([line.probabilities for line in lines])
+    difference = np.abs(probabilities[np.arange(len(labels)), labels] - before).max()
+    return {
+        "requests": len(lines),
+        "images": len(labels),
+        "changed": int(changed.sum()),
+        "share": float(changed.mean()),
+        "probability": float(difference),
+        "logged_ms": float(np.median([line.milliseconds for line in lines])),
+        "now_ms": float(np.median(now)),
+    }
 
 
 COMMANDS = {"health": health, "metadata": metadata, "predict": predict, "replay": show_changes}

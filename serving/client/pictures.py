@@ -9,14 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from serving.client.base import Outputs, ResponseError
+from serving.client import Outputs, ResponseError
 from serving.fashion.model.pictures import SIDE, PixelError, open_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-BATCH_FILES, BATCH_BYTES = (
-    100,
-    8 * 2**20,
-)  # of a request: 64 MiB, and some time, is what it may take
+BATCH_FILES, BATCH_BYTES = 100, 8 * 2**20  # of a request, which may take 64 MiB, and some time
 BRIGHT = 128  # of 255, the mean of a border from which on it is bright
 
 Files = dict[str, bytes]  # by name
@@ -49,10 +46,7 @@ def read(paths: Sequence[Path]) -> tuple[Files, dict[str, str]]:
 def infer(
     send: Callable[[list[bytes]], Outputs], files: Files, title: str
 ) -> tuple[dict[str, Outputs], dict[str, str]]:
-    """The outputs of each file, and why others were rejected. Raises ResponseError.
-
-    send: to a model; title: of the progress bar.
-    """
+    """The outputs of each file, and why others were rejected. title: of the progress bar."""
     results: dict[str, Outputs] = {}
     errors: dict[str, str] = {}
 

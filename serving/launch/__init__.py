@@ -36,10 +36,7 @@ class ServerError(RuntimeError):
 
 
 class Server(NamedTuple):
-    """A running server.
-
-    rest: its URL; grpc: host:port; log: the file that it writes; guard: the process that ends it.
-    """
+    """A running server. rest: its URL; grpc: host:port; guard: the process that ends it."""
 
     rest: str
     grpc: str

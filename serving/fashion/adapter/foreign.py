@@ -4,32 +4,43 @@ MLServer's stock runtimes for scikit-learn and XGBoost compute in a thread, batc
 settings say so; any other one predicts on the event loop, as in MLServer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
+import pandas as pd
+from mlserver.codecs import NumpyCodec, NumpyRequestCodec, PandasCodec
+from mlserver.codecs.numpy import to_datatype
 from mlserver.context import model_context
 from mlserver.errors import MLServerError
 from mlserver.model import MLModel
 from mlserver.settings import ModelSettings
-from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.types import InferenceRequest, InferenceResponse, RequestOutput
 
 from ..contract import NOT_SERVED
 from ..inference import logger
 from ..inference.batching import Batcher
-from ..inference.errors import one_line
+from ..inference.errors import RequestError, one_line, quote
 from ..inference.handler import ServedModel
-from ..inference.limits import Limits, check_waiting
-from ..inference.messages import InferRequest, RequestedOutput
+from ..inference.limits import Limits, WaitingLimit
+from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.metrics import ModelMetrics
-from ..inference.predictor import Encoded, Signature
+from ..inference.predictor import NUMBERS, Encoded, Predictor, Results, Signature
+from ..inference.tensors import BYTES, read_tensor
 from ..integrity import STRICT
-from .payloads import as_request_error, check_inputs, from_outputs, plain, to_payload
-from .stock import StockPredictor, is_stock
+from .payloads import check_inputs, from_outputs, plain, to_payload
 
 # Of models whose settings name none, in parameters.extra.limits.
 NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
+STOCK = {  # the outputs of MLServer's runtimes, the first by default
+    "mlserver_sklearn.sklearn": ("predict", "predict_proba", "transform"),
+    "mlserver_xgboost.xgboost": ("predict", "predict_proba"),
+}
+CODEC_ERROR = "decoding the payload: "  # ends what MLServer says before the reason
+NUMPY = NumpyCodec.ContentType
 
 
 def serve(model: MLModel) -> None:
@@ -47,7 +58,7 @@ def serve(model: MLModel) -> None:
         infer: Any = Batcher(signature, predict, max_rows, delay, limits.waiting)
         metrics.register(lambda: model.ready, infer)
     else:
-        signature, infer = RuntimeSignature(model), Asking(model, limits)
+        signature, infer = RuntimeSignature(model), calls_to(model, limits.waiting)
         metrics.register(lambda: model.ready)
     vars(model).update(served=ServedModel(name, version, signature, limits, infer), metrics=metrics)
     vars(model)["load"] = partial(_load, model)
@@ -89,26 +100,146 @@ class RuntimeSignature(Signature):
         """All that a request names, since the runtime alone knows them; "" for what it does not."""
         return request.outputs or [RequestedOutput("", request.binary)]
 
-    def encode(self, results: Any, outputs: Sequence[RequestedOutput]) -> Encoded:
-        """What the runtime has made."""
-        response: InferenceResponse = results
-        return Encoded(from_outputs(response.outputs, outputs), plain(response.parameters))
+    def encode(self, results: InferenceResponse, outputs: Sequence[RequestedOutput]) -> Encoded:
+        return Encoded(from_outputs(results.outputs, outputs), plain(results.parameters))
 
 
-class Asking:
-    """Has a runtime predict, on the event loop. Batching of MLServer's, in an attribute, is not."""
+def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
+    """What has a runtime predict, on the event loop, at most so many requests at a time.
 
-    def __init__(self, model: MLModel, limits: Limits) -> None:
-        self._model, self._limits, self._count = model, limits, 0
+    It raises RequestError where the runtime raises MLServerError. MLServer's own batching, which
+    is an attribute of the model, is left out.
+    """
+    waiting = WaitingLimit(most)
 
-    async def __call__(self, payload: InferenceRequest) -> Any:
-        """The response. Raises RequestError where the runtime raises MLServerError."""
-        check_waiting(self._count, self._limits.waiting)
-        self._count += 1
+    async def infer(payload: InferenceRequest) -> Any:
         try:
-            with model_context(self._model.settings):
-                return await type(self._model).predict(self._model, payload)
+            with waiting, model_context(model.settings):
+                return await type(model).predict(model, payload)
         except MLServerError as error:
-            raise as_request_error(error) from None
-        finally:
-            self._count -= 1
+            raise RequestError(str(error), error.status_code) from None
+
+    return infer
+
+
+def is_stock(model: MLModel) -> bool:
+    """Whether a model predicts as MLServer's runtime for scikit-learn or XGBoost does."""
+    kind: Any = type(model)
+    names = ("predict", "_check_request", "_get_model_outputs", "decode_request", "encode")
+    modules = {getattr(kind, name).__module__ for name in names if hasattr(kind, name)}
+    return kind.predict.__module__ in STOCK and modules <= {*STOCK, MLModel.__module__}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of a request. data: an array or a DataFrame; outputs: the methods to be called with it."""
+
+    data: Any
+    outputs: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class StockPredictor(Predictor):
+    """What MLServer's runtimes for scikit-learn and XGBoost do, for several requests at a time."""
+
+    def __init__(self, model: MLModel) -> None:
+        self._model, self._settings = model, model.settings
+        self._methods = STOCK[type(model).predict.__module__]
+        extra = (self._settings.parameters and self._settings.parameters.extra) or {}
+        self._default = extra.get("predict_fn", self._methods[0])
+
+    @property
+    def _estimator(self) -> Any:
+        return self._model._model
+
+    def decode(self, request: InferRequest) -> Rows:
+        """Rows as an array, or as what the content types name. Raises RequestError."""
+        request = check_inputs(request, self._settings)
+        outputs = tuple(output.name for output in self.check_outputs(request))
+        is_array = self._is_array(request)
+        data = read_tensor(request.inputs[0]) if is_array else self._decode_as_named(request)
+        return Rows(self._check_columns(data), outputs)
+
+    def _is_array(self, request: InferRequest) -> bool:
+        """Whether a request is one tensor of numbers, of no content type but MLServer's default."""
+        if len(request.inputs) != 1 or request.inputs[0].datatype == BYTES:
+            return False
+        tensor, declared = request.inputs[0], [self._settings, *self._model._inputs_index.values()]
+        named = [request.parameters.get("content_type"), tensor.parameters.get("content_type")]
+        return {*named, *map(content_type, declared)} <= {None, NUMPY}
+
+    def _decode_as_named(self, request: InferRequest) -> Any:
+        payload = to_payload(request)
+        try:
+            return self._model.decode_request(payload, NumpyRequestCodec)
+        except Exception as error:  # whatever a codec raises: the request is what it cannot read
+            reason = one_line(error).partition(CODEC_ERROR)[2] or one_line(error)
+            raise RequestError(f"expected a request that can be decoded, got {reason}") from None
+
+    def _check_columns(self, data: Any) -> Any:
+        """Data, if it has the columns that the estimator was fitted on. Raises RequestError."""
+        try:
+            count = self._estimator.n_features_in_
+            names = list(getattr(self._estimator, "feature_names_in_", ()))
+        except (AttributeError, ValueError):  # not all have them
+            return data
+        if hasattr(data, "columns") and names and not set(names) <= set(data.columns):
+            actual = quote(", ".join(map(str, data.columns)))
+            raise RequestError(f"expected columns {', '.join(map(str, names))}, got {actual}")
+        if isinstance(data, np.ndarray) and data.shape[1:] != (count,):
+            raise RequestError(f"expected shape [n, {count}], got {list(data.shape)}")
+        return data
+
+    def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
+        for output in request.outputs:
+            if output.name not in self._methods or not hasattr(self._estimator, output.name):
+                names = [name for name in self._methods if hasattr(self._estimator, name)]
+                raise RequestError(
+                    f"expected outputs out of {', '.join(names)}, got {quote(output.name)}"
+                )
+        return request.outputs or [RequestedOutput(self._default, request.binary)]
+
+    def predict(self, rows: Rows) -> Results:
+        return {name: getattr(self._estimator, name)(rows.data) for name in rows.outputs}
+
+    def batch_key(self, rows: Rows) -> Hashable:
+        """Of equal methods, columns, datatypes and trailing shapes."""
+        if isinstance(rows.data, np.ndarray):
+            return rows.outputs, rows.data.dtype, rows.data.shape[1:]
+        if hasattr(rows.data, "columns"):
+            return rows.outputs, tuple(rows.data.columns), tuple(rows.data.dtypes)
+        return id(rows)  # a list, say, is computed alone
+
+    def concatenate(self, batch: Sequence[Rows]) -> Rows:
+        data = [rows.data for rows in batch]
+        if isinstance(data[0], np.ndarray):
+            return Rows(np.concatenate(data), batch[0].outputs)
+        return Rows(pd.concat(data, ignore_index=True), batch[0].outputs)
+
+    def encode(self, results: Results, outputs: Sequence[RequestedOutput]) -> Encoded:
+        """As MLServer's runtimes do: arrays, or a tensor for each column."""
+        encoded: list[OutputTensor] = []
+        for output in outputs:
+            values, declared = results[output.name], self._model._outputs_index.get(output.name)
+            if PandasCodec.can_encode(values):
+                tensors = PandasCodec.encode_outputs(values)
+                encoded += from_outputs(tensors, [output._replace(name="")])
+            elif isinstance(values, np.ndarray) and content_type(declared) in (None, NUMPY):
+                encoded.append(_as_array(output, values))
+            else:
+                named = RequestOutput(name=output.name)
+                encoded += from_outputs([self._model.encode(values, named, NumpyCodec)], [output])
+        return Encoded(encoded)
+
+
+def content_type(declared: Any) -> str | None:
+    """What settings declare, of a model or a tensor."""
+    return getattr(getattr(declared, "parameters", None), "content_type", None)
+
+
+def _as_array(output: RequestedOutput, values: np.ndarray) -> OutputTensor:
+    values = values if values.ndim > 1 else values[:, None]  # as MLServer has it
+    datatype, parameters = to_datatype(values.dtype).value, {} if output.binary else NUMBERS
+    return OutputTensor(output.name, datatype, values, output.binary, parameters)

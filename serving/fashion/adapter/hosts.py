@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 import uvicorn
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from mlserver.errors import MLServerError
 from mlserver.grpc import GRPCServer, model_repository_pb2
@@ -35,25 +34,22 @@ from starlette.types import ASGIApp
 
 from ..contract import SAMPLES_FILE
 from ..inference import logger
-from ..inference.auth import HEALTH_CALLS, AuthInterceptor, AuthMiddleware
-from ..inference.credentials import Certificate
+from ..inference.credentials import HEALTH_CALLS, AuthInterceptor, AuthMiddleware, Certificate
 from ..inference.grpc_server import GrpcServers, GrpcService
-from ..inference.handler import REJECTIONS, Handler
+from ..inference.handler import Handler
 from ..inference.http_protocol import GracefulServer, HttpProtocol
 from ..inference.rest_app import RestApp, error_response, send_error
 from .foreign import serve
 from .logs import share_handlers
-from .models import RegistryModels, read_settings_file
 from .options import OPTIONS
 from .preflight import is_local
+from .repository import RegistryModels, read_settings_file
 
 DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
 # The page asks for a token, so it has to be shown without one; what it shows is not.
 OPEN_PATHS = frozenset(
     ["/", DEMO_PATH, f"{DEMO_PATH}/", *(f"{DEMO_PATH}/{path.name}" for path in DEMO.glob("*"))]
 )
-
-
 REPOSITORY_SERVICE = "inference.model_repository.ModelRepositoryService"
 
 
@@ -66,7 +62,8 @@ class Host:
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
-        settings.host = settings.host.strip("[]")  # of an IPv6 address
+        settings.host = host = settings.host.strip("[]")  # of an IPv6 address, which URLs have
+        self._host = f"[{host}]" if ":" in host else host
         super().__init__(settings, data_plane, model_repository_handlers)  # type: ignore[call-arg]
         self._models = RegistryModels(data_plane, model_repository_handlers)
         self._handler = Handler(self._models, OPTIONS.observers)
@@ -80,13 +77,18 @@ class RestServer(Host, RESTServer):
 
     def _get_config(self) -> uvicorn.Config:
         config, settings = super()._get_config(), self._settings
-        credentials = OPTIONS.credentials
-        for error in (RequestValidationError, MLServerError, HTTPException):
-            self._app.add_exception_handler(error, _send_error)
-        routes = [*self._page(), *_not_served(), *_docs(settings.root_path)]
+        for error in (MLServerError, HTTPException):
+            self._app.add_exception_handler(error, send_error)
+        # MLServer's other routes of inference would lead past limits, checks and log.
+        self._app.router.routes = [
+            route
+            for route in self._app.routes
+            if not getattr(route, "path", "").endswith(("/generate", "_stream"))
+        ]
+        routes = [*self._page(), *_docs(settings.root_path)]
         app: ASGIApp = RestApp(self._handler, routes, self._app, bool(settings.gzip_enabled))
-        if credentials.tokens:
-            app = AuthMiddleware(app, credentials.tokens, OPEN_PATHS, self._handler.reject)
+        if OPTIONS.tokens:
+            app = AuthMiddleware(app, OPTIONS.tokens, OPEN_PATHS, self._handler.reject)
         if settings.tracing_server:
             app = OpenTelemetryMiddleware(
                 app,
@@ -97,28 +99,28 @@ class RestServer(Host, RESTServer):
         if settings.cors_settings is not None:
             app = CORSMiddleware(app, **settings.cors_settings.model_dump())
         config.app, config.http, config.ws = app, HttpProtocol, "none"
+        config.callback_notify, config.timeout_notify = self._housekeeping, 0  # each second
         share_handlers()
-        if credentials.certificate:
-            use_certificate(config, credentials.certificate)
+        if OPTIONS.certificate:
+            use_certificate(config, OPTIONS.certificate)
         return config
 
     def _page(self) -> list[BaseRoute]:
         if not DEMO.is_dir():  # which a copy of the models and their code alone lacks
             return []
         return [
-            Route("/", _to_demo),
+            Route("/", RedirectResponse(f".{DEMO_PATH}/")),
             Route(f"{DEMO_PATH}/{SAMPLES_FILE}", self._samples),
             Mount(DEMO_PATH, StaticFiles(directory=DEMO, html=True)),
         ]
 
     async def start(self) -> None:
-        """Listen, until the server has to end."""
-        self._server = GracefulServer(self._get_config(), self._housekeeping)
+        self._server = GracefulServer(self._get_config())
         for warning in OPTIONS.warnings:
             logger.warning(warning)
         if not self._settings.debug:
             disable_health_access_logs()
-        if not (OPTIONS.credentials.tokens or is_local(self._settings.host)):
+        if not (OPTIONS.tokens or is_local(self._settings.host)):
             logger.warning(
                 "everyone who reaches %s is served: name a file of tokens, FASHION_TOKEN_FILE",
                 self._settings.host,
@@ -143,15 +145,26 @@ class RestServer(Host, RESTServer):
 
     @property
     def _url(self) -> str:
-        scheme = "https" if OPTIONS.credentials.certificate else "http"
-        return f"{scheme}://{in_url(self._settings.host)}:{self._settings.http_port}"
+        scheme = "https" if OPTIONS.certificate else "http"
+        return f"{scheme}://{self._host}:{self._settings.http_port}"
 
     async def _housekeeping(self) -> None:
-        OPTIONS.credentials.refresh()
-        REJECTIONS.log()
+        try:
+            for file in (OPTIONS.tokens, OPTIONS.certificate):
+                if file:
+                    file.refresh()
+            await self._end_late_requests()
+            await self._announce()
+        except Exception:  # which would end the server
+            logger.exception("housekeeping failed")
+
+    async def _end_late_requests(self) -> None:
         seconds = await self._models.request_seconds()
         for connection in self._server.connections if seconds else ():
             connection.end_if_late(seconds)
+
+    async def _announce(self) -> None:
+        """Log, once, that all models are ready, and where; and which files were replaced since."""
         replaced = await self._models.replaced()
         for name in replaced.keys() - self._replaced:
             logger.warning("%s: %s", name, replaced[name])
@@ -160,9 +173,8 @@ class RestServer(Host, RESTServer):
             self._is_announced = True
             names, page = ", ".join(await self._models.names()), ""
             if DEMO.is_dir():
-                page = self._url.replace(in_url(self._settings.host), "localhost")
-                page = f"; try them at {page}{DEMO_PATH}"
-            grpc_url = f"{in_url(self._settings.host)}:{self._settings.grpc_port}"
+                page = f"; try them at {self._url.replace(self._host, 'localhost')}{DEMO_PATH}"
+            grpc_url = f"{self._host}:{self._settings.grpc_port}"
             logger.info("Serving %s: REST %s, gRPC %s%s", names, self._url, grpc_url, page)
 
     async def _samples(self, request: Request) -> Response:
@@ -173,28 +185,12 @@ class RestServer(Host, RESTServer):
         return error_response(request.url.path, HTTPStatus.NOT_FOUND, message)
 
 
-def in_url(host: str) -> str:
-    """A host as URLs have it: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
 def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
     """Speak TLS by it, and by what it becomes."""
     config.ssl_certfile, config.ssl_keyfile = map(str, certificate.paths)
     config.load()
     if config.ssl:
         certificate.contexts.append(config.ssl)
-
-
-def _not_served() -> list[BaseRoute]:
-    """MLServer's other routes of inference, which would lead past limits, checks and log."""
-
-    async def reject(_: Request) -> Response:
-        raise HTTPException(HTTPStatus.NOT_FOUND)
-
-    models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-    verbs = ("generate", "generate_stream", "infer_stream")
-    return [Route(f"{m}/{verb}", reject, methods=["GET", "POST"]) for m in models for verb in verbs]
 
 
 def _docs(prefix: str) -> list[BaseRoute]:
@@ -208,17 +204,6 @@ def _docs(prefix: str) -> list[BaseRoute]:
         return JSONResponse(get_openapi_schema() | {"servers": [{"url": prefix}]})
 
     return [Route("/v2/docs", page), Route(schema, openapi)] if prefix else []
-
-
-async def _to_demo(_: Request) -> RedirectResponse:
-    return RedirectResponse(f".{DEMO_PATH}/")
-
-
-async def _send_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, RequestValidationError):
-        message = "expected a request as /v2/docs/dataplane.json describes it"
-        return error_response(request.url.path, HTTPStatus.BAD_REQUEST, message)
-    return await send_error(request, error)
 
 
 class GrpcServer(Host, GRPCServer):
@@ -235,10 +220,10 @@ class GrpcServer(Host, GRPCServer):
         await super().stop(sig)
 
     def _create_server(self) -> GrpcServers:
-        settings, credentials = self._settings, OPTIONS.credentials
+        settings = self._settings
         interceptors: list[grpc.aio.ServerInterceptor] = []
-        if credentials.tokens:
-            interceptors.append(AuthInterceptor(credentials.tokens, self._handler.reject))
+        if OPTIONS.tokens:
+            interceptors.append(AuthInterceptor(OPTIONS.tokens, self._handler.reject))
         if settings.debug:
             interceptors.append(LoggingInterceptor())
         if settings.tracing_server:
@@ -247,10 +232,10 @@ class GrpcServer(Host, GRPCServer):
             interceptors.append(aio_server_interceptor(tracer_provider=provider, filter_=served))
         self._server = GrpcServers(
             GrpcService(self._handler, pb, {REPOSITORY_SERVICE: model_repository_pb2}),
-            f"{in_url(settings.host)}:{settings.grpc_port}",
+            f"{self._host}:{settings.grpc_port}",
             interceptors,
             self._get_options(),
-            credentials.certificate,
+            OPTIONS.certificate,
         )
         return self._server
 
@@ -259,17 +244,17 @@ class MetricsServer(GracefulServer):
     """The server of the metrics, which asks for a token as the others do, unless it is open."""
 
     def __init__(self, config: uvicorn.Config) -> None:
-        credentials = OPTIONS.credentials
-        if credentials.tokens and not credentials.open_metrics:
+        settings = OPTIONS.settings
+        if OPTIONS.tokens and not settings.open_metrics:
             app: Any = config.app
-            config.app = AuthMiddleware(app, credentials.tokens)
-            if not credentials.metrics_tls:
+            config.app = AuthMiddleware(app, OPTIONS.tokens)
+            if not settings.metrics_tls:
                 logger.warning(
                     "tokens travel in clear to the port of the metrics: name a certificate, and "
                     "FASHION_METRICS_TLS=true"
                 )
-        if credentials.metrics_tls and credentials.certificate:
-            use_certificate(config, credentials.certificate)
+        if settings.metrics_tls and OPTIONS.certificate:
+            use_certificate(config, OPTIONS.certificate)
         config.http = HttpProtocol
         share_handlers()
         super().__init__(config)

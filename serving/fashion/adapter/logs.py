@@ -12,7 +12,6 @@ class LogFormatter(ModelLoggerFormatter):
     """Encodes each record, stack included; MLServer puts texts between quotes as they are."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
         if not self.use_structured_logging:
             return super().format(record)
         line = {

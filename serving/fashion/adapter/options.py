@@ -1,54 +1,117 @@
-"""What a process has been asked for beyond MLServer's settings: read once, used by each host."""
+"""What a process has been asked for beyond MLServer's settings: read once, used by each host.
 
+A log of requests, tokens and TLS, from variables of the environment.
+"""
+
+import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from mlserver.errors import MLServerError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ..inference.credentials import Credentials, SecretError
+from ..inference.credentials import Certificate, SecretError, Tokens
 from ..inference.handler import Observer
 from ..inference.metrics import LOST, add_request
 from ..inference.request_log import RequestLog
-from ..inference.settings import PREFIX, ServerSettings, read_settings
+
+PREFIX = "FASHION_"  # of the variables
+ALIKE = 0.8  # of 1, from which on a variable is taken for a misspelt one
+
+
+class ServerSettings(BaseSettings):
+    """Variables FASHION_REQUEST_LOG and so on; what a file of settings has of them comes second.
+
+    request_log: a folder; request_log_images: the share of requests whose inputs it has, 0 to 1;
+    request_log_mb: MiB of all its files; token_file: of authorized clients, a token a line;
+    open_metrics: to everyone; tls_cert, tls_key: PEM files, of the certificate's chain and its key;
+    metrics_tls: whether the metrics use them too.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    request_log: Path | None = None
+    request_log_images: float = Field(0.01, ge=0, le=1)
+    request_log_mb: int = Field(1024, ge=1)
+    token_file: Path | None = None
+    open_metrics: bool = False
+    metrics_tls: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> "ServerSettings":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(f"expected {PREFIX}TLS_CERT and {PREFIX}TLS_KEY, got one of them")
+        if self.metrics_tls and self.tls_cert is None:
+            raise ValueError(f"expected {PREFIX}TLS_CERT with {PREFIX}METRICS_TLS, got none")
+        return self
+
+
+def read_settings(options: dict[str, Any]) -> ServerSettings:
+    """The variables, then options of settings.json. Ends the program in one line for a bad one."""
+    variables = {PREFIX + name.upper(): name for name in ServerSettings.model_fields}
+    for name in os.environ.keys() - variables:
+        if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, ALIKE)):
+            sys.exit(f"error: {name} is no setting; expected {close[0]}")
+    given = {variables[name] for name in variables.keys() & os.environ.keys() if os.environ[name]}
+    second = {name: value for name, value in options.items() if name not in given and value != ""}
+    try:
+        return ServerSettings(**second)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "".join(map(str, first["loc"]))
+        place = f"settings.json: {name}" if name in second else PREFIX + name.upper()
+        shown = f"{place} is {first['input']!r}: " if name else ""
+        sys.exit(f"error: {shown}{first['msg'].removeprefix('Value error, ')}")
 
 
 class HostOptions:
     """observers: of each inference request; allow_load: models by request.
 
+    settings: of this server; tokens, certificate: from the files that these name, if any;
     expected: the models that were to be loaded, by name and version; broken: settings that cannot
     be read, at the start; warnings: to be logged once the server starts;
     hosts_installed: whether the servers are those of hosts.py, which alone do all of this.
     """
 
     hosts_installed = False
+    settings: ServerSettings
+    tokens: Tokens | None = None
+    certificate: Certificate | None = None
 
     def __init__(self) -> None:
-        self.credentials = Credentials()
         self.observers: list[Observer] = []
         self.allow_load = False
         self.expected: set[tuple[str, str]] = set()
         self.broken: set[Path] = set()
         self.warnings: list[str] = []
-        self._is_configured = False
 
     def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:
         """Read settings and the files that they name. Ends the program, in one line, for bad ones.
 
         Does so once: MLServer makes two repositories, of which it serves one.
         """
-        if self._is_configured:
+        if hasattr(self, "settings"):
             return
         self.allow_load = allow_load
         if metrics:
             self.observers.append(add_request)
-        settings = read_settings(options)
+        self.settings = settings = read_settings(options)
         if not self.hosts_installed:
             if why := _unmet(settings):
                 sys.exit(f"error: {why}")
             return
         try:
-            self.credentials.configure(settings)
+            if settings.token_file:
+                self.tokens = Tokens(settings.token_file)
+            if settings.tls_cert and settings.tls_key:
+                self.certificate = Certificate(settings.tls_cert, settings.tls_key)
             if settings.request_log:
                 share, size = settings.request_log_images, settings.request_log_mb
                 self.observers.append(RequestLog(settings.request_log, share, size, LOST.inc).add)
@@ -56,7 +119,6 @@ class HostOptions:
             sys.exit(f"error: {error}")
         except OSError as error:
             sys.exit(f"error: FASHION_REQUEST_LOG is {settings.request_log}: {error.strerror}")
-        self._is_configured = True
 
     def check_hosts(self) -> None:
         """Raise MLServerError where variables ask for what MLServer's own servers do not do."""

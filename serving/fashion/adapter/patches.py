@@ -7,6 +7,7 @@ settings.json; by then `install` has put others there. Everything else is subcla
 import inspect
 import logging
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from mlserver.logging import logger as mlserver_logger
@@ -46,17 +47,16 @@ PATCHES = (
           "compares versions as text, so that v9 comes after v10 (783)"),
 )  # fmt: skip
 
-# Where each private name is set that the adapter reads: (module, function, name).
+# The functions of MLServer that use each private name which the adapter relies on.
 RELIED_ON = (
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_settings"),
-    ("mlserver.handlers.dataplane", "DataPlane.__init__", "_model_registry"),
-    ("mlserver.handlers.model_repository", "ModelRepositoryHandlers.__init__", "_repository"),
-    ("mlserver.handlers.model_repository", "ModelRepositoryHandlers._to_item", "_get_state"),
-    ("mlserver.rest.server", "RESTServer.start", "_get_config"),
-    ("mlserver.rest.server", "RESTServer.stop", "_server"),
-    ("mlserver.grpc.server", "GRPCServer.start", "_create_server"),
-    ("mlserver.grpc.server", "GRPCServer.stop", "_server"),
-    ("mlserver.grpc.server", "GRPCServer._create_server", "_get_options"),
+    ("mlserver.handlers.dataplane:DataPlane.__init__", "_model_registry"),
+    ("mlserver.handlers.model_repository:ModelRepositoryHandlers.__init__", "_repository"),
+    ("mlserver.handlers.model_repository:ModelRepositoryHandlers._to_item", "_get_state"),
+    ("mlserver.rest.server:RESTServer.start", "_get_config"),
+    ("mlserver.rest.server:RESTServer.stop", "_server"),
+    ("mlserver.grpc.server:GRPCServer.start", "_create_server"),
+    ("mlserver.grpc.server:GRPCServer.stop", "_server"),
+    ("mlserver.grpc.server:GRPCServer._create_server", "_get_options"),
 )
 
 
@@ -65,22 +65,10 @@ def check(patch: Patch) -> None:
     original = getattr(import_module(patch.module), patch.name)
     if inspect.isclass(original) and not issubclass(patch.by, original.__mro__[-2]):
         raise TypeError(f"{patch.by.__name__} is no {original.__mro__[-2].__name__}")
-    required = [
-        name
-        for name, parameter in inspect.signature(original).parameters.items()
-        if parameter.default is parameter.empty
-    ]
+    parameters = inspect.signature(original).parameters.items()
+    required = [name for name, parameter in parameters if parameter.default is parameter.empty]
     if list(inspect.signature(patch.by).parameters)[: len(required)] != required:
         raise TypeError(f"{patch.by.__name__} does not take {', '.join(required)}")
-
-
-def check_relied_on(module: str, function: str, name: str) -> None:
-    """Raise AttributeError where a function of MLServer no longer uses a name."""
-    owner: Any = import_module(module)
-    for part in function.split("."):
-        owner = getattr(owner, part)
-    if name not in owner.__code__.co_names:
-        raise AttributeError(f"{function} has no {name}")
 
 
 def install() -> None:
@@ -88,8 +76,9 @@ def install() -> None:
     try:
         for patch in PATCHES:
             check(patch)
-        for place in RELIED_ON:
-            check_relied_on(*place)
+        for function, name in RELIED_ON:
+            if name not in resolve_name(function).__code__.co_names:
+                raise AttributeError(f"{function} has no {name}")
     except (AttributeError, TypeError, ImportError) as error:
         mlserver_logger.warning(
             f"this MLServer is not one of those tested, {TESTED}: {error}; its servers serve, "

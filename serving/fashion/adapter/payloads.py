@@ -4,36 +4,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from mlserver.errors import MLServerError
 from mlserver.settings import ModelSettings
-from mlserver.types import (
-    Datatype,
-    InferenceRequest,
-    InferenceResponse,
-    MetadataTensor,
-    Parameters,
-    RequestInput,
-    RequestOutput,
-    ResponseOutput,
-)
+from mlserver.types import Datatype, InferenceRequest, InferenceResponse, Parameters, ResponseOutput
 
-from ..inference.declared import TensorSpec, match_inputs, read_tensor
 from ..inference.errors import RequestError
 from ..inference.messages import InferRequest, OutputTensor, RequestedOutput, Tensor
 from ..inference.predictor import Encoded
-from ..inference.tensors import BYTES, DTYPES, as_bytes, read_elements
-
-
-def specs(tensors: Sequence[MetadataTensor] | None) -> list[TensorSpec]:
-    """What model-settings.json declares."""
-    return [TensorSpec(t.name, Datatype(t.datatype).value, tuple(t.shape)) for t in tensors or ()]
+from ..inference.tensors import (
+    BYTES,
+    DTYPES,
+    TensorSpec,
+    as_list,
+    match_inputs,
+    read_elements,
+    read_tensor,
+)
 
 
 def check_inputs(request: InferRequest, settings: ModelSettings) -> InferRequest:
     """A request whose tensors have what the model declares, if it does. Raises RequestError."""
-    declared = specs(settings.inputs)
-    if not declared:
+    if not settings.inputs:
         return request
+    declared = [
+        TensorSpec(tensor.name, Datatype(tensor.datatype).value, tuple(tensor.shape))
+        for tensor in settings.inputs
+    ]
     matched = match_inputs(request.inputs, declared)
     inputs = []
     for tensor, spec in zip(request.inputs, matched, strict=True):
@@ -47,35 +42,26 @@ def to_payload(request: InferRequest) -> InferenceRequest:
     headers = request.headers()
     parameters = request.parameters | ({"headers": headers} if headers else {})
     try:
-        return InferenceRequest(
-            id=request.id,
-            parameters=Parameters(**parameters) if parameters else None,
-            inputs=[_to_input(tensor) for tensor in request.inputs],
-            outputs=[_to_output(output) for output in request.outputs] or None,
+        return InferenceRequest.model_validate(
+            {
+                "id": request.id,
+                "parameters": parameters or None,
+                "inputs": [_to_input(tensor) for tensor in request.inputs],
+                "outputs": [{"name": output.name} for output in request.outputs] or None,
+            }
         )
     except ValueError as error:  # of pydantic's
         raise RequestError(f"expected a request of the protocol, got another: {error}") from None
 
 
-def _to_input(tensor: Tensor) -> RequestInput:
+def _to_input(tensor: Tensor) -> dict[str, Any]:
     data = tensor.data
     if tensor.datatype == BYTES:
         data = read_elements(data.ravel().tolist() if isinstance(data, np.ndarray) else data)
     elif not isinstance(data, list):
-        spec = TensorSpec(tensor.name, tensor.datatype, tuple(tensor.shape))
-        data = read_tensor(tensor, spec).ravel().tolist()
-    return RequestInput(
-        name=tensor.name,
-        shape=list(tensor.shape),
-        datatype=tensor.datatype,
-        parameters=Parameters(**tensor.parameters) if tensor.parameters else None,
-        data=data,
-    )
-
-
-def _to_output(output: RequestedOutput) -> RequestOutput:
-    parameters = Parameters(**output.parameters) if output.parameters else None
-    return RequestOutput(name=output.name, parameters=parameters)
+        data = read_tensor(tensor).ravel().tolist()
+    parameters = tensor.parameters or None
+    return tensor._asdict() | {"shape": list(tensor.shape), "data": data, "parameters": parameters}
 
 
 def from_payload(payload: InferenceRequest) -> InferRequest:
@@ -112,33 +98,19 @@ def _from_output(output: ResponseOutput, binary: bool) -> OutputTensor:
 
 def to_response(encoded: Encoded, name: str, version: str, identifier: str | None) -> Any:
     """A response in MLServer's types."""
-    return InferenceResponse(
-        model_name=name,
-        model_version=version,
-        id=identifier,
-        outputs=[
-            ResponseOutput(
-                name=output.name,
-                shape=list(output.values.shape),
-                datatype=output.datatype,
-                parameters=Parameters(**output.parameters) if output.parameters else None,
-                data=_listed(output),
-            )
-            for output in encoded.outputs
-        ],
-    )
-
-
-def _listed(output: OutputTensor) -> list[Any]:
-    is_text = output.datatype == BYTES
-    return as_bytes(output.values) if is_text else output.values.ravel().tolist()
+    outputs = [
+        ResponseOutput(
+            name=output.name,
+            shape=list(output.values.shape),
+            datatype=output.datatype,
+            parameters=Parameters(**output.parameters) if output.parameters else None,
+            data=as_list(output.values),
+        )
+        for output in encoded.outputs
+    ]
+    return InferenceResponse(model_name=name, model_version=version, id=identifier, outputs=outputs)
 
 
 def plain(parameters: Parameters | None) -> dict[str, Any]:
     """What MLServer's parameters hold."""
     return parameters.model_dump(exclude_none=True) if parameters else {}
-
-
-def as_request_error(error: MLServerError) -> RequestError:
-    """An error of MLServer's, or of a runtime, with its status."""
-    return RequestError(str(error), error.status_code)

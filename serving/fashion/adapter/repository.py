@@ -1,15 +1,22 @@
-"""The folder of models, and which version of a model is the newer one."""
+"""The folder of models, and MLServer's registry of them, as inference/ asks for its models."""
 
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from mlserver.errors import MLServerError, ModelNotFound
+from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import ModelSettings, Settings
+from mlserver.types import RepositoryIndexRequest, State
 
 from ..contract import NOT_SERVED
-from ..inference.errors import one_line
+from ..inference.errors import RequestError, one_line
+from ..inference.handler import ServedModel
+from ..integrity import STRICT
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
 from .preflight import check_start, outranked_variables
@@ -19,7 +26,7 @@ class Repository(SchemalessModelRepository):
     """A folder of models. Ends the program, in one line, where a server could not serve.
 
     root: the folder; allow_load: whether models are loaded and unloaded by request; options: of
-    inference.settings.ServerSettings. settings.json has all but the first.
+    ServerSettings. settings.json has all but the first.
     """
 
     _is_listed = False
@@ -61,3 +68,126 @@ def _is_importable(settings: ModelSettings) -> bool:
 def is_newer(a: MLModel, b: MLModel) -> int:
     """Above 0 if the first has the higher number: v10 comes after v9."""
     return version_number(a.version or "") - version_number(b.version or "")
+
+
+class RegistryModels:
+    """See inference.handler.Models. Each rejection of MLServer's is a RequestError here."""
+
+    def __init__(self, data_plane: DataPlane, handlers: ModelRepositoryHandlers) -> None:
+        self._data_plane = data_plane
+        self._registry = data_plane._model_registry
+        self._handlers = RepositoryHandlers(handlers._repository, self._registry)
+
+    async def are_ready(self) -> bool:
+        """Whether all models are that were to be loaded, and there is one."""
+        models = list(await self._registry.get_models())
+        ready = {(model.name, model.version or "") for model in models if model.ready}
+        missing = OPTIONS.broken or OPTIONS.expected - ready
+        return bool(ready) and len(ready) == len(models) and not missing
+
+    async def server_metadata(self) -> dict[str, Any]:
+        return (await self._data_plane.metadata()).model_dump()
+
+    async def index(self, only_ready: bool) -> list[dict[str, Any]]:
+        index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
+        replaced = await self.replaced()
+        return [
+            item.model_dump(mode="json", exclude_none=True)
+            | {"reason": replaced.get(item.name, "")}
+            for item in index
+        ]
+
+    async def replaced(self) -> dict[str, str]:
+        """By name, the models in memory that are no longer those in the folder: what to do."""
+        what = "restart the server" + (", or load it anew" if OPTIONS.allow_load else "")
+        return {
+            model.name: f"its files were replaced after it was loaded; {what}"
+            for model in await self._registry.get_models()
+            if vars(model).get("settings_file", now := read_settings_file(model)) != now
+        }
+
+    async def find(self, name: str, version: str) -> ServedModel:
+        model = await self._get(name, version)
+        if not model.ready:
+            named = f"{name} with version {version}" if version else name
+            raise RequestError(f"Model {named} is not ready yet.", HTTPStatus.SERVICE_UNAVAILABLE)
+        return model.served
+
+    async def is_ready(self, name: str, version: str) -> bool:
+        return (await self._get(name, version)).ready
+
+    async def metadata(self, name: str, version: str) -> dict[str, Any]:
+        metadata = await (await self._get(name, version)).metadata()
+        return metadata.model_dump(mode="json", exclude_none=True)
+
+    async def load(self, name: str) -> None:
+        """Load a model, or new versions of it. Raises RequestError, 403, or 409 if it is unfit."""
+        _check_allowed("load")
+        strict = STRICT.set(True)
+        try:
+            await self._handlers.load(name)
+        except MLServerError as error:
+            raise RequestError(str(error), error.status_code) from None
+        finally:
+            STRICT.reset(strict)
+        versions = await self._registry.get_models(name)
+        self._expect_only(name, {(name, model.version or "") for model in versions})
+        settings = await self._handlers._repository.find(name)
+        OPTIONS.broken -= {Path(getattr(found, "_source", "")) for found in settings}
+
+    def _expect_only(self, name: str, versions: set[tuple[str, str]]) -> None:
+        others = {expected for expected in OPTIONS.expected if expected[0] != name}
+        OPTIONS.expected = others | versions
+
+    async def unload(self, name: str) -> None:
+        """Unload all versions of a model. Raises RequestError, 403, 404."""
+        _check_allowed("unload")
+        try:
+            await self._handlers.unload(name)
+        except MLServerError as error:
+            raise RequestError(str(error), error.status_code) from None
+        self._expect_only(name, set())
+
+    async def names(self) -> list[str]:
+        """Each with its version."""
+        models = await self._registry.get_models()
+        return sorted(f"{model.name} {model.version or ''}".strip() for model in models)
+
+    async def request_seconds(self) -> float:
+        """For a request to arrive whole: the longest that a loaded model allows, 0 for none yet."""
+        models = await self._registry.get_models()
+        served = [getattr(model, "served", None) for model in models]
+        return max((model.limits.request_seconds for model in served if model), default=0)
+
+    async def _get(self, name: str, version: str) -> MLModel:
+        try:
+            return await self._registry.get_model(name, version or None)
+        except MLServerError as error:
+            raise RequestError(str(error), error.status_code) from None
+
+
+class RepositoryHandlers(ModelRepositoryHandlers):
+    """MLServer's, with the state of the version in question, where MLServer takes the newest's."""
+
+    async def _get_state(self, model_settings: ModelSettings) -> State:
+        with suppress(ModelNotFound):
+            name, version = model_settings.name, model_settings.version
+            model = await self._model_registry.get_model(name, version)
+            return State.READY if model.ready else State.UNAVAILABLE
+        return State.UNAVAILABLE
+
+
+def _check_allowed(action: str) -> None:
+    if not OPTIONS.allow_load:
+        raise RequestError(
+            f"expected no request to {action} models: settings.json does not allow it "
+            '(model_repository_implementation_args: {"allow_load": true})',
+            HTTPStatus.FORBIDDEN,
+        )
+
+
+def read_settings_file(model: MLModel) -> bytes:
+    """What model-settings.json has now; of this project's models, the SHA-256 of all files too."""
+    with suppress(OSError):
+        return Path(model.settings._source or "").read_bytes()
+    return b""

@@ -60,10 +60,12 @@ class Batcher:
         return len(self._queue)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._queue:
                 batches = self._next_batches()
-                outcomes = await self._compute(batches)
+                rows = [[pending.rows for pending in batch] for batch in batches]
+                outcomes = await loop.run_in_executor(self._thread, self._predict_batches, rows)
                 for batch, outcome in zip(batches, outcomes, strict=False):
                     _deliver(batch, outcome)
                 for batch in reversed(batches[len(outcomes) :]):  # not computed yet
@@ -95,16 +97,8 @@ class Batcher:
         rows, key = self._queue[0].rows, self._predictor.batch_key
         return count + len(rows) <= self._max_rows and key(rows) == key(first.rows)
 
-    async def _compute(self, batches: list[list[Pending]]) -> list[list[Outcome]]:
-        """What becomes of each request of the first batches, of as many as take a while."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._predict_batches, [[p.rows for p in batch] for batch in batches]
-            )
-        except Exception as error:  # so that none of them waits for ever
-            return [[error] * len(batch) for batch in batches]
-
     def _predict_batches(self, batches: list[list[Any]]) -> list[list[Outcome]]:
+        """What becomes of each request of the first batches, of as many as take a while."""
         outcomes: list[list[Outcome]] = []
         end = time.perf_counter() + WHILE_SECONDS
         for batch in batches:

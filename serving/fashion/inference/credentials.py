@@ -1,18 +1,31 @@
-"""Tokens of authorized clients, and the server's certificate with its key."""
+"""Tokens of authorized clients, and the server's certificate with its key.
+
+Requests without a token are rejected before they are read, over REST and gRPC.
+"""
 
 import hmac
 import re
 import ssl
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+
+import grpc
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import logger
-from .settings import ServerSettings
+from .errors import RequestError
 
 TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
+# Readiness says nothing that a probe of a cluster, which sends no token, need not know.
+HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
+HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady", "Check", "Watch"
+UNAUTHENTICATED = "expected a token of this server in the header Authorization, as Bearer TOKEN"
 
 
 class SecretError(ValueError):
@@ -62,7 +75,6 @@ class Tokens(ReloadableFile):
     """Of authorized clients: the lines of a file, each of 16 or more printable characters."""
 
     def load(self, contents: list[bytes]) -> None:
-        """Authorize clients that have a token of these, and no others."""
         tokens = [line.strip() for line in contents[0].splitlines() if line.strip()]
         if not tokens or not all(map(TOKEN.fullmatch, tokens)):
             raise SecretError(
@@ -73,10 +85,7 @@ class Tokens(ReloadableFile):
         self._tokens = tokens
 
     def allow(self, fields: Sequence[bytes]) -> bool:
-        """Whether the Authorization fields of a request are one, with a token of these.
-
-        Takes the same time wherever a wrong one differs.
-        """
+        """Whether the Authorization fields are one, with a token of these; in constant time."""
         if len(fields) != 1 or fields[0][: len(SCHEME)].lower() != SCHEME:
             return False
         given = fields[0][len(SCHEME) :].strip()
@@ -91,7 +100,6 @@ class Certificate(ReloadableFile):
         super().__init__(*paths)
 
     def load(self, _: list[bytes]) -> None:
-        """Have the contexts present it."""
         chain, key = self.paths
         for context in [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), *self.contexts]:
             try:
@@ -102,28 +110,6 @@ class Certificate(ReloadableFile):
                     f"{chain}, {key}: expected a certificate and its key in PEM, "
                     f"got an error: {reason}"
                 ) from None
-
-
-class Credentials:
-    """Of a process: its tokens and its certificate, if it has any."""
-
-    tokens: Tokens | None = None
-    certificate: Certificate | None = None
-    open_metrics = metrics_tls = False
-
-    def configure(self, settings: ServerSettings) -> None:
-        """Read the files that the settings name. Raises SecretError."""
-        self.open_metrics, self.metrics_tls = settings.open_metrics, settings.metrics_tls
-        if settings.token_file:
-            self.tokens = Tokens(settings.token_file)
-        if settings.tls_cert and settings.tls_key:
-            self.certificate = Certificate(settings.tls_cert, settings.tls_key)
-
-    def refresh(self) -> None:
-        """Read the files again that have changed."""
-        for files in (self.tokens, self.certificate):
-            if files:
-                files.refresh()
 
 
 def _no_password() -> str:
@@ -140,3 +126,65 @@ def check_private(path: Path) -> None:
             f"{path}: expected a file that its owner and group alone may read, got mode "
             f"{stat.S_IMODE(mode):o}; run: chmod o= {path}"
         )
+
+
+class AuthMiddleware:
+    """An ASGI application in front of another, for those who have a token.
+
+    open_paths: for everyone, as health is; reject: called for each other request without a token,
+    of which nothing else is kept.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        open_paths: Container[str] = (),
+        reject: Callable[[str, RequestError], None] = lambda *_: None,
+    ) -> None:
+        self._app, self._tokens = app, tokens
+        self._open_paths, self._reject = open_paths, reject
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._is_open(scope) or self._has_token(scope):
+            await self._app(scope, receive, send)
+            return
+        status = HTTPStatus.UNAUTHORIZED
+        self._reject("rest", RequestError(UNAUTHENTICATED, status))
+        headers = {"www-authenticate": "Bearer"}
+        response = JSONResponse({"error": UNAUTHENTICATED}, status, headers)
+        await response(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope["root_path"])
+        is_read = scope["method"] in ("GET", "HEAD")
+        return is_read and bool(path in self._open_paths or HEALTH.fullmatch(path))
+
+    def _has_token(self, scope: Scope) -> bool:
+        fields = [value for name, value in scope["headers"] if name == b"authorization"]
+        return self._tokens.allow(fields)
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Ends calls without a token before their message is read. reject: called for each."""
+
+    def __init__(self, tokens: Tokens, reject: Callable[[str, RequestError], None]) -> None:
+        self._tokens, self._reject = tokens, reject
+        self._deny = grpc.stream_stream_rpc_method_handler(self._abort)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        metadata = handler_call_details.invocation_metadata
+        fields = [value for name, value in metadata if name == "authorization"]
+        given = [text.encode() if isinstance(text, str) else text for text in fields]
+        is_health = handler_call_details.method.rpartition("/")[2] in HEALTH_CALLS
+        if is_health or self._tokens.allow(given):
+            return await continuation(handler_call_details)
+        self._reject("grpc", RequestError(UNAUTHENTICATED, HTTPStatus.UNAUTHORIZED))
+        return self._deny
+
+    async def _abort(self, _: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED)

@@ -8,13 +8,10 @@ RETRY_SECONDS = 1  # after which a busy server may be asked again
 
 
 class RequestError(ValueError):
-    """A request that is rejected. The message is one sentence for the client.
-
-    status: of HTTP; gRPC has a code for each.
-    """
+    """A request that is rejected. message: a sentence for the client; status: of HTTP."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(cut(message, LONGEST - 1))
+        super().__init__(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…")
         self.status = status
 
 
@@ -24,12 +21,6 @@ def quote(value: object) -> str:
     if text.isprintable() and 0 < len(text) <= QUOTED:
         return text
     return f"{text[:QUOTED]!r}" + ("…" if len(text) > QUOTED else "")
-
-
-def cut(text: object, longest: int = QUOTED) -> str:
-    """The beginning of what may be long, with a sign where something is missing."""
-    text = str(text)
-    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def one_line(text: object) -> str:

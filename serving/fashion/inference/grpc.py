@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, RequestedOutput, Tensor
-from .tensors import as_bytes, raw_bytes
+from .tensors import as_list, raw_bytes
 
 # The field of InferTensorContents for each datatype, as the protocol has it; FP16 is raw alone.
 FIELDS = {
@@ -78,8 +78,7 @@ def write_response(response: InferResponse, message: Any) -> Any:
         if output.binary:
             message.raw_output_contents.append(raw_bytes(values))
         else:
-            contents = as_bytes(values) if values.dtype.kind in "UO" else values.ravel().tolist()
-            getattr(tensor.contents, FIELDS[output.datatype]).extend(contents)
+            getattr(tensor.contents, FIELDS[output.datatype]).extend(as_list(values))
     return message
 
 

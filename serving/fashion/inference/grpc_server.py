@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
 from http import HTTPStatus
@@ -47,7 +46,7 @@ class GrpcTransport:
         self._content, self._context, self._pb = content, context, pb
         self._message: Any = None
 
-    async def address(self) -> tuple[str, str]:
+    def address(self) -> tuple[str, str]:
         """Model and version, out of the message: its lists are read later, by `parse`."""
         try:
             self._message = self._pb.ModelInferRequest.FromString(self._content)
@@ -56,24 +55,17 @@ class GrpcTransport:
         return self._message.model_name, self._message.model_version
 
     async def receive(self, admission: Admission) -> Any:
-        """The message, which gRPC has read, counted."""
         admission.count(len(self._content))
         message, self._message = self._message, None
         return message
 
-    def size(self, _: Any) -> int:
-        """Of the message."""
-        return len(self._content)
-
     def parse(self, payload: Any) -> InferRequest:
-        """The request that the message holds."""
         return read_request(payload)._replace(headers=self._metadata)
 
     def _metadata(self) -> dict[str, str]:
         return {name: str(value) for name, value in self._context.invocation_metadata() or ()}
 
     def write(self, response: InferResponse) -> bytes:
-        """The bytes of a ModelInferResponse."""
         return write_response(response, self._pb.ModelInferResponse()).SerializeToString()
 
 
@@ -89,7 +81,7 @@ class GrpcService:
     ) -> None:
         self._handler, self._models, self._pb = handler, handler.models, pb
         self._repositories = repositories or {}
-        self._health = Health(handler.models)
+        self.health = Health(handler.models)
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """All methods, for a server.
@@ -112,15 +104,11 @@ class GrpcService:
         methods = _unary(health | repository, self._pb)
         methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(abort_on_error(self._infer))
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
-        services = {SERVICE: methods, HEALTH_SERVICE: self._health.methods()}
+        services = {SERVICE: methods, HEALTH_SERVICE: self.health.methods()}
         for name, pb in self._repositories.items():
             by_name = {"ModelLoad": self._load, "ModelUnload": self._unload}
             services[name] = _unary(repository, pb) | _unary(by_name, pb, "Repository")
         return [grpc.method_handlers_generic_handler(name, services[name]) for name in services]
-
-    def close(self) -> None:
-        """End the calls that watch."""
-        self._health.is_ended.set()
 
     async def _infer(self, content: bytes, context: Any) -> bytes:
         return await self._handler.handle(GrpcTransport(content, context, self._pb))
@@ -189,7 +177,6 @@ class Health:
         self._models, self.is_ended = models, asyncio.Event()
 
     def methods(self) -> dict[str, Any]:
-        """Check, and Watch, which says what changes."""
         types = StringValue.FromString, Int32Value.SerializeToString
         return {
             "Check": grpc.unary_unary_rpc_method_handler(abort_on_error(self._check), *types),
@@ -256,27 +243,23 @@ class GrpcServers:
         certificate: Certificate | None = None,
     ) -> None:
         self._service = service
-        pool = ThreadPoolExecutor(1)  # for methods that are not asynchronous; there are none
         self._servers = []
         for _ in range(SERVERS):
-            server = grpc.aio.server(pool, interceptors=interceptors, options=options)
+            server = grpc.aio.server(interceptors=interceptors, options=options)
             server.add_generic_rpc_handlers(service.handlers())
             _listen(server, address, certificate)
             self._servers.append(server)
 
     async def start(self) -> None:
-        """Listen."""
         for server in self._servers:
             await server.start()
 
     async def wait_for_termination(self) -> None:
-        """Return when they have been stopped."""
         for server in self._servers:
             await server.wait_for_termination()
 
     async def stop(self, grace: float | None) -> None:
-        """Answer the calls that are under way, for so many seconds at most."""
-        self._service.close()
+        self._service.health.is_ended.set()  # of the calls that watch
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
 
 

@@ -18,13 +18,12 @@ from uuid import uuid4
 
 from . import logger
 from .errors import RequestError, one_line, quote
-from .limits import SMALL_BODY, Admission, Limits, check_waiting
+from .limits import SMALL_BODY, Admission, Limits, WaitingLimit
 from .messages import InferRequest, InferResponse
 from .predictor import Results, Signature
 from .tensors import BYTES
 
 Result = TypeVar("Result")
-Encoded_co = TypeVar("Encoded_co", covariant=True)
 LONGEST_ID = 1000  # characters
 SECONDS_PER_LINE = 60  # of rejections before a request is read
 MOST_INPUTS = 10_000  # of a request: the columns of a table
@@ -33,7 +32,7 @@ CLIENT_GONE = 499  # of nginx: the client has hung up before its response
 # What is large is decoded and encoded off the event loop, one at a time, since each takes several
 # times its own size; elements of BYTES may be files, whose reading takes long: two at a time.
 LARGE, FILES = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-MOST_READS = 1000  # requests with files that wait to be read
+READS = WaitingLimit(1000)  # of requests with files to be read
 
 
 class ServedModel(NamedTuple):
@@ -78,24 +77,21 @@ class Models(Protocol):
         """Unload all versions of a model."""
 
 
-class Transport(Protocol[Encoded_co]):
+class Transport(Protocol):
     """One request, as its protocol carries it."""
 
     protocol: str  # rest or grpc
 
-    async def address(self) -> tuple[str, str]:
-        """Name and version of the model that is asked, "" for the highest version."""
+    def address(self) -> tuple[str, str]:
+        """Name and version of the model, "" for the highest version. Raises RequestError."""
 
     async def receive(self, admission: Admission) -> Any:
-        """All of the request's bytes, counted."""
-
-    def size(self, payload: Any) -> int:
-        """Of what was received, in bytes."""
+        """All of the request's bytes, counted. Raises RequestError."""
 
     def parse(self, payload: Any) -> InferRequest:
         """What was received, as a request. Raises RequestError."""
 
-    def write(self, response: InferResponse) -> Encoded_co:
+    def write(self, response: InferResponse) -> Any:
         """A response, as the protocol sends it."""
 
 
@@ -153,19 +149,19 @@ Observer = Callable[[RequestContext], None]  # called at the end of a request
 class Handler:
     """Takes every inference request. observers: called with each at its end."""
 
+    _rejected, _next_line = 0, 0.0  # of the process, over REST and gRPC
+
     def __init__(self, models: Models, observers: Sequence[Observer] = ()) -> None:
         self.models, self.observers = models, observers
 
-    async def handle(self, transport: Transport[Result]) -> Result:
-        """The response to a request. Raises RequestError, 500 where a model fails."""
+    async def handle(self, transport: Transport) -> Any:
+        """The response, as the transport writes it. Raises RequestError, 500 if a model fails."""
         with RequestContext(transport.protocol, self.observers) as context:
-            context.model, context.version = await transport.address()
+            context.model, context.version = transport.address()
             model = context.served = await self.models.find(context.model, context.version)
             with Admission(model.limits) as admission:
                 try:
-                    return await _respond(
-                        transport, context, model, await transport.receive(admission)
-                    )
+                    return await _respond(transport, context, model, admission)
                 except RequestError:
                     raise
                 except Exception as error:
@@ -174,44 +170,29 @@ class Handler:
                     raise RequestError(message, HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def reject(self, protocol: str, error: RequestError) -> None:
-        """Count a request that is rejected before it is read; log the first one of a minute."""
-        is_logged = REJECTIONS.add(error)
+        """Count a request that is rejected before it is read, which anyone can send.
+
+        Logs the first one of a minute, and how many there were since the last line.
+        """
+        Handler._rejected += 1
+        now = clock.monotonic()
+        is_logged = now >= Handler._next_line
+        if is_logged:
+            status, count = error.status, Handler._rejected
+            logger.warning("rejected with %d: %s (requests: %d)", status, error, count)
+            Handler._rejected, Handler._next_line = 0, now + SECONDS_PER_LINE
         with suppress(RequestError), RequestContext(protocol, self.observers, is_logged=is_logged):
             raise error
 
 
-class Rejections:
-    """Of requests before they are read, which anyone can send: one line a minute, with a number."""
-
-    def __init__(self) -> None:
-        self._count, self._next, self._error = 0, 0.0, RequestError("")
-
-    def add(self, error: RequestError) -> bool:
-        """Count one; whether it is the first of a minute."""
-        self._count, self._error = self._count + 1, error
-        return self.log()
-
-    def log(self) -> bool:
-        """Log how many there were, if there were any and a minute has passed; whether it was."""
-        now = clock.monotonic()
-        if not self._count or now < self._next:
-            return False
-        status, count = self._error.status, self._count
-        logger.warning("rejected with %d: %s (requests: %d)", status, self._error, count)
-        self._count, self._next = 0, now + SECONDS_PER_LINE
-        return True
-
-
-REJECTIONS = Rejections()  # of the process, over REST and gRPC
-
-
 async def _respond(
-    transport: Transport[Result], context: RequestContext, model: ServedModel, payload: Any
-) -> Result:
-    """Decode, predict and encode a request, which has arrived."""
+    transport: Transport, context: RequestContext, model: ServedModel, admission: Admission
+) -> Any:
+    """Receive, decode, predict and encode a request."""
+    payload = await transport.receive(admission)
     context.arrived()
     signature = model.signature
-    large = LARGE if transport.size(payload) > SMALL_BODY else None
+    large = LARGE if admission.counted else None
     request = await run_in(large, transport.parse, payload)
     del payload  # which the rows of a large request replace
     check_sizes(request)
@@ -220,7 +201,8 @@ async def _respond(
         request = request._replace(id=str(uuid4()))
     outputs = signature.check_outputs(request)
     if any(tensor.datatype == BYTES for tensor in request.inputs):
-        rows = await _read_files(signature.decode, request)
+        with READS:
+            rows = await run_in(FILES, signature.decode, request)
     else:
         rows = await run_in(large, signature.decode, request)
     context.id, context.version = str(request.id), model.version
@@ -230,19 +212,6 @@ async def _respond(
     size = sum(output.values.nbytes for output in encoded.outputs)
     response = InferResponse(model.name, model.version, context.id, *encoded)
     return await run_in(LARGE if size > SMALL_BODY else None, transport.write, response)
-
-
-class _Reads:
-    count = 0
-
-
-async def _read_files(decode: Callable[[InferRequest], Any], request: InferRequest) -> Any:
-    check_waiting(_Reads.count, MOST_READS)
-    _Reads.count += 1
-    try:
-        return await run_in(FILES, decode, request)
-    finally:
-        _Reads.count -= 1
 
 
 def check_sizes(request: InferRequest) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from socket import socket
@@ -20,7 +20,6 @@ HEAD_BYTES = 64 * 1024  # of a request's line and headers, at most
 DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
 GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there
 END_SECONDS = 20  # at most, for the requests that have arrived; then they are cut off
-TICKS = 10  # of uvicorn's, in a second
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -30,32 +29,37 @@ class HttpProtocol(HttpToolsProtocol):
     """
 
     _since: float | None  # when the request that is arriving began to
-    _head_bytes = 0  # of the fields that are read
+    _in_head = False
     _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
-    _in_head = _is_new = False
+    _fields = _field_bytes = 0  # of a head, as far as they are counted
     _is_resuming = False  # after an offer to upgrade: the parser reads the head that is known
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time for the first request."""
         super().connection_made(transport)
         self._since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Rejects a head of more than HEAD_BYTES."""
         self._unset_keepalive_if_required()
-        began_in_head, self._is_new = self._in_head, False
+        if self._in_head:
+            self._segment_bytes += len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            if self._head_bytes > HEAD_BYTES:
-                self._reject_head()
-            else:
-                self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
             return
-        if self._in_head and began_in_head and not self._is_new:
-            self._segment_bytes += len(data)
-            if self._segment_bytes > HEAD_BYTES:
-                self._reject_head()
+        if self._in_head:
+            self._check_head(self._segment_bytes)
+
+    def _check_head(self, size: int) -> None:
+        """Reject a head of more than HEAD_BYTES. size: of it, at least."""
+        new = self.headers[self._fields :]
+        self._fields += len(new)
+        self._field_bytes += sum(len(name) + len(value) + len(b": \r\n") for name, value in new)
+        if max(size, len(self.url) + self._field_bytes) > HEAD_BYTES:
+            self._reject(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
+            )
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -77,44 +81,22 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(fields))
 
     def on_message_begin(self) -> None:
-        """Starts the time for a request."""
-        if self._is_resuming:
-            return
         super().on_message_begin()
         self._since = self.loop.time()
-        self._in_head = self._is_new = True
-        self._head_bytes = self._segment_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Counts its bytes."""
-        if not self._is_resuming:
-            self._count(len(url))
-            super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Counts its bytes."""
-        if not self._is_resuming:
-            self._count(len(name) + len(value) + len(b": \r\n"))
-            super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
-            raise ValueError("too long a head")  # ends the parser
+        self._in_head = True
+        self._segment_bytes = self._fields = self._field_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Ends the head."""
+        self._in_head = False
         if self._is_resuming:
             self._is_resuming = False
             return
-        self._in_head = False
+        self._check_head(0)
+        if self.transport.is_closing():
+            raise ValueError("too long a head")  # ends the parser
         super().on_headers_complete()
 
-    def _should_upgrade(self) -> bool:
-        return False
-
     def on_message_complete(self) -> None:
-        """Ends the time for a request."""
         super().on_message_complete()
         self._since = None
 
@@ -122,9 +104,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Close a connection whose request has not arrived whole within so many seconds."""
         if self._since is None or self.loop.time() - self._since <= seconds:
             return
-        idle = self.cycle is None and not self._in_head  # has connected, and sent nothing
-        answered = self.cycle is not None and self.cycle.response_complete and not self._in_head
-        if idle or answered:
+        is_done = self.cycle is None or self.cycle.response_complete
+        if is_done and not self._in_head:  # has sent nothing, or nothing more
             self.transport.close()
         elif self._in_head or not self.cycle.response_started:
             self._reject(
@@ -136,14 +117,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether nothing is missing of the last request, or none has begun."""
         return self.cycle is not None and not self._in_head and not self.cycle.more_body
 
-    def _reject_head(self) -> None:
-        self._reject(
-            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"expected at most {HEAD_BYTES:,} bytes of headers, got more",
-        )
-
     def send_400_response(self, msg: str) -> None:
-        """In JSON, as every error."""
         self._reject(HTTPStatus.BAD_REQUEST, f"expected a request of HTTP/1.1: {msg}")
 
     def _reject(self, status: HTTPStatus, message: str) -> None:
@@ -160,36 +134,20 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class GracefulServer(uvicorn.Server):
-    """Drains open connections on shutdown; leaves signals to whoever starts it.
+    """Drains open connections on shutdown; leaves signals to whoever starts it."""
 
-    every_second: called so often.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, every_second: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         config.timeout_graceful_shutdown = END_SECONDS
         super().__init__(config)
-        self._every_second = every_second
 
     @property
     def connections(self) -> list[Any]:
-        """Those that are open."""
         return list(self.server_state.connections)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone; uvicorn would take them, and send them again at the end."""
         yield
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second."""
-        if self._every_second and counter % TICKS == 0:
-            try:
-                await self._every_second()
-            except Exception:  # which would end the server
-                logger.exception("housekeeping failed")
-        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Drain connections first; a request that does not arrive whole meanwhile is rejected."""

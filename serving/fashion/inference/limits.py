@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import ClassVar
 
 import msgspec
 
@@ -36,22 +36,16 @@ class Limits(msgspec.Struct, frozen=True):
             )
 
 
-class InFlight:
-    """All bodies that are being read, computed and encoded. arriving: in the order they began."""
-
-    bytes = 0
-
-    def __init__(self) -> None:
-        self.arriving: list[Admission] = []
-
-
 class Admission:
-    """One body's share of the bytes in flight, until the end of a `with` block."""
+    """One body's share of the bytes in flight, in a `with` block. counted: bytes, 0 if small."""
+
+    in_flight: ClassVar[int] = 0  # bytes of all bodies that are read, computed and encoded
+    _arriving: ClassVar[list["Admission"]] = []  # in pieces, in the order they began
+    _eviction: asyncio.Timeout
+    _is_evicted = False
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self._counted = limits, 0
-        self._task: asyncio.Task[Any] | None = None
-        self._is_evicted = False
+        self.limits, self.counted = limits, 0
 
     def __enter__(self) -> "Admission":
         return self
@@ -66,44 +60,39 @@ class Admission:
         here if it is this one. Raises RequestError, 413, for too large a body.
         """
         self.limits.check_body(size)
-        more = size - self._counted
-        if size <= max(SMALL_BODY, self._counted):
+        more = size - self.counted
+        if size <= max(SMALL_BODY, self.counted):
             return
-        while IN_FLIGHT.bytes + more > self.limits.bodies_mb * MB:
-            if self not in IN_FLIGHT.arriving or IN_FLIGHT.arriving[-1] is self:
+        while self._is_evicted or Admission.in_flight + more > self.limits.bodies_mb * MB:
+            if self not in self._arriving or self._arriving[-1] is self:
                 raise self._busy()
-            IN_FLIGHT.arriving[-1]._evict()
-        IN_FLIGHT.bytes += more
-        self._counted = size
+            self._arriving[-1]._evict()
+        Admission.in_flight += more
+        self.counted = size
 
     @asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
         """While a body arrives in pieces, another may need its place. Raises RequestError, 503."""
-        self._task = asyncio.current_task()
-        IN_FLIGHT.arriving.append(self)
+        self._eviction = asyncio.timeout(None)
+        self._arriving.append(self)
         try:
-            yield
-            if self._is_evicted:
-                await asyncio.sleep(0)  # where the cancellation arrives
-        except asyncio.CancelledError:
-            if not self._is_evicted or self._task is None:
-                raise
-            self._task.uncancel()
+            async with self._eviction:
+                yield
+        except TimeoutError:
             raise self._busy() from None
         finally:
-            if self in IN_FLIGHT.arriving:
-                IN_FLIGHT.arriving.remove(self)
+            if self in self._arriving:
+                self._arriving.remove(self)
 
     def _evict(self) -> None:
         self._release()
         self._is_evicted = True
-        IN_FLIGHT.arriving.remove(self)
-        if self._task:
-            self._task.cancel()
+        self._arriving.remove(self)
+        self._eviction.reschedule(0)  # at once
 
     def _release(self) -> None:
-        IN_FLIGHT.bytes -= self._counted
-        self._counted = 0
+        Admission.in_flight -= self.counted
+        self.counted = 0
 
     def _busy(self) -> RequestError:
         return RequestError(
@@ -113,9 +102,6 @@ class Admission:
         )
 
 
-IN_FLIGHT = InFlight()  # of the process, over REST and gRPC
-
-
 def check_waiting(count: int, most: int) -> None:
     """Raise RequestError, 503, where so many requests wait for a model already."""
     if count >= most:
@@ -123,3 +109,17 @@ def check_waiting(count: int, most: int) -> None:
             f"expected at most {most:,} requests that wait for the model; send it again later",
             HTTPStatus.SERVICE_UNAVAILABLE,
         )
+
+
+class WaitingLimit:
+    """Requests that wait, each for the time of a `with` block. Raises RequestError, 503."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._count = most, 0
+
+    def __enter__(self) -> None:
+        check_waiting(self._count, self._most)
+        self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1

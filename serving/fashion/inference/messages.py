@@ -7,10 +7,7 @@ import numpy as np
 
 
 class Tensor(NamedTuple):
-    """An input.
-
-    data: its raw bytes; a flat float64 array; or what JSON or a message holds, lists mostly.
-    """
+    """An input. data: raw bytes, a flat array, or what JSON or a message holds, lists mostly."""
 
     name: str
     shape: Sequence[int]
@@ -24,7 +21,6 @@ class RequestedOutput(NamedTuple):
 
     name: str
     binary: bool
-    parameters: Mapping[str, Any] = {}
 
 
 class InferRequest(NamedTuple):

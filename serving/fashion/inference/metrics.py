@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from .batching import Batcher
 from .handler import RequestContext
-from .limits import IN_FLIGHT
+from .limits import Admission
 from .predictor import Predictor, Results
 
 MODEL_LABELS = ["model", "version"]
@@ -37,7 +37,7 @@ READY = Gauge(
 )
 WAITING = Gauge("fashion_requests_waiting", "Requests that wait for a model.", MODEL_LABELS)
 BYTES = Gauge("fashion_body_bytes_in_hand", "Bytes of requests that are read or computed.")
-BYTES.set_function(lambda: IN_FLIGHT.bytes)
+BYTES.set_function(lambda: Admission.in_flight)
 LOST = Counter("fashion_request_log_lost_lines", "Lines that the request log could not write.")
 
 
@@ -78,7 +78,6 @@ class ModelMetrics:
 
 
 def add_request(context: RequestContext) -> None:
-    """Count a request, at its end."""
     served = context.served
     model = (served.name, served.version) if served else NO_MODEL
     requests, seconds = _children(*model, context.protocol, context.status)

@@ -6,36 +6,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .declared import TensorSpec, read_tensor
 from .errors import RequestError, quote
 from .messages import InferRequest, OutputTensor, RequestedOutput, Tensor
 from .tensors import (
     BYTES,
     DTYPES,
+    TensorSpec,
     check_datatype,
     check_row_count,
     only_input,
     read_elements,
     read_numbers,
+    read_tensor,
 )
 
-# What a predictor of one's own needs of this package.
-__all__ = [
-    "BYTES",
-    "DTYPES",
-    "InferRequest",
-    "Predictor",
-    "RequestError",
-    "Results",
-    "Tensor",
-    "TensorSpec",
-    "check_datatype",
-    "check_row_count",
-    "only_input",
-    "quote",
-    "read_elements",
+__all__ = [  # what a predictor of one's own needs of this package
+    "BYTES", "DTYPES", "InferRequest", "Predictor", "RequestError", "Results", "Tensor",
+    "TensorSpec", "check_datatype", "check_row_count", "only_input", "quote", "read_elements",
     "read_numbers",
-]
+]  # fmt: skip
 
 Results = dict[str, Any]  # arrays, mostly
 TEXT, NUMBERS = {"content_type": "str"}, {"content_type": "np"}  # as MLServer's clients know them

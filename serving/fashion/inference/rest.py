@@ -7,7 +7,7 @@ length in a header; the raw tensors follow, an input's length in its parameter `
 import re
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,7 @@ import simdjson
 
 from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor
-from .tensors import BYTES, as_bytes, raw_bytes
+from .tensors import BYTES, as_list, raw_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
@@ -180,35 +180,32 @@ def _values(data: msgspec.Raw, datatype: str) -> Any:
 def write_response(response: InferResponse) -> tuple[bytes, int | None]:
     """The body of a response, and the length of its JSON where raw tensors follow it."""
     raw = [raw_bytes(output.values) if output.binary else None for output in response.outputs]
-    pairs = zip(response.outputs, raw, strict=True)
     content = {
         "model_name": response.model,
         **({"model_version": response.version} if response.version else {}),
         "id": response.id,
         "parameters": response.parameters,
-        "outputs": [dict(_written(output, data)) for output, data in pairs],
+        "outputs": list(map(_written, response.outputs, raw)),
     }
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     binary = [data for data in raw if data is not None]
     return (b"".join([text, *binary]), len(text)) if binary else (text + LINE_END, None)
 
 
-def _written(output: OutputTensor, raw: bytes | None) -> Iterator[tuple[str, Any]]:
-    yield "name", output.name
-    yield "shape", output.values.shape
-    yield "datatype", output.datatype
+def _written(output: OutputTensor, raw: bytes | None) -> dict[str, Any]:
+    name, datatype, values, _, parameters = output
+    tensor: dict[str, Any] = {"name": name, "shape": values.shape, "datatype": datatype}
     if raw is not None:
-        yield "parameters", {SIZE: len(raw)}
-        return
-    if output.parameters:
-        yield "parameters", output.parameters
-    is_text = output.values.dtype.kind in "UO"
-    yield "data", _as_text(output) if is_text else output.values.ravel()
+        return tensor | {"parameters": {SIZE: len(raw)}}
+    if parameters:
+        tensor["parameters"] = parameters
+    tensor["data"] = _as_text(output) if values.dtype.kind in "UO" else values.ravel()
+    return tensor
 
 
 def _as_text(output: OutputTensor) -> list[str]:
     try:
-        return [text.decode() for text in as_bytes(output.values)]
+        return [text.decode() for text in as_list(output.values)]
     except UnicodeDecodeError:
         raise RequestError(
             f"expected parameter {AS_BINARY} for output {output.name}, which is not text"

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,32 +20,24 @@ from . import logger
 from .errors import RETRY_SECONDS, RequestError, one_line
 from .handler import CLIENT_GONE, LARGE, Handler, Models, run_in
 from .limits import MB, Admission, Limits
-from .messages import InferRequest, InferResponse
-from .rest import (
-    BINARY,
-    JSON,
-    JSON_LENGTH,
-    accepts_gzip,
-    inflate,
-    read_request,
-    write_response,
-)
+from .messages import InferRequest
+from .rest import BINARY, JSON, JSON_LENGTH, accepts_gzip, inflate, read_request, write_response
 
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # a few names, if any
 COMPRESSED_BYTES, GZIP_LEVEL = 1024, 1  # smaller responses go out in one packet anyway
-Written = tuple[bytes, int | None]  # a body, and the length of its JSON where raw tensors follow
 
 
 def error_response(
     path: str, status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The response of a rejected request, which leaves a line in the log. path: "" to omit it."""
+    """The response of a rejected request, which leaves a line in the log."""
     message = one_line(message)
-    place = f"{one_line(path)}: " if path else ""
-    logger.warning("rejected with %d: %s%s", status, place, message)
+    logger.warning("rejected with %d: %s: %s", status, one_line(path), message)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"retry-after": str(RETRY_SECONDS)}
     return JSONResponse({"error": message}, status, headers)
 
 
@@ -75,7 +65,6 @@ class RestApp:
             self._other.router.default = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
@@ -89,9 +78,7 @@ class RestApp:
         except ClientGoneError:
             pass
         except RequestError as error:
-            busy = error.status == HTTPStatus.SERVICE_UNAVAILABLE
-            again = {"retry-after": str(RETRY_SECONDS)} if busy else None
-            response = error_response(scope["path"], error.status, str(error), again)
+            response = error_response(scope["path"], error.status, str(error))
             await response(scope, receive, send)
 
     async def _infer(self, transport: "RestTransport", scope: Scope, send: Send) -> None:
@@ -113,10 +100,6 @@ class RestApp:
         # Files are sent whole: thousands of ranges would take as many reads.
         fields = [field for field in scope["headers"] if field[0] not in (b"range", b"if-range")]
         scope = {**scope, "headers": fields}
-        names = {name for name, _ in scope["headers"]}
-        if names.isdisjoint({b"content-length", b"transfer-encoding"}):
-            await self._other(scope, receive, send)
-            return
         with Admission(OTHER_BODIES) as admission:
             body = await read_body(scope, receive, admission)
         messages: list[Message] = [{"type": "http.request", "body": bytes(body)}]
@@ -135,21 +118,14 @@ class RestTransport:
     def __init__(self, scope: Scope, receive: Receive, match: re.Match[str]) -> None:
         self._scope, self._receive, self._match = scope, receive, match
 
-    async def address(self) -> tuple[str, str]:
-        """Model and version, out of the path."""
+    def address(self) -> tuple[str, str]:
         name, version = self._match.groups("")
         return name, version
 
     async def receive(self, admission: Admission) -> bytes | bytearray:
-        """The body, without Content-Encoding. Raises RequestError, ClientGoneError."""
         return await read_body(self._scope, self._receive, admission)
 
-    def size(self, payload: bytes | bytearray) -> int:
-        """Of the body."""
-        return len(payload)
-
     def parse(self, payload: bytes | bytearray) -> InferRequest:
-        """JSON, with raw tensors behind it where a header says so."""
         request = read_request(payload, _header(self._scope, JSON_LENGTH))
         return request._replace(headers=self._headers)
 
@@ -157,9 +133,7 @@ class RestTransport:
         fields = self._scope["headers"]
         return {name.decode("latin1"): value.decode("latin1") for name, value in fields}
 
-    def write(self, response: InferResponse) -> Written:
-        """Likewise."""
-        return write_response(response)
+    write = staticmethod(write_response)
 
 
 class ClientGoneError(RequestError):
@@ -207,21 +181,14 @@ def _header(scope: Scope, name: str) -> str | None:
     return None
 
 
-class _IndexRequest(msgspec.Struct):
-    ready: bool | None = None
-
-
-INDEX_REQUEST = msgspec.json.Decoder(_IndexRequest, strict=False)  # which takes 1, "true" too
-
-
 def _routes(models: Models) -> list[BaseRoute]:
     """The protocol's, except inference, which is listed for what its path allows alone."""
 
     def ready(content: dict[str, Any], is_ready: bool) -> Response:
-        return _json(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
+        return JSONResponse(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
 
     async def live(_: Request) -> Response:
-        return _json({"live": True})
+        return JSONResponse({"live": True})
 
     async def server_ready(_: Request) -> Response:
         return ready({}, await models.are_ready())
@@ -231,17 +198,18 @@ def _routes(models: Models) -> list[BaseRoute]:
         return ready({"name": name}, await models.is_ready(name, version))
 
     async def server_metadata(_: Request) -> Response:
-        return _json(await models.server_metadata())
+        return JSONResponse(await models.server_metadata())
 
     async def model_metadata(request: Request) -> Response:
-        return _json(await models.metadata(*_model(request)))
+        return JSONResponse(await models.metadata(*_model(request)))
 
     async def index(request: Request) -> Response:
         try:
-            content = INDEX_REQUEST.decode(await request.body() or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            content = await request.json() if await request.body() else {}
+            only_ready = bool(content.get("ready"))
+        except (ValueError, AttributeError, RecursionError):
             raise RequestError('expected a body like {"ready": true}, or none') from None
-        return _json(await models.index(bool(content.ready)))
+        return JSONResponse(await models.index(only_ready))
 
     async def load(request: Request) -> Response:
         await models.load(_model(request)[0])
@@ -273,10 +241,6 @@ def _routes(models: Models) -> list[BaseRoute]:
 
 def _model(request: Request) -> tuple[str, str]:
     return request.path_params["name"], request.path_params.get("version", "")
-
-
-def _json(content: Any, status: int = HTTPStatus.OK) -> Response:
-    return Response(orjson.dumps(content), status, media_type=JSON)
 
 
 async def send_error(request: Request, error: Exception) -> Response:
