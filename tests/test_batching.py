@@ -89,3 +89,17 @@ def test_so_many_rows_are_joined_and_so_many_requests_wait():
     found = results_of(predictor, [np.ones((2, 1))] * 6, max_rows=4, waiting=5)
     assert sum(isinstance(part, RequestError) for part in found) == 1
     assert predictor.batches == [1, 4, 4, 2]
+
+
+def test_where_no_thread_can_be_started_no_request_waits_for_ever(monkeypatch: pytest.MonkeyPatch):
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> Any:
+        predictor = Doubling()
+        batcher = Batcher(predictor, predictor.predict, 100, 0, 100)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        return await asyncio.wait_for(batcher(np.zeros((1, 1))), 60)
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        asyncio.run(ask())

@@ -65,7 +65,10 @@ class Batcher:
             while self._queue:
                 batches = self._next_batches()
                 rows = [[pending.rows for pending in batch] for batch in batches]
-                outcomes = await loop.run_in_executor(self._thread, self._predict_batches, rows)
+                try:
+                    outcomes = await loop.run_in_executor(self._thread, self._predict_batches, rows)
+                except Exception as error:  # so that none of them waits for ever
+                    outcomes = [[error] * len(batch) for batch in batches]
                 for batch, outcome in zip(batches, outcomes, strict=False):
                     _deliver(batch, outcome)
                 for batch in reversed(batches[len(outcomes) :]):  # not computed yet

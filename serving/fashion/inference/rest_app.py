@@ -206,7 +206,9 @@ def _routes(models: Models) -> list[BaseRoute]:
     async def index(request: Request) -> Response:
         try:
             content = await request.json() if await request.body() else {}
-            only_ready = bool(content.get("ready"))
+            only_ready = content.get("ready") or False
+            if not isinstance(only_ready, bool):
+                raise ValueError
         except (ValueError, AttributeError, RecursionError):
             raise RequestError('expected a body like {"ready": true}, or none') from None
         return JSONResponse(await models.index(only_ready))
