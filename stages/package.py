@@ -56,7 +56,10 @@ def model_settings(
         "name": served["name"],
         "implementation": served["runtime"],
         "platform": training["engine"],
-        "versions": [*params.previous, params.version],
+        "versions": [
+            *(v for v in params.previous if (folder.parent / v).exists()),  # it may be newer
+            params.version,
+        ],
         "parameters": {
             "uri": f"./{served['file']}",
             "version": params.version,
@@ -118,20 +121,20 @@ def package(
     beside = target.resolve().parent.parent  # not inside serving/, where a server would find it
     with tempfile.TemporaryDirectory(dir=beside, prefix=".part-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
+        names = [served["name"] for served in models.values()]
+        for version, revision in params.previous.items():
+            fetch_version(version, revision, names, target, new)
         for source, served in models.items():
             folder = new / served["name"] / params.version
             shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
             settings = model_settings(served, folder, params, data.class_names)
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
-            for version, revision in params.previous.items():
-                place = Path(served["name"], version)
-                fetch_version(version, revision, target / place, new / place)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         _write_json(new / SAMPLES_FILE, samples(data))
         if target.exists():
             target.rename(old)
         new.rename(target)
-    return [served["name"] for served in models.values()]
+    return names
 
 
 def samples(data: Images) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
     for revision, words in [
         ("nowhere", "; expected a git revision of this repository"),
         ("0" * 40, "; expected a git revision of this repository"),
-        (here, ", which packaged no serving/models/fashion-sklearn/v9; expected the revision"),
+        (here, ", which packaged no v9 in serving/models; expected the revision"),
     ]:
         previous = f"previous: {{v9: '{revision}'}}"
         text = params.read_text("utf-8").replace("version: v1\n", "version: v10\n")

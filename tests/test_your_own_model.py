@@ -44,6 +44,7 @@ def stages_run(output: str) -> list[str]:
 
 
 def test_a_model_is_added_served_measured_tried_and_taken_out(with_third: Path):
+    earlier = run(with_third, "git", "rev-parse", "HEAD").strip()
     output = run(with_third, "dvc", "repro")
     assert stages_run(output) == ["train_logistic", "package", "evaluate"]
     metrics = json.loads(run(with_third, "dvc", "metrics", "show", "--json"))
@@ -69,6 +70,14 @@ def test_a_model_is_added_served_measured_tried_and_taken_out(with_third: Path):
         "-  C: 1.0",
         "+  C: 0.001",
     ]
+
+    change = ("-S", "package.version=v2", "-S", f"+package.previous.v1={earlier}")
+    run(with_third, "dvc", "exp", "run", *change)
+    assert sorted(
+        str(path.relative_to(with_third / "serving/models"))
+        for path in with_third.glob("serving/models/*/*/")
+    ) == ["fashion-logistic/v2", *(f"{name}/{v}" for name in NAMES[1:] for v in ("v1", "v2"))]
+    run(with_third, "git", "checkout", "-q", "params.yaml")
 
     pipeline = with_third / "dvc.yaml"
     before, package = pipeline.read_text("utf-8").split("  package:", 1)
