@@ -1,7 +1,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help doctor run demo report serve check test test-deep dask bench bench-serving bench-beyond
-.PHONY: soak drift lock diff pull image image-run test-image sbom audit
+.PHONY: pictures soak drift lock diff pull image image-run test-image sbom audit
 
 PYTHONS := 3.11|3.12|3.13
 NEEDED := Python 3.11, 3.12 or 3.13
@@ -64,6 +64,9 @@ demo: $(INSTALLED) ## the same six stages on a small bundled data set, in a scra
 
 report: $(DEV) ## one page on the last evaluation, report.html, that opens anywhere
 	@python -m report
+
+pictures: $(DEV) ## the pictures of README and docs, of the models that are served; needs Chromium
+	@python -m report.pictures
 
 serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
 	@exec mlserver start serving

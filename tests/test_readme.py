@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from PIL import Image
 from scratch import ROOT, make_params
 
 from benchmarks import figures, soak, training
+from report.pictures import MODELS as MODELS_KEY
+from report.pictures import models_of_lock
 from stages.evaluation.plots import METRICS, read_metrics
 from stages.params import Params, load_params
 
@@ -48,9 +50,9 @@ def models_of_the_results() -> dict[str, str]:
 
 
 def models_of_the_lock() -> dict[str, str]:
-    stages = yaml.safe_load((ROOT / "dvc.lock").read_text("utf-8"))["stages"].values()
-    outs = [out for stage in stages for out in stage["outs"]]
-    return {o["path"]: o["md5"][:8] for o in outs if o["path"] in models_of_the_results()}
+    lines = models_of_lock(ROOT / "dvc.lock").splitlines()
+    found = dict(line.split(" ") for line in lines)
+    return {path: md5[:8] for path, md5 in found.items() if path in models_of_the_results()}
 
 
 def test_the_results_are_those_of_the_committed_metrics():
@@ -61,6 +63,14 @@ def test_the_results_are_those_of_the_committed_metrics():
         (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\|((?: [0-9.]+ \|){{4}})", README)
         names = ("accuracy", "macro_f1", "log_loss", "calibration_error")
         assert row.split("|")[:-1] == [f" {found[name]:.4f} " for name in names]
+
+
+@pytest.mark.parametrize("name", ["demo.png", "plots.png"])
+def test_the_pictures_are_of_the_models_of_the_lock(name: str):
+    if models_of_the_lock() != models_of_the_results():
+        pytest.skip("README's results are of other models than dvc.lock's, whose hashes it names")
+    with Image.open(ROOT / "docs" / name) as picture:
+        assert picture.info[MODELS_KEY] == models_of_lock(ROOT / "dvc.lock")
 
 
 def test_the_speeds_are_those_of_the_last_benchmarks():
