@@ -64,8 +64,8 @@ def test_it_learns_digits_and_labels_as_the_pipeline_does(
 ):
     features = fitted[0](digits[1].images)
     labels = labels_of(model, features)
-    assert (labels == digits[1].labels).mean() > 0.97
-    assert (labels == model.predict(features)).mean() > 0.99
+    assert (labels == digits[1].labels).mean() > 0.96
+    assert (labels == model.predict(features)).mean() > 0.98
     won = won_pairs(decisions(model)(features), 10)
     clear = np.sort(won, axis=1)[:, -1] > np.sort(won, axis=1)[:, -2]
     assert (won.argmax(axis=1) == model.predict(features))[clear].all()

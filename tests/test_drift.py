@@ -59,7 +59,7 @@ def test_what_another_version_gave_is_left_out(project: Path, digits: Digits):
     (path,) = folder.iterdir()
     path.write_text(path.read_text("utf-8").replace('"v1"', '"v0"'), "utf-8")
     text = drift(project, expect=1)
-    assert "expected a request log with responses of fashion-sklearn v1" in text
+    assert re.search("expected a request log with responses of .*fashion-sklearn v1", text)
 
 
 def drift(project: Path, *options: str, expect: int | None = 0) -> str:
@@ -70,7 +70,7 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits:
     images = digits[1].images
     write_log(project, images[:200], with_pixels=True)
     text = drift(project, "--images", "200")
-    assert text.count("as before") == 6
+    assert text.count("as before") == len(text.splitlines()) - text.count("drift.html")
     more = drift(project, "--images", "300", expect=None)  # both models were asked for the same 200
     assert re.search(r"(?m)^distance .*\(200 images\)", more)
     page = (project / "drift.html").read_text("utf-8")
@@ -101,7 +101,8 @@ def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Dig
     zeros = digits[1].images[digits[1].labels == 0]
     write_log(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
     text = drift(project, expect=3)
-    assert text.count("classes of") == text.count("confidence of") == 2
+    models = len(models_in(project / "serving"))
+    assert text.count("classes of") == text.count("confidence of") == models
     assert "disagreement, distance: not measured" in text
     assert "FASHION_REQUEST_LOG_IMAGES" in (project / "drift.html").read_text("utf-8")
 

@@ -117,7 +117,7 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     installed_checkout: Path, tmp_path: Path
 ):
     params = installed_checkout / "params.yaml"
-    text = params.read_text("utf-8").replace("train_limit: null", "train_limit: 6000")
+    text = params.read_text("utf-8").replace("train_limit:", "train_limit: 6000")
     params.write_text(text.replace("validation: 0", "validation: 10000"), "utf-8")  # beyond digits
     before = run(installed_checkout, "git", "status", "--short")
     (tmp_path / "temporary").mkdir()
@@ -126,8 +126,10 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
 
     assert output.startswith("error: /nowhere: No such file or directory; ")
     assert "The data set cannot be fetched. Nothing is wrong with the installation" in output
-    assert len(re.findall(r"(?m)^Running stage '", output)) == 6
-    assert len(re.findall(r"(?m)^metrics/models/\S+\.json +0\.\d+ ", output)) == 2
+    assert {"download", "train_sklearn", "evaluate"} <= {
+        *re.findall(r"(?m)^Running stage '(.*)'", output)
+    }
+    assert re.search(r"(?m)^metrics/models/fashion-sklearn\.json +0\.\d+ ", output)
     assert run(installed_checkout, "git", "status", "--short") == before
     assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
     (command,) = re.findall(r"(?m)^Serve the models:   (.+)$", output)

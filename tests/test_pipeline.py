@@ -22,7 +22,7 @@ from serving.launch import running
 from stages import KERNELS, SAME_KERNELS
 from stages.evaluation.plots import METRICS, read_metrics
 
-STAGES = ["download", "preprocess", "train_sklearn", "train_xgboost", "package", "evaluate"]
+STAGES = [*yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]]
 OUTPUTS = ["data", "models", "serving/models", "metrics"]
 
 
@@ -50,7 +50,7 @@ def test_a_second_run_runs_nothing_and_leaves_git_clean(project: Path):
 
 def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
     text = (project / "dvc.lock").read_text("utf-8")
-    assert list(yaml.safe_load(text)["stages"]) == STAGES
+    assert sorted(yaml.safe_load(text)["stages"]) == sorted(STAGES)
     assert str(project) not in text
     for path in [*project.glob("metrics/**/*.*"), *project.glob("serving/models/**/*.json")]:
         assert str(project).encode() not in path.read_bytes(), path
@@ -59,7 +59,7 @@ def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
 def test_the_metrics_and_plots_of_each_model_are_shown(project: Path):
     def files(folder: str) -> list[str]:
         found = [str(path.relative_to(project)) for path in sorted((project / folder).iterdir())]
-        assert len(found) == 2
+        assert len(found) == len(models_in(project / "serving"))
         return found
 
     shown = run(project, "dvc", "metrics", "show").splitlines()

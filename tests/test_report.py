@@ -231,7 +231,7 @@ def test_that_few_images_trained_is_told(found: dict[str, Any]):
 
 
 def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any]):
-    (pair,) = found["compared"]
+    pair, *_ = found["compared"]
     compared = [pair | {"images": 0, "pairs": [], "pictures": []}]
     none: dict[str, list[Any]] = {name: [] for name in found["metrics"]}
     page = Page(render(TEMPLATE, found | {"mistakes": none, "common": none, "compared": compared}))
