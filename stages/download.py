@@ -23,48 +23,31 @@ REMEDY = (
 )
 OWN_REMEDY = "Name one that does in download.sources"
 
-# MD5 of a file and of what it holds. Source of the former: the data set's README, "Get the Data".
-MD5 = {
-    "train-images-idx3-ubyte.gz": (
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-    ),
-    "train-labels-idx1-ubyte.gz": (
-        "25c81989df183df01b3e8a0aad5dffbe",
-        "9018921c3c673c538a1fc5bad174d6f9",
-    ),
-    "t10k-images-idx3-ubyte.gz": (
-        "bef4ecab320f06d8554ea6380940ec79",
-        "8181f5470baa50b63fa0f6fddb340f0a",
-    ),
-    "t10k-labels-idx1-ubyte.gz": (
-        "bb300cfdad3c16e7a12a480ee83cd310",
-        "15d484375f8d13e6eb1aabb0c3f46965",
-    ),
-}
+# MD5 of each file and of what it holds. Source of the former: the data set's README, "Get the Data".
+MD5 = (
+    ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
+    ("25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
+    ("bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
+    ("bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
+)
 
 
 def files_of(params: Download) -> list[File]:
     """The files that a data set is made of."""
     names = (*TRAIN_FILES, *TEST_FILES)
     if params.dataset != "own":
-        return [File(name, name, *MD5[name]) for name in names]
+        return [File(name, name, *sums) for name, sums in zip(names, MD5, strict=True)]
     sums = params.own.md5 or (None,) * len(names)
     return [File(*of) for of in zip(names, params.own.files, sums, strict=True)]
 
 
-def check_named(params: Download) -> None:
-    """Raise StageError when too few classes have names."""
+def main() -> None:
+    params = load_params().download
     if len(params.class_names) < MIN_CLASSES:
         raise StageError(
             f"params.yaml: download.own.class_names is {params.own.class_names}; "
             f"expected the names of {MIN_CLASSES} classes or more, since download.dataset is own"
         )
-
-
-def main() -> None:
-    params = load_params().download
-    check_named(params)
     if params.dataset == "digits":
         # Here, since scikit-learn takes two seconds to load, for which other data need not wait.
         from stages.data.digits import make_digits  # noqa: PLC0415

@@ -114,7 +114,7 @@ def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str],
         ("cut_off", 3, r"cut off midway \(3 attempts\)"),
         ("slow", 3, r"no data for 0.3 s \(3 attempts\)"),
         ("stalls_midway", 3, r"no data for 0.3 s \(3 attempts\)"),
-        ("wrong", 1, "wrong checksum: expected MD5 [0-9a-f]{32}, got [0-9a-f]{32}"),
+        ("wrong", 1, "begins with .*; expected an IDX, gzip, CSV or npz file"),
     ],
 )
 def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
@@ -175,7 +175,7 @@ def test_a_folder_is_a_source_too(tmp_path: Path):
 
 
 def test_endless_redirects_are_a_reason(tmp_path: Path, source: Callable[[str], str]):
-    with pytest.raises(StageError, match="loop: too many redirects"):
+    with pytest.raises(StageError, match="loop: not a usable URL: Exceeded 30 redirects"):
         fetch(FILE, [source("loop")], tmp_path)
 
 

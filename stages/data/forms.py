@@ -32,10 +32,6 @@ class UnavailableError(Exception):
     """A source did not give a file; the message is the reason."""
 
 
-class UnknownFormError(UnavailableError):
-    """A file has none of the forms."""
-
-
 def is_url(source: str) -> bool:
     """Whether a source is no folder."""
     return source.lower().startswith(("http:", "https:"))
@@ -127,7 +123,7 @@ def _read(file: Any, target: str) -> bytes:
     elif head.replace(MARK, b"").isascii() and b"\0" not in head:
         labels, pixels = _from_csv(file)
     else:
-        raise UnknownFormError(f"begins with {head!r}; expected an IDX, gzip, CSV or npz file")
+        raise UnavailableError(f"begins with {head!r}; expected an IDX, gzip, CSV or npz file")
     count, *sides = (number.to_bytes(4, "big") for number in (len(labels), SIDE, SIDE))
     if "labels" in target:
         return IDX + b"\x01" + count + labels

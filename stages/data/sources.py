@@ -2,9 +2,10 @@
 
 import gzip
 import hashlib
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -14,14 +15,7 @@ import urllib3
 
 from stages.console import StageError, progress
 from stages.data.arrays import atomic_write
-from stages.data.forms import (
-    UnavailableError,
-    UnknownFormError,
-    is_gzipped_idx,
-    is_url,
-    locate,
-    read,
-)
+from stages.data.forms import UnavailableError, is_gzipped_idx, is_url, locate, read
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 ATTEMPTS = 3
@@ -42,10 +36,6 @@ class File(NamedTuple):
     content: str | None = None
 
 
-class ServerBusyError(UnavailableError):
-    """A server answered with an error of its own (5xx), which may pass."""
-
-
 def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
     """Bring a file into the folder from the first source that gives the right bytes.
 
@@ -62,8 +52,8 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
                 label = source if is_url(source) else place
                 try:
                     with atomic_write(target) as part:
-                        found = _retried(place, part)
-                        _unify(file, found, part)
+                        _copy(place, part)
+                        found = _unify(file, part)
                     origin = f"from {label}" + ("" if file.md5 else f", MD5 {found}")
                     return " ".join([origin, *(f"(not from {why})" for why in failures)])
                 except UnavailableError as why:
@@ -75,14 +65,17 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
 
 
 def _is_good(file: File, path: Path) -> bool:
+    if _md5(path) == file.md5:
+        return True
+    with suppress(UnavailableError):
+        content = hashlib.md5(read(path, file.name)).hexdigest()
+        return content == file.content and is_gzipped_idx(path)
+    return False
+
+
+def _md5(path: Path) -> str:
     with path.open("rb") as content:
-        if hashlib.file_digest(content, "md5").hexdigest() == file.md5:
-            return True
-    try:
-        content_md5 = hashlib.md5(read(path, file.name)).hexdigest() if file.content else None
-    except UnavailableError:
-        return False
-    return content_md5 is not None and content_md5 == file.content and is_gzipped_idx(path)
+        return hashlib.file_digest(content, "md5").hexdigest()
 
 
 def _places(source: str, file: File) -> list[str]:
@@ -91,18 +84,15 @@ def _places(source: str, file: File) -> list[str]:
     return list(map(str, locate(source, file.published, file.name)))
 
 
-def _unify(file: File, found: str, part: Path) -> None:
+def _unify(file: File, part: Path) -> str:
     """Have a file in another form than data/raw's be the same content in that form.
 
-    found: its MD5. Raises UnavailableError for another content than expected.
+    Returns the MD5 that it had. Raises UnavailableError for another content than expected.
     """
+    found = _md5(part)
     if file.md5 in (None, found) and is_gzipped_idx(part):
-        return
-    try:
-        content = read(part, file.name)
-    except UnknownFormError as why:
-        wrong = f"wrong checksum: expected MD5 {file.md5}, got {found}: " if file.md5 else ""
-        raise UnavailableError(f"{wrong}{why}") from None
+        return found
+    content = read(part, file.name)
     actual = hashlib.md5(content).hexdigest()
     if file.content not in (None, actual):
         raise UnavailableError(
@@ -112,21 +102,35 @@ def _unify(file: File, found: str, part: Path) -> None:
     if not file.content and file.md5 not in (None, actual, found):
         raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
     part.write_bytes(gzip.compress(content, LEVEL, mtime=0))
+    return found
 
 
-def _retried(place: str, part: Path) -> str:
+def _copy(place: str, part: Path) -> None:
+    if is_url(place):
+        _download(place, part)
+        return
+    try:
+        source = Path(place).open("rb")
+    except OSError as error:
+        raise UnavailableError(error.strerror) from None
+    with source, part.open("wb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _download(url: str, part: Path) -> None:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
         try:
-            return _streamed(place, part)
-        except ServerBusyError as busy:
-            reason = str(busy)
-        except (requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
-            reason = f"no connection within {CONNECT_SECONDS:g} s"
+            _stream(url, part)
+            return
+        except requests.HTTPError as error:
+            reason = f"HTTP {error.response.status_code} {error.response.reason}"
+            if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise UnavailableError(reason) from None
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
             reason = f"no data for {READ_SECONDS:g} s"
-        except (requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        except requests.exceptions.SSLError:
             reason = "no secure connection: its certificate or TLS is refused"
         except requests.exceptions.ProxyError:
             reason = "cannot connect to the proxy that the environment names"
@@ -134,47 +138,18 @@ def _retried(place: str, part: Path) -> str:
             reason = "cannot connect"
         except urllib3.exceptions.HTTPError:
             reason = "cut off midway"
-        except requests.TooManyRedirects:
-            raise UnavailableError("too many redirects") from None
         except requests.RequestException as error:
             raise UnavailableError(f"not a usable URL: {error}") from None
     raise UnavailableError(f"{reason} ({ATTEMPTS} attempts)")
 
 
-def _streamed(place: str, part: Path) -> str:
-    digest = hashlib.md5()
-    with (
-        _opened(place) as (chunks, size),
-        progress(place.rpartition("/")[2], size, "B") as advance,
-        part.open("wb") as file,
-    ):
-        for chunk in chunks:
-            file.write(chunk)
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()
-
-
-@contextmanager
-def _opened(place: str) -> Iterator[tuple[Iterator[bytes], int | None]]:
-    if is_url(place):
-        with requests.get(
-            place,
-            stream=True,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            headers={"Accept-Encoding": "identity"},
-        ) as response:
-            if not response.ok:
-                passes = response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-                why = f"HTTP {response.status_code} {response.reason}"
-                raise ServerBusyError(why) if passes else UnavailableError(why)
-            size = int(response.headers.get("Content-Length", 0)) or None
-            yield response.raw.stream(CHUNK, decode_content=False), size
-        return
-    path = Path(place)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise UnavailableError(error.strerror) from None
-    with file:
-        yield iter(lambda: file.read(CHUNK), b""), path.stat().st_size or None
+def _stream(url: str, part: Path) -> None:
+    timeout, as_it_is = (CONNECT_SECONDS, READ_SECONDS), {"Accept-Encoding": "identity"}
+    with requests.get(url, stream=True, timeout=timeout, headers=as_it_is) as response:
+        response.raise_for_status()
+        size = int(response.headers.get("Content-Length", 0)) or None
+        name = url.rpartition("/")[2]
+        with progress(name, size, "B") as advance, part.open("wb") as file:
+            for chunk in response.raw.stream(CHUNK, decode_content=False):
+                file.write(chunk)
+                advance(len(chunk))
