@@ -23,7 +23,7 @@ REMEDY = (
 )
 OWN_REMEDY = "Name one that does in download.sources"
 
-# MD5 of each file and of what it holds. Source of the former: the data set's README, "Get the Data".
+# MD5 of each file and of what it holds. Source of the former: the data set's README.
 MD5 = (
     ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
     ("25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),

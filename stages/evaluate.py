@@ -81,11 +81,10 @@ def main() -> None:
         with running(SERVING) as server:
             clients = [RestClient(server.rest), GrpcClient(server.grpc)]
             served = served_outputs(clients, models, batches)
-            metadata = {m: [c.metadata(m.name, m.version) for c in clients] for m in models}
     except (RepositoryError, ServerError, ResponseError) as error:
         raise StageError(str(error)) from None
     for model in models:
-        check_model(model, data, served[model], metadata[model])
+        check_model(model, data.images, served[model])
     write_results(data, {model.name: recorded(served[model][0]) for model in models})
     metrics = read_metrics()
     for model in models:

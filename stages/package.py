@@ -14,7 +14,6 @@ import base64
 import json
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +34,7 @@ from serving.fashion.integrity import sha256
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
 from stages.console import StageError, run
+from stages.data.arrays import atomic_folder
 from stages.data.previous import fetch_version
 from stages.data.processed import TEST, Images, read_npz
 from stages.params import load_params
@@ -118,10 +118,8 @@ def package(
     model's, and for an earlier version that cannot be had.
     """
     models = how_served(folders)
-    beside = target.resolve().parent.parent  # not inside serving/, where a server would find it
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".part-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        names = [served["name"] for served in models.values()]
+    names = [served["name"] for served in models.values()]
+    with atomic_folder(target) as new:
         for version, revision in params.previous.items():
             fetch_version(version, revision, names, target, new)
         for source, served in models.items():
@@ -131,9 +129,6 @@ def package(
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
         _write_json(new / SAMPLES_FILE, samples(data))
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
     return names
 
 

@@ -33,12 +33,7 @@ DictionarySize = Annotated[int, Field(ge=2, le=512)]
 
 
 class OwnData(Section):
-    """Any data set in IDX files of 28 × 28 grey images; of no effect unless dataset is own.
-
-    class_names: by label, first_label first; files: gzipped, as the sources name them: images and
-    labels that train, images and labels that test; md5: of each, or null to accept any; transposed:
-    the images are stored column by column, as those of EMNIST.
-    """
+    """Any data set in IDX files of 28 × 28 grey images; ignored unless dataset is own."""
 
     class_names: list[Annotated[str, Field(min_length=1)]] = Field(max_length=MAX_CLASSES)
     files: list[str] = Field(min_length=4, max_length=4)
@@ -55,11 +50,7 @@ class OwnData(Section):
 
 
 class Download(Section):
-    """What data/raw holds.
-
-    dataset: digits is bundled with scikit-learn, own is what the section of that name describes;
-    sources: base URLs or folders, tried in this order.
-    """
+    """What data/raw holds."""
 
     dataset: Literal["fashion-mnist", "digits", "own"]
     sources: list[str] = Field(min_length=1)
@@ -82,11 +73,7 @@ class Download(Section):
 
 
 class Preprocess(Section):
-    """Which images train and which evaluate; both choices keep the shares of the classes.
-
-    train_limit: null for all training images, or how many of them; validation: 0 to evaluate on
-    the test files, or how many images to hold out of the training files and evaluate on instead.
-    """
+    """Which images train and which evaluate; both choices keep the shares of the classes."""
 
     train_limit: Annotated[int, Field(ge=100)] | None
     validation: int = Field(ge=0, le=50_000)
@@ -94,13 +81,7 @@ class Preprocess(Section):
 
 
 class FeatureConfig(Section):
-    """What the models see of an image; see serving/fashion/model/features.py.
-
-    kind: hog, histograms of gradients and means of pixels; patches, these and responses to two
-    dictionaries; or pixels alone, without what is below; cells: sides in pixels, of a set of
-    histograms each; bins: directions of a histogram; pixel_weight: of the means, as 0 to 1;
-    directions: of the dictionaries; components: kept, or null for all descriptors as they are.
-    """
+    """What the models see of an image; see serving/fashion/model/features.py."""
 
     kind: Literal["patches", "hog", "pixels"]
     cells: list[Literal[2, 4, 8, 16]] = Field(min_length=1)
@@ -111,12 +92,7 @@ class FeatureConfig(Section):
 
 
 class ClassScores(Section):
-    """Kernel ridge regression of the classes on the features, whose scores the trees see first.
-
-    landmarks: training images that the kernel compares with, or null for no scores; gamma: as of
-    svm; folds: of the training images, so that none is scored by a regression that knew its label;
-    weight: of the scores, beside other features whose variances add up to 1.
-    """
+    """Kernel ridge regression of the classes on the features, whose scores the trees see first."""
 
     landmarks: Landmarks | None
     gamma: Positive
@@ -127,13 +103,7 @@ class ClassScores(Section):
 
 
 class Svm(Section):
-    """Support vector classifier on the features; the names are scikit-learn's (SVC).
-
-    approximation: null to fit it exactly, in time square in the images, or how many landmarks, at
-    most as many as images, to approximate it with, in time linear in the images; gamma: the
-    squared distance of two images is about 2 on average; tol: of no effect on the
-    approximation.
-    """
+    """Support vector classifier on the features; the names are scikit-learn's (SVC)."""
 
     approximation: Landmarks | None
     kernel: Literal["linear", "poly", "rbf", "sigmoid"]
@@ -145,13 +115,7 @@ class Svm(Section):
 
 
 class Xgboost(Section):
-    """Boosted trees on the features; the names are XGBoost's (XGBClassifier).
-
-    engine: local boosts in memory, dask on workers elsewhere; scheduler: of Dask, or null to start
-    a cluster of two workers on this machine; components: of the features, that the trees see;
-    n_estimators: boosting rounds, one tree a class each, at most; early_stopping_rounds: null to
-    boost n_estimators rounds; scores: of the classes, which the trees see too.
-    """
+    """Boosted trees on the features; the names are XGBoost's (XGBClassifier)."""
 
     engine: Literal["local", "dask"]
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls)://.+:[0-9]+$")] | None
@@ -172,32 +136,21 @@ class Xgboost(Section):
 
 
 class Calibration(Section):
-    """Training images on which the probabilities of a trial model are calibrated.
-
-    held_out: how many, at most a fifth of all; the final model is trained on all of them.
-    """
+    """Images that a trial model goes without, at most a fifth of all, to calibrate models on."""
 
     held_out: int = Field(ge=20)
     seed: Seed
 
 
 class Serving(Section):
-    """How the server computes, for each model, which changes no response.
-
-    max_batch_delay_ms: to wait for more requests where some wait already; rows_per_thread: images
-    that a thread takes.
-    """
+    """How the server computes, for each model, which changes no response."""
 
     max_batch_delay_ms: float = Field(ge=0, le=1000)
     rows_per_thread: int = Field(ge=1, le=10_000)
 
 
 class Limits(Section):
-    """What the server takes on at once; beyond it, requests are rejected with 413, 408 or 503.
-
-    body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in hand; request_seconds: for a
-    request to arrive whole; waiting: requests that wait for a model.
-    """
+    """What the server takes on at once; beyond it, requests are rejected with 413, 408 or 503."""
 
     body_mb: int = Field(ge=1, le=1024)
     bodies_mb: int = Field(ge=1, le=65_536)
@@ -206,12 +159,7 @@ class Limits(Section):
 
 
 class Package(Section):
-    """What is served.
-
-    version: of all models as trained now, part of their URLs; previous: earlier versions that are
-    served beside it, by the git revision that packaged each; max_rows: images a request; limits:
-    what the server takes on; serving: how it computes.
-    """
+    """What is served."""
 
     version: Version
     previous: dict[Version, str]
@@ -228,14 +176,14 @@ class Package(Section):
 
 
 class Evaluate(Section):
-    """batch_size: images a request; min_accuracy: below it, the stage fails."""
+    """How the served models are measured."""
 
     batch_size: int = Field(ge=1, le=10_000)
     min_accuracy: float = Field(ge=0, le=1)
 
 
 class Params(Section):
-    """All of params.yaml. threads: of the stages that train."""
+    """All of params.yaml, whose comments say what each key means."""
 
     threads: int = Field(ge=1, le=1024)
     download: Download

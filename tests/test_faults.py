@@ -21,16 +21,16 @@ from scratch import ROOT, Digits, deep, edit_json, environment, make_params
 from wire import MODELS, OK, REFUSED, body, post, tensor
 
 from serving.fashion.contract import LABELS
+from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import MODEL_SETTINGS, models_in
 from serving.launch import Server, running
-from stages.evaluation.checks import offline_outputs
 
 
 @pytest.fixture(scope="module")
 def expected(repository: Path, digits: Digits) -> dict[str, np.ndarray]:
     """The right labels of the test digits, by model."""
     return {
-        model.name: offline_outputs(model.path, digits[1].images)[LABELS]
+        model.name: load_classifier(model.path).classify(digits[1].images)[LABELS]
         for model in models_in(repository)
     }
 

@@ -20,10 +20,10 @@ from scratch import environment, make_project, run
 from wire import MODELS, OK, ask, body, tensor
 
 from serving.fashion.contract import LABELS
+from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
 from serving.launch import Server, on_free_ports, server_of
 from stages.data.processed import Images
-from stages.evaluation.checks import offline_outputs
 
 IMAGE = "localhost/fashion-mnist-test"
 BUILDAH = {
@@ -114,7 +114,7 @@ def check_answers(server: Server, repository: Path, digits: tuple[Images, Images
     assert requests.get(f"{server.rest}/demo", timeout=60).ok
     images = digits[1].images[:50]
     for model in models_in(repository):
-        right = offline_outputs(model.path, images)[LABELS]
+        right = load_classifier(model.path).classify(images)[LABELS]
         for protocol in ("rest", "grpc"):
             said = ask(server, protocol, model.name, body(tensor(images)))
             assert said.status == OK, said

@@ -11,9 +11,10 @@ from wire import MODELS
 
 from serving.client import Client, GrpcClient, Outputs, RestClient
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.evaluation.checks import TOLERANCE, offline_outputs
+from stages.evaluation.checks import TOLERANCE
 
 SIZES = (1, 2, 63, 64, 65, 1000)
 
@@ -25,7 +26,7 @@ def images(digits: Digits) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def offline(repository: Path, images: np.ndarray) -> dict[str, Outputs]:
-    return {m.name: offline_outputs(m.path, images) for m in models_in(repository)}
+    return {m.name: load_classifier(m.path).classify(images) for m in models_in(repository)}
 
 
 def client(server: Server, protocol: str) -> Client:

@@ -17,9 +17,9 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from serving.client import Outputs
+from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
 from serving.launch import Server
-from stages.evaluation.checks import offline_outputs
 
 MODELS = ("fashion-sklearn", "fashion-xgboost")
 SECONDS = 60
@@ -198,7 +198,7 @@ def stream(channel: grpc.Channel) -> grpc.StreamStreamMultiCallable:
 def offline(repository: Path, model: str, images: np.ndarray) -> Outputs:
     """What the packaged files of a model make of images, without a server."""
     (path,) = (found.path for found in models_in(repository) if found.name == model)
-    return offline_outputs(path, images)
+    return load_classifier(path).classify(images)
 
 
 def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,18 +30,14 @@ def map_rows(path: Path) -> np.ndarray:
 
 def write_rows(path: Path, count: int, parts: Iterable[np.ndarray]) -> None:
     """Write parts, one after the other, `count` rows in all, as a .npy file."""
-    rest = iter(parts)
-    first = next(rest)
     written = 0
-    header = {
-        "descr": npy.dtype_to_descr(first.dtype),
-        "fortran_order": False,
-        "shape": (count, *first.shape[1:]),
-    }
-    with atomic_write(path) as part, part.open("wb") as file:
-        npy.write_array_header_1_0(file, header)
-        for rows in chain([first], rest):
-            file.write(np.ascontiguousarray(rows, first.dtype).data)
+    with atomic_write(path) as tmp, tmp.open("wb") as file:
+        for rows in parts:
+            if not file.tell():
+                descr, shape = npy.dtype_to_descr(rows.dtype), (count, *rows.shape[1:])
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
+                npy.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(rows).data)
             written += len(rows)
         if written != count:
             raise RuntimeError(f"{path}: {written:,} rows, expected {count:,}")
@@ -82,9 +77,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder to fill; it takes the place of `path` only at a clean end."""
+    """Yield a new folder to fill; it takes the place of `path` only at a clean end.
+
+    It lies in the folder above that of `path`: inside serving/, a server would find it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".part-") as tmp:
+    with TemporaryDirectory(dir=path.resolve().parent.parent, prefix=".part-") as tmp:
         new, old = Path(tmp, "new"), Path(tmp, "old")
         new.mkdir()
         yield new

@@ -4,6 +4,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -74,23 +75,24 @@ def read_idx(
 
 def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Items, uint8 [up to BLOCK, *item_shape] at a time."""
+    header = struct.Struct(f">{2 + len(item_shape)}I")
+    size, read = prod(item_shape), 0
     try:
         with gzip.open(path) as file:
-            header = struct.Struct(f">{2 + len(item_shape)}I")
             count = _read_header(path, file.read(header.size), header, magic, item_shape)
-            item, read = int(np.prod(item_shape, dtype=int)), 0
-            while content := file.read(BLOCK * item):
+            while content := file.read(BLOCK * size):
                 read += len(content)
-                if read <= count * item and not len(content) % item:
+                if read <= count * size and not len(content) % size:
                     yield np.frombuffer(content, np.uint8).reshape(-1, *item_shape)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; fetch it with: dvc repro download") from None
     except (EOFError, OSError, zlib.error) as error:
         raise StageError(f"{path}: damaged gzip file: {error}") from None
-    if read != count * item:
-        size, expected = (f"{header.size + n:,}" for n in (read, count * item))
-        stated = f"for the {count:,} items that its header states"
-        raise StageError(f"{path}: {size} bytes, expected {expected} {stated}")
+    if read != count * size:
+        raise StageError(
+            f"{path}: {header.size + read:,} bytes, expected {header.size + count * size:,} "
+            f"for the {count:,} items that its header states"
+        )
 
 
 def _read_header(

@@ -32,24 +32,17 @@ CHANCE = 0.001  # that a model of that accuracy is below the floor
 
 def parser() -> argparse.ArgumentParser:
     """The program's options."""
-    program = argparse.ArgumentParser(
-        prog="python -m stages.data.own_images",
-        description="Make a data set out of pictures, in a sub-folder for each class.",
-    )
-    program.add_argument(
-        "folder",
-        type=Path,
-        help="holds a sub-folder of pictures for each class, or such in train/ and test/",
-    )
-    program.add_argument("target", type=Path, help="folder to write the four IDX files to")
-    program.add_argument(
-        "--test-share", type=float, default=0.2, help="of each class without test/ (default: 0.2)"
-    )
-    program.add_argument("--invert", action="store_true", help="the pictures show dark on bright")
-    program.add_argument(
-        "--skip-bad", action="store_true", help="leave out files that are no pictures"
-    )
-    program.add_argument("--seed", type=int, default=7, help="of the choice (default: 7)")
+    about = "Make a data set out of pictures, in a sub-folder for each class."
+    program = argparse.ArgumentParser("python -m stages.data.own_images", description=about)
+    add = program.add_argument
+    classes = "holds a sub-folder of pictures for each class, or such in train/ and test/"
+    add("folder", type=Path, help=classes)
+    add("target", type=Path, help="folder to write the four IDX files to")
+    share = "of each class without test/ (default: 0.2)"
+    add("--test-share", type=float, default=0.2, help=share)
+    add("--invert", action="store_true", help="the pictures show dark on bright")
+    add("--skip-bad", action="store_true", help="leave out files that are no pictures")
+    add("--seed", type=int, default=7, help="of the choice (default: 7)")
     return program
 
 
@@ -79,14 +72,12 @@ def choose_tests(labels: np.ndarray, firsts: np.ndarray, share: float, seed: int
 
 def check_counts(folder: Path, names: Sequence[str], labels: np.ndarray, tests: np.ndarray) -> None:
     """Raise StageError, a line for each class of which too few images train or test."""
-    errors = []
-    for label, name in enumerate(names):
-        train, test = (np.sum((labels == label) & (tests == side)) for side in (False, True))
-        if train < TRAIN or test < TEST:
-            errors.append(
-                f"{folder}: {name}: {train} pictures to train on and {test} to test on; expected "
-                f"at least {TRAIN} and {TEST} that are no copies: add some, or leave the class out"
-            )
+    train, test = (np.bincount(labels[side], minlength=len(names)) for side in (~tests, tests))
+    errors = [
+        f"{folder}: {names[n]}: {train[n]} pictures to train on and {test[n]} to test on; expected "
+        f"at least {TRAIN} and {TEST} that are no copies: add some, or leave the class out"
+        for n in np.flatnonzero((train < TRAIN) | (test < TEST)).tolist()
+    ]
     if errors:
         raise StageError("\n".join(errors))
 
@@ -153,16 +144,14 @@ def _quoted(text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if not 0 < options.test_share < 1:
-        raise StageError(
-            f"--test-share is {options.test_share:g}; expected a number above 0, below 1"
-        )
+        share = f"--test-share is {options.test_share:g}"
+        raise StageError(f"{share}; expected a number above 0, below 1")
     found, names = find(options.folder)
     files, images = read(found, options.invert, options.skip_bad)
     data = Images(images, np.array([file.label for file in files], np.uint8), names)
     sides, firsts = np.array([file.side for file in files]), first_copies(images)
-    if any(sides):
-        tests = sides == "test"
-    else:
+    tests = sides == "test"
+    if not any(sides):
         tests = choose_tests(data.labels, firsts, options.test_share, options.seed)
     note_copies([file.path for file in files], data.labels, firsts, tests)
     check_counts(options.folder, names, data.labels, tests)

@@ -31,7 +31,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def folders(folder: Path) -> list[Path]:
-    return [path for path in entries(folder) if path.is_dir()]
+    return list(filter(Path.is_dir, entries(folder)))
 
 
 def find(folder: Path) -> tuple[list[File], tuple[str, ...]]:
@@ -50,15 +50,12 @@ def find(folder: Path) -> tuple[list[File], tuple[str, ...]]:
         roots, others = {folder: ""}, []
     names = sorted({f.name for root in roots for f in folders(root)})
     if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
-        raise StageError(
-            f"{folder}: {len(names)} sub-folders; expected {MIN_CLASSES} to {MAX_CLASSES}, "
-            "one for each class"
-        )
+        expected = f"{MIN_CLASSES} to {MAX_CLASSES}, one for each class"
+        raise StageError(f"{folder}: {len(names)} sub-folders; expected {expected}")
     for name in names:
         if name == "???" or name.encode(errors="replace").decode() != name:
-            raise StageError(
-                f"{folder}: class {name!a}; expected UTF-8 other than '???'; rename it"
-            )
+            expected = "UTF-8 other than '???'; rename it"
+            raise StageError(f"{folder}: class {name!a}; expected {expected}")
     files = [
         File(path, label, side)
         for root, side in roots.items()

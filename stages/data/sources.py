@@ -110,11 +110,9 @@ def _copy(place: str, part: Path) -> None:
         _download(place, part)
         return
     try:
-        source = Path(place).open("rb")
-    except OSError as error:
+        shutil.copyfile(place, part)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UnavailableError(error.strerror) from None
-    with source, part.open("wb") as target:
-        shutil.copyfileobj(source, target)
 
 
 def _download(url: str, part: Path) -> None:
@@ -125,9 +123,7 @@ def _download(url: str, part: Path) -> None:
             _stream(url, part)
             return
         except requests.HTTPError as error:
-            reason = f"HTTP {error.response.status_code} {error.response.reason}"
-            if error.response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise UnavailableError(reason) from None
+            reason = str(error)
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
             reason = f"no data for {READ_SECONDS:g} s"
         except requests.exceptions.SSLError:
@@ -146,7 +142,11 @@ def _download(url: str, part: Path) -> None:
 def _stream(url: str, part: Path) -> None:
     timeout, as_it_is = (CONNECT_SECONDS, READ_SECONDS), {"Accept-Encoding": "identity"}
     with requests.get(url, stream=True, timeout=timeout, headers=as_it_is) as response:
-        response.raise_for_status()
+        why = f"HTTP {response.status_code} {response.reason}"
+        if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise requests.HTTPError(why)  # which may pass
+        if not response.ok:
+            raise UnavailableError(why)
         size = int(response.headers.get("Content-Length", 0)) or None
         name = url.rpartition("/")[2]
         with progress(name, size, "B") as advance, part.open("wb") as file:

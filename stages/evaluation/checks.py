@@ -1,8 +1,6 @@
 """Checks that the server answers as the models' files do, with the pixels that were sent."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -10,39 +8,29 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from serving.client import Outputs
-from serving.fashion.contract import IMAGES, LABELS, PIXELS, PROBABILITIES
-from serving.fashion.integrity import sha256
+from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
 from serving.fashion.model.classifiers import SvmClassifier, load_classifier
 from serving.fashion.model.inputs import read_inputs
 from serving.fashion.model.svm import decisions
-from serving.fashion.packaged import MODEL_SETTINGS, Model
+from serving.fashion.packaged import Model
 from stages.console import StageError
-from stages.data.processed import Images
 
 LIBRARY_SAMPLE, LIBRARY_TOLERANCE = 200, 1e-3  # images; of a decision, where 1 is the margin
 TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another order
 
 
-def check_model(
-    model: Model, data: Images, served: list[Outputs], metadata: list[dict[str, Any]]
-) -> None:
+def check_model(model: Model, images: np.ndarray, served: list[Outputs]) -> None:
     """Raise StageError where a model is not served as it was packaged.
 
-    served, metadata: over each protocol, all outputs to the images and the metadata route.
+    served: over each protocol, all outputs to the images.
     """
     classifier = load_classifier(model.path)
-    offline = classifier.classify(data.images)
-    for outputs, described in zip(served, metadata, strict=True):
+    offline = classifier.classify(images)
+    for outputs in served:
         check_equal(model, outputs, offline)
-        check_images(model, outputs, data.images)
-        check_metadata(model, described, outputs, data.class_names)
+        check_images(model, outputs, images)
     if isinstance(classifier, SvmClassifier):
-        check_library(model.path, data.images)
-
-
-def offline_outputs(path: Path, images: np.ndarray) -> Outputs:
-    """The outputs for images, uint8 [n, 784], from the model's files, loaded here."""
-    return load_classifier(path).classify(images)
+        check_library(model.path, images)
 
 
 def check_equal(model: Model, served: Outputs, offline: Outputs) -> None:
@@ -72,40 +60,6 @@ def check_images(model: Model, served: Outputs, images: np.ndarray) -> None:
             f"{model.name}: saw other pixels than were sent in {len(differing):,} of "
             f"{len(images):,} images, first image {differing[0]:,}"
         )
-
-
-def check_metadata(
-    model: Model, metadata: dict[str, Any], served: Outputs, class_names: tuple[str, ...]
-) -> None:
-    """Raise StageError, a line each, where a model's metadata is not what is served.
-
-    metadata: the response of the metadata route; served: all outputs.
-    """
-    kinds = {"INT64": "i", "FP64": "f", "BYTES": "O", "UINT8": "u"}
-    facts: dict[str, tuple[Any, Any]] = {
-        "name": (metadata["name"], model.name),
-        "versions": (model.version in metadata["versions"], True),
-        "inputs": (
-            [(i["datatype"], i["shape"]) for i in metadata["inputs"]],
-            [("UINT8", [-1, PIXELS])],
-        ),
-        "outputs": (
-            {o["name"]: (kinds[o["datatype"]], o["shape"]) for o in metadata["outputs"]},
-            {n: (v.dtype.kind, [-1, *v.shape[1:]]) for n, v in served.items()},
-        ),
-    }
-    if "parameters" in metadata:  # which Triton's protocol buffers have no field for
-        files = {p.name: sha256(p) for p in model.path.parent.iterdir() if p.name != MODEL_SETTINGS}
-        names = metadata["parameters"]["class_names"]
-        facts["class names"] = (json.loads(names), list(class_names))
-        facts["SHA-256"] = (json.loads(metadata["parameters"]["sha256"]), files)
-    wrong = [
-        f"{model.name}: its metadata has {what} {actual}, expected {expected}"
-        for what, (actual, expected) in facts.items()
-        if actual != expected
-    ]
-    if wrong:
-        raise StageError("\n".join(wrong))
 
 
 def check_library(path: Path, images: np.ndarray) -> None:
