@@ -16,7 +16,6 @@ if not __package__:  # as an editor's run button starts it
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from stages.data.arrays import map_rows, write_npz, write_rows
 from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, read_idx, read_images, read_labels
 from stages.data.processed import FEATURES, TEST, TRAIN_FEATURES, TRAIN_IMAGES, TRAIN_LABELS, Images
 from stages.data.splits import split, stratified
-from stages.params import Download, Preprocess, load_params
+from stages.params import Preprocess, load_params
 from stages.training.features import fit_features
 from stages.training.threads import fix_threads
 
@@ -41,7 +40,6 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
     rest, held_out = np.arange(len(labels)), np.arange(0)
     if params.validation:
         rest, held_out = split(labels, min(params.validation, len(labels)), params.seed)
-        check_left(labels, rest, params.validation)
     if params.train_limit is None:
         return rest, held_out
     if params.train_limit > len(rest):
@@ -53,33 +51,18 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
     return rest[stratified(labels[rest], params.train_limit, params.seed)], held_out
 
 
-def check_left(labels: np.ndarray, rest: np.ndarray, validation: int) -> None:
-    """Raise StageError when so many are held out that a class is left with fewer than 2 images.
-
-    labels: of all, [n]; rest: positions of those left. A split rounds by up to one image a class.
-    """
-    counts = np.bincount(labels)
-    left = np.bincount(labels[rest], minlength=len(counts))
-    if ((left < FEWEST) & (counts >= FEWEST)).any():
-        share = (FEWEST + 1) / counts[counts >= FEWEST].min()
-        raise StageError(
-            f"params.yaml: preprocess.validation is {validation}; expected at most "
-            f"{max(0, int(len(labels) * (1 - share))):,} of the {len(labels):,} training images, "
-            f"so that {FEWEST} or more of each class are left to train on"
-        )
-
-
-def check_classes(labels: np.ndarray, class_names: Sequence[str], limit: int | None) -> None:
+def check_classes(labels: np.ndarray, class_names: Sequence[str], params: Preprocess) -> None:
     """Raise StageError when a class has fewer than 2 images to train on; a trial model needs one.
 
-    labels: of those images, [n]; limit: preprocess.train_limit.
+    labels: of those images, [n].
     """
     counts = np.bincount(labels, minlength=len(class_names))
-    remedy = f"take more of them (preprocess.train_limit is {limit}), or " if limit else ""
+    limits = {"validation": params.validation, "train_limit": params.train_limit}
+    changes = [f"change preprocess.{key}, which is {n}" for key, n in limits.items() if n]
     for label in np.flatnonzero(counts < FEWEST).tolist():
         raise StageError(
             f"{counts[label]} images to train on are of class {class_names[label]!r}; expected "
-            f"{FEWEST} or more: {remedy}leave the class out"
+            f"{FEWEST} or more: {', or '.join([*changes, 'leave the class out'])}"
         )
 
 
@@ -92,37 +75,24 @@ def at(positions: np.ndarray, parts: Iterable[np.ndarray]) -> Iterator[np.ndarra
         start += len(part)
 
 
-def read_training(
-    params: Download, labels: np.ndarray, positions: np.ndarray
-) -> Iterator[np.ndarray]:
-    """Images of the training files at ascending positions, uint8 [up to BLOCK, 784] at a time.
-
-    labels: of all of them, [n].
-    """
-    return at(positions, read_images(RAW / TRAIN_FILES[0], len(labels), params.transposed))
-
-
-def read_testing(params: Download) -> Images:
-    """All of the test files."""
-    images, labels = (RAW / name for name in TEST_FILES)
-    names, first, transposed = params.class_names, params.first_label, params.transposed
-    return read_idx(images, labels, names, first, transposed)
-
-
 def main() -> None:
     params = load_params()
     fix_threads(params.threads)
-    names = params.download.class_names
-    labels = read_labels(RAW / TRAIN_FILES[1], names, params.download.first_label)
+    names, first = params.download.class_names, params.download.first_label
+    transposed = params.download.transposed
+    images, labels = RAW / TRAIN_FILES[0], read_labels(RAW / TRAIN_FILES[1], names, first)
     chosen, held_out = choose(labels, params.preprocess)
-    check_classes(labels[chosen], names, params.preprocess.train_limit)
-    read = partial(read_training, params.download, labels)
+    check_classes(labels[chosen], names, params.preprocess)
+
+    def read(positions: np.ndarray) -> Iterator[np.ndarray]:
+        return at(positions, read_images(images, len(labels), transposed))
+
     write_rows(TRAIN_IMAGES, len(chosen), read(chosen))
     write_rows(TRAIN_LABELS, len(chosen), [labels[chosen]])
     if len(held_out):
         test = Images(np.concatenate(list(read(held_out))), labels[held_out], names)
     else:
-        test = read_testing(params.download)
+        test = read_idx(RAW / TEST_FILES[0], RAW / TEST_FILES[1], names, first, transposed)
     write_npz(TEST, test)
     source = "held out of the training files" if len(held_out) else "of the test files"
     counts = f"{len(chosen):,} images to train on, {len(test.labels):,} {source} to evaluate on"

@@ -13,6 +13,7 @@ if not __package__:  # as an editor's run button starts it
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -21,7 +22,7 @@ from sklearn.svm import SVC
 from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages.console import run
 from stages.data.arrays import blocks, map_rows
-from stages.data.processed import BLOCK, FEATURES, TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.processed import BLOCK, TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split, stratified
 from stages.params import Calibration, Svm, load_params
 from stages.training import nystroem
@@ -53,15 +54,8 @@ def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC | Pipeli
     """Fit on float32 [n, k] features with labels [n]; an approximation reads blocks of them."""
     if params.approximation:
         return nystroem.train(features, labels, params, resolve_gamma(features, params.gamma))
-    classifier = engine.SVC(
-        C=params.C,
-        kernel=params.kernel,
-        gamma=params.gamma,
-        degree=params.degree,
-        coef0=params.coef0,
-        tol=params.tol,
-        cache_size=CACHE_MB,
-    )
+    named = params.model_dump(exclude={"approximation"})
+    classifier = engine.SVC(**named, cache_size=CACHE_MB)
     return as_stock(classifier.fit(features[:], labels.astype(np.int64)))
 
 
@@ -105,25 +99,11 @@ def calibrate(
 
 
 def save(
-    folder: Path,
-    model: SVC | Pipeline,
-    temperature: float,
-    params: Svm,
-    rows: np.ndarray,
-    *,
-    features: Path | None = FEATURES,
+    folder: Path, model: Any, temperature: float, params: Svm, rows: np.ndarray, **more: Any
 ) -> None:
     """Write what `package` takes; see save_model."""
-    save_model(
-        folder,
-        SERVED,
-        model,
-        params,
-        rows,
-        temperature=temperature,
-        engine=engine_of(params),
-        features=features,
-    )
+    more |= {"temperature": temperature, "engine": engine_of(params)}
+    save_model(folder, SERVED, model, params, rows, **more)
 
 
 def main() -> None:

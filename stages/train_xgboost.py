@@ -11,11 +11,10 @@ Params  xgboost, calibration, threads
 if not __package__:  # as an editor's run button starts it
     raise SystemExit("run it from the project's root: python -m stages.train_xgboost")
 
-import csv
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # Idle threads of GNU OpenMP spin for long by default, which makes training many times slower when
 # something else runs, a second experiment for instance. Read when XGBoost is imported.
@@ -29,7 +28,7 @@ from serving.fashion.contract import SCORES_FILE
 from serving.fashion.model.scores import ScoreArrays
 from stages.console import run
 from stages.data.arrays import atomic_write, blocks, map_rows, write_npz
-from stages.data.processed import FEATURES, TRAIN_FEATURES, TRAIN_LABELS
+from stages.data.processed import TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split
 from stages.params import Calibration, Xgboost, load_params
 from stages.training.boosting import (
@@ -113,25 +112,24 @@ def save(
     scores: ScoreArrays | None,
     params: Xgboost,
     rows: np.ndarray,
-    *,
-    features: Path | None = FEATURES,
+    **more: Any,
 ) -> None:
     """Write what `package` takes; see save_model."""
     public = params.model_copy(update={"scheduler": None})  # a host, which changes no tree
-    model, temperature = trained.model, trained.temperature
-    save_model(folder, SERVED, model, public, rows, temperature=temperature, features=features)
+    more |= {"temperature": trained.temperature}
+    save_model(folder, SERVED, trained.model, public, rows, **more)
     if scores:
         write_npz(folder / SCORES_FILE, scores)
 
 
 def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
     """Write round, from 1, and log loss, of training and held-out images, as CSV."""
-    with atomic_write(path) as part, part.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["round", TRAINING, HELD_OUT])
-        pairs = zip(losses[TRAINING], losses[HELD_OUT], strict=True)
-        for number, pair in enumerate(pairs, 1):
-            table.writerow([number, *(f"{loss:.6f}" for loss in pair)])
+    names = [TRAINING, HELD_OUT]
+    rounds = range(1, len(losses[TRAINING]) + 1)
+    table, form = np.column_stack([rounds, *(losses[n] for n in names)]), ["%d", "%.6f", "%.6f"]
+    with atomic_write(path) as tmp:
+        header = ",".join(["round", *names])
+        np.savetxt(tmp, table, form, ",", "\r\n", header, comments="")
 
 
 def main() -> None:

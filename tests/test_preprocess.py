@@ -63,19 +63,19 @@ def test_held_out_images_and_the_rest_are_all_images_once(small: Images, section
 def test_holding_out_so_many_that_a_class_is_left_with_too_few_is_refused(
     small: Images, section: Preprocess, count: int
 ):
-    expected = f"preprocess.validation is {count}; expected at most 28 of the 40 training "
+    section = section.model_copy(update={"validation": count})
+    rest, _ = choose(small.labels, section)
+    expected = rf"[01] images .* expected 2 or more: change preprocess.validation, which is {count}"
     with pytest.raises(StageError, match=expected):
-        choose(small.labels, section.model_copy(update={"validation": count}))
-    rest, _ = choose(small.labels, section.model_copy(update={"validation": 28}))
-    assert np.bincount(small.labels[rest]).tolist() == [3, 3, 3, 3]
+        check_classes(small.labels[rest], small.class_names, section)
 
 
-def test_a_class_that_has_too_few_images_is_no_matter_of_validation(section: Preprocess):
+def test_images_of_a_class_that_has_few_are_not_held_out(
+    section: Preprocess,
+):
     labels = np.repeat(np.arange(5, dtype=np.uint8), [1, 2, 9, 9, 9])
     rest, _ = choose(labels, section.model_copy(update={"validation": 3}))
     assert np.bincount(labels[rest])[:2].tolist() == [1, 2]
-    with pytest.raises(StageError, match=r"validation is 20; expected at most 0 of the 30"):
-        choose(labels, section.model_copy(update={"validation": 20}))
 
 
 def test_a_limit_may_be_all_images_that_are_left_but_not_more(small: Images, section: Preprocess):
@@ -85,10 +85,14 @@ def test_a_limit_may_be_all_images_that_are_left_but_not_more(small: Images, sec
         choose(small.labels, section.model_copy(update={"train_limit": 33}))
 
 
-def test_a_limit_that_leaves_too_few_of_a_class_is_named(small: Images):
-    message = r"1 images .* class 'd'; expected 2 or more: .* .preprocess.train_limit is 100., or"
+def test_a_limit_that_leaves_too_few_of_a_class_is_named(small: Images, section: Preprocess):
+    limited = section.model_copy(update={"train_limit": 100, "validation": 0})
+    message = (
+        r"1 images .* class 'd'; expected 2 or more: change preprocess.train_limit, which is 100, "
+        "or leave the class out"
+    )
     with pytest.raises(StageError, match=message):
-        check_classes(small.labels[:7], small.class_names, 100)
+        check_classes(small.labels[:7], small.class_names, limited)
 
 
 def test_rows_are_chosen_across_parts(small: Images):
