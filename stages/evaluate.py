@@ -63,12 +63,8 @@ def served_outputs(
 
 def check_accuracy(accuracies: Mapping[str, float], minimum: float) -> None:
     """Raise StageError, a line each, where the accuracy of a model is below the minimum."""
-    low = [
-        f"{name}: accuracy {accuracy:.4f}, expected at least {minimum:g} "
-        "(params.yaml: evaluate.min_accuracy)"
-        for name, accuracy in accuracies.items()
-        if accuracy < minimum
-    ]
+    expected = f"expected at least {minimum:g} (params.yaml: evaluate.min_accuracy)"
+    low = [f"{name}: accuracy {a:.4f}, {expected}" for name, a in accuracies.items() if a < minimum]
     if low:
         raise StageError("\n".join(low))
 

@@ -98,10 +98,10 @@ def how_served(folders: Iterable[Path]) -> dict[Path, dict[str, str]]:
         except FileNotFoundError:
             raise StageError(f"{path}: not found; make it with: dvc repro") from None
         except KeyError:
-            raise StageError(
-                f"{path}: does not say how the model is served; expected a folder that "
-                "stages/training/saved.py wrote: train it again"
-            ) from None
+            why = (
+                "does not say how the model is served; expected what stages/training/saved.py wrote"
+            )
+            raise StageError(f"{path}: {why}: train it again") from None
     for name, count in Counter(served["name"] for served in found.values()).items():
         if count > 1:
             raise StageError(f"{count} models are served as {name}; expected a name for each")
@@ -137,14 +137,11 @@ def samples(data: Images) -> dict[str, Any]:
 
     Pixels are 784 bytes in base64.
     """
-    first = zip(data.labels[:SAMPLES].tolist(), data.images[:SAMPLES], strict=True)
-    return {
-        "class_names": data.class_names,
-        "images": [
-            {"label": label, "pixels": base64.b64encode(image.tobytes()).decode("ascii")}
-            for label, image in first
-        ],
-    }
+    images = [
+        {"label": int(label), "pixels": base64.b64encode(image.tobytes()).decode("ascii")}
+        for label, image in zip(data.labels[:SAMPLES], data.images[:SAMPLES], strict=True)
+    ]
+    return {"class_names": data.class_names, "images": images}
 
 
 def _write_json(path: Path, content: dict[str, Any], indent: int | None = None) -> None:

@@ -18,13 +18,8 @@ def expected(class_names: Sequence[str], predictions: Mapping[str, Predictions])
         shares = np.bincount(found.labels, minlength=len(class_names)) / len(found.labels)
         by_class = zip(class_names, shares, strict=True)
         values = [("class_share", {"class": name}, share) for name, share in by_class]
-        rules += [
-            {
-                "record": f"fashion_evaluation_{name}",
-                "expr": f"vector({value:.4f})",
-                "labels": {"model": model} | of,
-            }
-            for name, of, value in [*values, ("confidence", {}, found.confidence.mean())]
-        ]
+        for name, of, value in [*values, ("confidence", {}, found.confidence.mean())]:
+            rule = {"record": f"fashion_evaluation_{name}", "expr": f"vector({value:.4f})"}
+            rules.append(rule | {"labels": {"model": model} | of})
     groups = {"groups": [{"name": "fashion-evaluation", "rules": rules}]}
     return yaml.safe_dump(groups, sort_keys=False, width=100)

@@ -29,7 +29,6 @@ class Predictions(NamedTuple):
 
 
 def recorded(outputs: Outputs) -> Predictions:
-    """What is recorded of a model's outputs."""
     return Predictions(outputs[LABELS], outputs[PROBABILITIES].round(DECIMALS))
 
 
@@ -58,14 +57,10 @@ def recall(data: Images, predictions: Predictions) -> Mapping[str, float]:
 
 
 class Bin(NamedTuple):
-    """Images that a model was about equally sure of.
+    """Images that a model was about equally sure of."""
 
-    confidence: mean probability of the predicted class; right: share of them that it was right
-    about; images: how many there are.
-    """
-
-    confidence: float
-    right: float
+    confidence: float  # mean probability of the predicted class
+    right: float  # share of them that the model was right about
     images: int
 
 

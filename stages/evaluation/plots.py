@@ -14,13 +14,7 @@ from stages.console import StageError
 from stages.data.arrays import atomic_folder, atomic_write
 from stages.data.processed import Images
 from stages.evaluation.alerts import EXPECTED, expected
-from stages.evaluation.metrics import (
-    DECIMALS,
-    Predictions,
-    evaluation_metrics,
-    recall,
-    reliability,
-)
+from stages.evaluation.metrics import DECIMALS, Predictions, evaluation_metrics, recall, reliability
 
 METRICS, PREDICTIONS, PLOTS = (Path("metrics", n) for n in ("models", "predictions", "plots"))
 
@@ -48,11 +42,8 @@ def write_results(data: Images, predictions: Mapping[str, Predictions]) -> None:
             gallery(data, found).save(plots / f"mistakes/{name}.png")
         shares = [(name, *row) for name, found in models for row in recall(data, found).items()]
         write_table(plots / "recall.csv", ["model", "class", "recall"], shares)
-        bins = [
-            (name, *row)
-            for name, found in models
-            for row in reliability(found.labels == data.labels, found.confidence)
-        ]
+        right = {name: (found.labels == data.labels, found.confidence) for name, found in models}
+        bins = [(name, *row) for name, of in right.items() for row in reliability(*of)]
         write_table(plots / "reliability.csv", ["model", "confidence", "right", "images"], bins)
         rules.write_text(expected(data.class_names, predictions), encoding="utf-8")
 
@@ -96,13 +87,11 @@ def gallery(data: Images, predictions: Predictions) -> Image.Image:
     for place, number in enumerate(worst):
         left, top = GAP + place % COLUMNS * width, GAP + place // COLUMNS * height
         picture.paste(enlarged(data.images[number]), (left, top))
-        lines = [
-            (f"is {data.class_names[data.labels[number]]}", INK),
-            (f"taken for {data.class_names[predicted[number]]}", INK),
-            (f"{confidence[number]:.1%} sure", QUIET),
-        ]
-        for line, (text, colour) in enumerate(lines):
-            draw.text((left, top + SIDE * SCALE + line * LINE), text, colour, font)
+        actual, taken_for = (data.class_names[y[number]] for y in (data.labels, predicted))
+        below = top + SIDE * SCALE
+        draw.text((left, below), f"is {actual}", INK, font)
+        draw.text((left, below + LINE), f"taken for {taken_for}", INK, font)
+        draw.text((left, below + 2 * LINE), f"{confidence[number]:.1%} sure", QUIET, font)
     return picture
 
 

@@ -53,9 +53,8 @@ class AdvanceEachRound(xgboost.callback.TrainingCallback):
         self.advance = advance
 
     def after_iteration(self, *_: object) -> bool:
-        """Never ask for an early stop."""
         self.advance(1)
-        return False
+        return False  # no early stop
 
 
 def booster_params(params: Xgboost, classes: int) -> dict[str, Any]:
@@ -64,16 +63,20 @@ def booster_params(params: Xgboost, classes: int) -> dict[str, Any]:
     return fixed | {"num_class": classes} | params.model_dump(exclude=OF_OURS)
 
 
-def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:
-    """Boost at most so many rounds, showing progress by round.
+def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
+    """Boost at most so many rounds by the engine of the params, showing progress by round.
 
     The losses of both parts are followed, and that of those held out stops the boosting early.
     """
+    if params.engine == "dask":
+        from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
+
+        return boost_on_dask(part, params, rounds, held_out)
     data = xgboost.QuantileDMatrix(*part.whole(), max_bin=params.max_bin)
     losses: dict[str, dict[str, list[float]]] = {}
-    followed = (
-        [(data, TRAINING), (xgboost.DMatrix(*held_out.whole()), HELD_OUT)] if held_out else []
-    )
+    followed = []
+    if held_out:
+        followed = [(data, TRAINING), (xgboost.DMatrix(*held_out.whole()), HELD_OUT)]
     with progress("boosting", rounds, "rounds") as advance:
         booster = xgboost.train(
             booster_params(params, int(part.labels.max()) + 1),
@@ -86,15 +89,6 @@ def boost_in_memory(part: Subset, params: Xgboost, rounds: int, held_out: Subset
             callbacks=[AdvanceEachRound(advance)],
         )
     return Boosted(booster, {name: values[LOSS] for name, values in losses.items()})
-
-
-def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
-    """Boost at most so many rounds by the engine of the params."""
-    if params.engine == "dask":
-        from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
-
-        return boost_on_dask(part, params, rounds, held_out)
-    return boost_in_memory(part, params, rounds, held_out)
 
 
 def as_classifier(booster: xgboost.Booster) -> XGBClassifier:

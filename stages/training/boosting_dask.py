@@ -60,10 +60,8 @@ def boost_on_dask(part: Subset, params: Xgboost, rounds: int, held_out: Subset |
                 if not lost:
                     raise
                 print(f"Dask lost {len(lost)} of {len(workers)} workers meanwhile", flush=True)
-        raise StageError(
-            f"Dask lost workers {ATTEMPTS} times in a row; "
-            "their logs tell why, which often is too little memory"
-        )
+        words = "their logs tell why, which often is too little memory"
+        raise StageError(f"Dask lost workers {ATTEMPTS} times in a row; {words}")
 
 
 @contextmanager
@@ -84,15 +82,9 @@ def connected(scheduler: str | None) -> Iterator[Client]:
         with client:
             yield client
         return
-    with (
-        LocalCluster(
-            n_workers=LOCAL_WORKERS,
-            threads_per_worker=max(1, CPU_COUNT // LOCAL_WORKERS),
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    size = {"n_workers": LOCAL_WORKERS, "threads_per_worker": max(1, CPU_COUNT // LOCAL_WORKERS)}
+    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with LocalCluster(**size, **quiet) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -156,17 +148,17 @@ async def _boost(
     client = cluster.client
     bins = {"max_bin": params.max_bin}
     data = await engine.DaskQuantileDMatrix(client, *await hand_over(cluster, part), **bins)
-    followed = [(data, TRAINING)]
+    followed = []
     if held_out:
         unseen = await hand_over(cluster, held_out)
         checked = await engine.DaskQuantileDMatrix(client, *unseen, ref=data, **bins)
-        followed.append((checked, HELD_OUT))
+        followed = [(data, TRAINING), (checked, HELD_OUT)]
     trained = await engine.train(
         client,
         booster_params(params, int(part.labels.max()) + 1),
         data,
         rounds,
-        evals=followed if held_out else None,
+        evals=followed,
         early_stopping_rounds=params.early_stopping_rounds if held_out else None,
         verbose_eval=False,
         coll_cfg=Config(timeout=PEER_SECONDS, tracker_timeout=PEER_SECONDS),

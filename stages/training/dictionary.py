@@ -6,7 +6,6 @@ feature learning, AISTATS 2011).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,6 +17,7 @@ from serving.fashion.model import dictionary
 from serving.fashion.model.dictionary import CELL_LIMIT, CELL_PLACES, CELL_SIDE, PIXEL_SIDE
 from serving.fashion.model.exact import exact_weights
 from serving.fashion.model.features import FeatureMap
+from stages.data.arrays import blocks
 
 SEED = 7  # of all that is random in the features but the class scores
 IMAGES, PATCHES = 5_000, 100_000  # of the sample, to take patches of; and patches, at most
@@ -28,14 +28,6 @@ FAINT_PIXELS = 0.02  # patches of a lower standard deviation are left out, of pi
 FAINT_CELLS = 0.15  # share of patches of cells that is left out, of lowest mean square
 CHANNELS = 8  # that the values of a cell are mixed to
 PASSES, PATCHES_A_STEP = 15, 4096  # of k-means
-
-
-class Directions(NamedTuple):
-    """weights: [inputs, directions]; offset: [directions], of responses; contrast: as added."""
-
-    weights: np.ndarray
-    offset: np.ndarray
-    contrast: float
 
 
 def fit_dictionaries(
@@ -52,11 +44,11 @@ def fit_dictionaries(
     """
     some = images[:: -(-len(images) // IMAGES)]
     random = np.random.default_rng(SEED)
-    first = _directions(_pixel_patches(some, random), directions[0], centred=True)
+    patches = _pixel_patches(some, random)
+    weights, _, contrast = _directions(patches, directions[0], centred=True)
     advance(1)
     fitted = fitted._replace(
-        patches=exact_weights(first.weights, PIXEL_MAX, 0),
-        contrast=np.array([first.contrast, 0], np.float32),
+        patches=exact_weights(weights, PIXEL_MAX, 0), contrast=np.array([contrast, 0], np.float32)
     )
     cells = _in_batches(some, lambda batch: dictionary.cells(batch, fitted))
     values = cells.reshape(len(cells), -1).T
@@ -66,12 +58,13 @@ def fit_dictionaries(
         channel_offset=(pca.components_ @ pca.mean_).astype(np.float32),
     )
     channels = _in_batches(some, lambda batch: dictionary.channels(batch, fitted))
-    second = _directions(_cell_patches(channels, random), directions[1], centred=False)
+    patches = _cell_patches(channels, random)
+    weights, offset, cell_contrast = _directions(patches, directions[1], centred=False)
     advance(1)
     fitted = fitted._replace(
-        regions=exact_weights(second.weights, CELL_LIMIT, CELL_PLACES),
-        region_offset=second.offset.astype(np.float32),
-        contrast=np.array([first.contrast, second.contrast], np.float32),
+        regions=exact_weights(weights, CELL_LIMIT, CELL_PLACES),
+        region_offset=offset.astype(np.float32),
+        contrast=np.array([contrast, cell_contrast], np.float32),
     )
     found = dictionary.responses(some, fitted).var(axis=0).sum(keepdims=True)
     weight = np.sqrt(variance / np.maximum(found, np.finfo(np.float32).tiny))
@@ -79,8 +72,7 @@ def fit_dictionaries(
 
 
 def _in_batches(images: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    parts = [make(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate([make(images[rows]) for rows in blocks(len(images), BATCH)], axis=-1)
 
 
 def _pixel_patches(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -105,10 +97,13 @@ def _patches(maps: np.ndarray, side: int, count: int, random: np.random.Generato
     return windows[:, row, column, image].transpose(1, 2, 3, 0).reshape(count, -1)
 
 
-def _directions(patches: np.ndarray, count: int, *, centred: bool) -> Directions:
+def _directions(
+    patches: np.ndarray, count: int, *, centred: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Centres of patches [m, k], to multiply patches with before these are divided by contrast.
 
-    centred: the patches' own means are 0, so the directions' are, too.
+    centred: the patches' own means are 0, so the directions' are, too. Returns weights
+    [k, directions], the responses' offset [directions], and the contrast that was added.
     """
     squares = (patches.astype(np.float64) ** 2).mean(axis=1, keepdims=True)
     contrast = CONTRAST * (PIXEL_MAX**2 if centred else squares.mean())
@@ -130,7 +125,7 @@ def _directions(patches: np.ndarray, count: int, *, centred: bool) -> Directions
     weights = whitening @ _of_length_1(kmeans.fit(white).cluster_centers_).T
     if centred:
         weights -= weights.mean(axis=0)
-    return Directions(weights, mean @ weights, float(contrast))
+    return weights, mean @ weights, float(contrast)
 
 
 def _of_length_1(rows: np.ndarray) -> np.ndarray:

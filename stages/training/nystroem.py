@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from serving.fashion.model.svm import kernel
 from stages.console import progress
+from stages.data.arrays import blocks
 from stages.data.splits import stratified
 from stages.params import Svm
 
@@ -77,7 +78,6 @@ def _nystroem(features: np.ndarray, labels: np.ndarray, params: Svm, gamma: floa
 def _blocks(count: int, passes: int) -> Iterator[np.ndarray]:
     """Positions of images, ascending in each block, shuffled anew in each pass."""
     random = np.random.default_rng(SEED)
-    for _ in range(passes):
-        order = random.permutation(count)
-        for start in range(0, count, BLOCK):
-            yield np.sort(order[start : start + BLOCK])
+    for order in (random.permutation(count) for _ in range(passes)):
+        for rows in blocks(count, BLOCK):
+            yield np.sort(order[rows])
