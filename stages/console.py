@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,7 @@ class StageError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
 
-    Ctrl-C exits 130 and SIGTERM 143, both after a line that says so, and after the clean-up that a
-    stage does at its end.
+    Ctrl-C exits 130 and SIGTERM 143, both after a line that says so and the stage's clean-up.
     Everything else propagates: it is a defect, and the traceback is wanted.
     """
     if not SAME_KERNELS:
@@ -54,13 +54,7 @@ def announce_signals() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     script = f'[ -n "$(head -c 1)" ] && echo "{STOPPING}" >&2'
-    os.posix_spawnp(
-        "sh",
-        ["sh", "-c", script],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)],
-        setpgroup=0,  # which Ctrl-C spares
-    )
+    subprocess.Popen(["sh", "-c", script], stdin=read, process_group=0)  # which Ctrl-C spares
     os.close(read)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 

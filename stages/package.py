@@ -20,16 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.client import infer_request
-from serving.fashion.contract import (
-    CLASS_LABELS,
-    IMAGES,
-    INPUT_NAME,
-    LABELS,
-    PIXELS,
-    PROBABILITIES,
-    SAMPLES_FILE,
-    TRAINING_FILE,
-)
+from serving.fashion import contract
 from serving.fashion.integrity import sha256
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import params as sections
@@ -51,7 +42,7 @@ def model_settings(
 
     served: see stages/training/saved.py; folder: holds all its files; names: of the classes.
     """
-    training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    training = json.loads((folder / contract.TRAINING_FILE).read_text(encoding="utf-8"))
     return {
         "name": served["name"],
         "implementation": served["runtime"],
@@ -73,12 +64,14 @@ def model_settings(
                 "sha256": {path.name: sha256(path) for path in sorted(folder.iterdir())},
             },
         },
-        "inputs": [{"name": INPUT_NAME, "datatype": "UINT8", "shape": [-1, PIXELS]}],
+        "inputs": [
+            {"name": contract.INPUT_NAME, "datatype": "UINT8", "shape": [-1, contract.PIXELS]}
+        ],
         "outputs": [
-            {"name": LABELS, "datatype": "INT64", "shape": [-1]},
-            {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)]},
-            {"name": CLASS_LABELS, "datatype": "BYTES", "shape": [-1]},
-            {"name": IMAGES, "datatype": "UINT8", "shape": [-1, PIXELS]},
+            {"name": contract.LABELS, "datatype": "INT64", "shape": [-1]},
+            {"name": contract.PROBABILITIES, "datatype": "FP64", "shape": [-1, len(names)]},
+            {"name": contract.CLASS_LABELS, "datatype": "BYTES", "shape": [-1]},
+            {"name": contract.IMAGES, "datatype": "UINT8", "shape": [-1, contract.PIXELS]},
         ],
     }
 
@@ -90,7 +83,7 @@ def how_served(folders: Iterable[Path]) -> dict[Path, dict[str, str]]:
     """
     found = {}
     for folder in folders:
-        path = folder / TRAINING_FILE
+        path = folder / contract.TRAINING_FILE
         try:
             found[folder] = json.loads(path.read_text(encoding="utf-8"))["served"]
             path = folder / found[folder]["file"]
@@ -113,9 +106,8 @@ def package(
 ) -> list[str]:
     """Put the models, a request that asks for the first image, and samples, into `target`.
 
-    folders: of the models, as stages/training/saved.py writes them. `target` is replaced whole or
-    not at all. Returns the models' names. Raises StageError for a folder that is missing or no
-    model's, and for an earlier version that cannot be had.
+    folders: as stages/training/saved.py writes them. `target` is replaced whole or not at all.
+    Returns the models' names. Raises StageError for a folder or earlier version that is missing.
     """
     models = how_served(folders)
     names = [served["name"] for served in models.values()]
@@ -128,15 +120,12 @@ def package(
             settings = model_settings(served, folder, params, data.class_names)
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
-        _write_json(new / SAMPLES_FILE, samples(data))
+        _write_json(new / contract.SAMPLES_FILE, samples(data))
     return names
 
 
 def samples(data: Images) -> dict[str, Any]:
-    """The first images for people to try: names of the classes; of each, label and pixels.
-
-    Pixels are 784 bytes in base64.
-    """
+    """The first images for people to try: names of classes; of each, label, pixels in base64."""
     images = [
         {"label": int(label), "pixels": base64.b64encode(image.tobytes()).decode("ascii")}
         for label, image in zip(data.labels[:SAMPLES], data.images[:SAMPLES], strict=True)

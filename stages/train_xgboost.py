@@ -31,16 +31,7 @@ from stages.data.arrays import atomic_write, blocks, map_rows, write_npz
 from stages.data.processed import TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split
 from stages.params import Calibration, Xgboost, load_params
-from stages.training.boosting import (
-    HELD_OUT,
-    TRAINING,
-    Boosted,
-    Subset,
-    as_classifier,
-    boost,
-    check_device,
-    check_engine,
-)
+from stages.training.boosting import Subset, as_classifier, boost, check_device, check_engine
 from stages.training.calibration import fit_temperature, held_out_size
 from stages.training.class_scores import ROWS, fit_class_scores
 from stages.training.saved import by_xgboost, save_model
@@ -59,16 +50,10 @@ class Trained(NamedTuple):
     losses: dict[str, list[float]]
 
 
-def best_rounds(trial: Boosted, params: Xgboost) -> int:
-    """After how many rounds the held-out log loss was least, or all where nothing could stop it."""
-    every: int = trial.booster.num_boosted_rounds()
-    return trial.booster.best_iteration + 1 if params.early_stopping_rounds else every
-
-
-def calibrate(trial: Boosted, rounds: int, held_out: Subset) -> float:
+def calibrate(trial: xgboost.Booster, rounds: int, held_out: Subset) -> float:
     """The temperature of a trial model of so many rounds, fitted on images it has not seen."""
     inputs, labels = held_out.whole()
-    margins = trial.booster.predict(
+    margins = trial.predict(
         xgboost.DMatrix(inputs), output_margin=True, iteration_range=(0, rounds)
     ).astype(np.float64)
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
@@ -99,11 +84,13 @@ def fit(
     size = held_out_size(len(labels), calibration.held_out)
     positions = np.arange(len(labels)), *split(labels, size, calibration.seed)
     every, rest, held_out = (Subset(inputs, labels, p) for p in positions)
-    trial = boost(rest, params, params.n_estimators, held_out)
-    rounds = best_rounds(trial, params)
+    trial, losses = boost(rest, params, params.n_estimators, held_out)
+    rounds = trial.num_boosted_rounds()
+    if params.early_stopping_rounds:
+        rounds = trial.best_iteration + 1  # after which the held-out loss was least
     temperature = calibrate(trial, rounds, held_out)
     model = as_classifier(boost(every, params, rounds).booster)
-    return Trained(model, temperature, trial.losses)
+    return Trained(model, temperature, losses)
 
 
 def save(
@@ -124,11 +111,10 @@ def save(
 
 def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
     """Write round, from 1, and log loss, of training and held-out images, as CSV."""
-    names = [TRAINING, HELD_OUT]
-    rounds = range(1, len(losses[TRAINING]) + 1)
-    table, form = np.column_stack([rounds, *(losses[n] for n in names)]), ["%d", "%.6f", "%.6f"]
+    rounds = range(1, len(next(iter(losses.values()))) + 1)
+    table, form = np.column_stack([rounds, *losses.values()]), ["%d", *["%.6f"] * len(losses)]
+    header = ",".join(["round", *losses])
     with atomic_write(path) as tmp:
-        header = ",".join(["round", *names])
         np.savetxt(tmp, table, form, ",", "\r\n", header, comments="")
 
 

@@ -28,7 +28,7 @@ def read_labels(path: Path, class_names: tuple[str, ...], first_label: int = 0) 
 
     first_label: what the file calls the first class. Strict, as read_idx.
     """
-    labels = np.concatenate([np.empty(0, np.uint8), *_read(path, LABELS_MAGIC, ())])
+    labels = np.concatenate([np.empty(0, np.uint8), *_read(path, LABELS_MAGIC)])
     if not len(labels):
         raise StageError(f"{path}: no labels, expected at least one")
     last_label = first_label + len(class_names) - 1
@@ -48,7 +48,7 @@ def read_images(path: Path, labels: int, transposed: bool = False) -> Iterator[n
     read_idx; images that are damaged in the end come before the error does.
     """
     count = 0
-    for block in _read(path, IMAGES_MAGIC, (SIDE, SIDE)):
+    for block in _read(path, IMAGES_MAGIC, SIDE, SIDE):
         yield (block.swapaxes(1, 2) if transposed else block).reshape(-1, PIXELS)
         count += len(block)
     if count != labels:
@@ -73,41 +73,29 @@ def read_idx(
     return Images(pixels, classes, class_names)
 
 
-def _read(path: Path, magic: int, item_shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Items, uint8 [up to BLOCK, *item_shape] at a time."""
-    header = struct.Struct(f">{2 + len(item_shape)}I")
-    size, read = prod(item_shape), 0
+def _read(path: Path, magic: int, *shape: int) -> Iterator[np.ndarray]:
+    """Items, uint8 [up to BLOCK, *shape] at a time."""
+    size, start, read = prod(shape), 8 + 4 * len(shape), 0
     try:
         with gzip.open(path) as file:
-            count = _read_header(path, file.read(header.size), header, magic, item_shape)
+            found, count, *sides = struct.unpack(f">{start // 4}I", file.read(start))
+            if (found, *sides) != (magic, *shape):
+                headers = (found, count, *sides), (magic, "n", *shape)
+                actual, expected = (", ".join(map(str, header)) for header in headers)
+                raise StageError(f"{path}: header {actual}; expected {expected}, for n items")
             while content := file.read(BLOCK * size):
                 read += len(content)
                 if read <= count * size and not len(content) % size:
-                    yield np.frombuffer(content, np.uint8).reshape(-1, *item_shape)
+                    yield np.frombuffer(content, np.uint8).reshape(-1, *shape)
     except FileNotFoundError:
         raise StageError(f"{path}: not found; fetch it with: dvc repro download") from None
-    except (EOFError, OSError, zlib.error) as error:
+    except (EOFError, OSError, struct.error, zlib.error) as error:
         raise StageError(f"{path}: damaged gzip file: {error}") from None
     if read != count * size:
         raise StageError(
-            f"{path}: {header.size + read:,} bytes, expected {header.size + count * size:,} "
+            f"{path}: {start + read:,} bytes, expected {start + count * size:,} "
             f"for the {count:,} items that its header states"
         )
-
-
-def _read_header(
-    path: Path, content: bytes, header: struct.Struct, magic: int, item_shape: tuple[int, ...]
-) -> int:
-    """How many items there are."""
-    if len(content) < header.size:
-        raise StageError(f"{path}: {len(content)} bytes, expected a header of {header.size}")
-    found, count, *shape = header.unpack(content)
-    if found != magic:
-        raise StageError(f"{path}: magic number {found}, expected {magic}")
-    if tuple(shape) != item_shape:
-        size, expected = (" × ".join(map(str, s)) for s in (shape, item_shape))
-        raise StageError(f"{path}: images of {size} pixels, expected {expected}")
-    return int(count)
 
 
 def write_idx(images: Path, labels: Path, content: Images, level: int = 9) -> None:

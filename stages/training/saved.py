@@ -19,16 +19,12 @@ ALWAYS = "numpy", "opencv-python-headless"  # that serving needs
 
 
 class Served(NamedTuple):
-    """How a model is served.
+    """How a model is served."""
 
-    name: in URLs; file: its own, .joblib of scikit-learn or .json of XGBoost; runtime: of
-    fashion.runtimes; library: what it takes to load the file.
-    """
-
-    name: str
-    file: str
-    runtime: str
-    library: str
+    name: str  # in URLs
+    file: str  # .joblib of scikit-learn, or .json of XGBoost
+    runtime: str  # of fashion.runtimes
+    library: str  # that loads the file
 
 
 def by_scikit_learn(name: str) -> Served:
