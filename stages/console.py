@@ -35,13 +35,11 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except StageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        print(f"error: {error.strerror}; free some space, then run again", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error.strerror}; free some space, then run again")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

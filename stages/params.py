@@ -62,14 +62,9 @@ class Download(Section):
         return CLASS_NAMES.get(self.dataset) or tuple(self.own.class_names)
 
     @property
-    def first_label(self) -> int:
-        """What the files call the first class."""
-        return self.own.first_label if self.dataset == "own" else 0
-
-    @property
-    def transposed(self) -> bool:
-        """Whether the files have images column by column."""
-        return self.own.transposed if self.dataset == "own" else False
+    def layout(self) -> tuple[int, bool]:
+        """What the files call the first class, and whether they have images column by column."""
+        return (self.own.first_label, self.own.transposed) if self.dataset == "own" else (0, False)
 
 
 class Preprocess(Section):
@@ -203,9 +198,8 @@ class Params(Section):
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises StageError, a line for each wrong key.
 
-    Beside the sections that are described here, there is one for each stage train_* of dvc.yaml
-    that has params of its own, described in the stage's file: `class RandomForest(Section)` for
-    random_forest.
+    A stage train_* of dvc.yaml with params that are not described here describes them in its own
+    file: random_forest as `class RandomForest(Section)`.
     """
     own: dict[str, Any] = {name: (form, ...) for name, form in _sections_of_stages(path.parent)}
     return read_strict(path, create_model("Params", __base__=Params, **own), MOVED)

@@ -52,10 +52,7 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
 
 
 def check_classes(labels: np.ndarray, class_names: Sequence[str], params: Preprocess) -> None:
-    """Raise StageError when a class has fewer than 2 images to train on; a trial model needs one.
-
-    labels: of those images, [n].
-    """
+    """Raise StageError when a class has fewer than 2 images, of those with these labels, [n]."""
     counts = np.bincount(labels, minlength=len(class_names))
     limits = {"validation": params.validation, "train_limit": params.train_limit}
     changes = [f"change preprocess.{key}, which is {n}" for key, n in limits.items() if n]
@@ -78,8 +75,7 @@ def at(positions: np.ndarray, parts: Iterable[np.ndarray]) -> Iterator[np.ndarra
 def main() -> None:
     params = load_params()
     fix_threads(params.threads)
-    names, first = params.download.class_names, params.download.first_label
-    transposed = params.download.transposed
+    names, (first, transposed) = params.download.class_names, params.download.layout
     images, labels = RAW / TRAIN_FILES[0], read_labels(RAW / TRAIN_FILES[1], names, first)
     chosen, held_out = choose(labels, params.preprocess)
     check_classes(labels[chosen], names, params.preprocess)

@@ -60,10 +60,7 @@ def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC | Pipeli
 
 
 def resolve_gamma(features: np.ndarray, gamma: str | float) -> float:
-    """The kernel's width as a number, "scale" and "auto" being what they are to an SVC of all.
-
-    features: float32 [n, k], of which blocks are read.
-    """
+    """The number that gamma, "scale" and "auto" too, is to an SVC of all features; reads blocks."""
     if not isinstance(gamma, str):
         return gamma
     if gamma == "auto":
@@ -82,10 +79,7 @@ def engine_of(params: Svm) -> str:
 def calibrate(
     features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
 ) -> float:
-    """The temperature of a trial model, fitted on images that it has not seen.
-
-    features: float32 [n, k]; labels: [n]. The trial trains on a sample.
-    """
+    """The temperature of a trial model of a sample, fitted on images that it has not seen."""
     size = held_out_size(len(labels), calibration.held_out)
     rest, held_out = split(labels, size, calibration.seed)
     most = TRIAL_APPROXIMATION if params.approximation else TRIAL

@@ -16,10 +16,7 @@ from stages.console import StageError
 
 
 def map_rows(path: Path) -> np.ndarray:
-    """A memory map of a .npy file, whose rows are read when they are used.
-
-    Raises StageError when it is not there, or truncated.
-    """
+    """A memory map of a .npy file. Raises StageError when it is not there, or truncated."""
     try:
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:

@@ -95,10 +95,9 @@ def is_gzipped_idx(path: Path) -> bool:
 
 
 def read(path: Path, target: str) -> bytes:
-    """The content of a file in any form, as IDX.
+    """The content of a file in any form, as IDX; target: its name in data/raw.
 
-    target: the name in data/raw, which says what is wanted of a table. Raises UnavailableError,
-    with what is wrong with the file.
+    Raises UnavailableError, with what is wrong with the file.
     """
     try:
         with path.open("rb") as file:

@@ -64,9 +64,8 @@ def read_idx(
 ) -> Images:
     """Read a pair of gzipped IDX files, strictly; the arguments are those of the functions above.
 
-    Raises StageError, naming the file, what was expected and what was found, for a damaged or
-    truncated file, trailing bytes, another magic number or image size, images and labels of
-    different number, no images at all, and a label without a class name.
+    Raises StageError for a damaged or truncated file, trailing bytes, another magic number or image
+    size, images and labels of different number, none at all, and a label without a class name.
     """
     classes = read_labels(labels, class_names, first_label)
     pixels = np.concatenate(list(read_images(images, len(classes), transposed)))

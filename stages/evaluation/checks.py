@@ -20,10 +20,7 @@ TOLERANCE = 1e-11  # of a probability; the SVM's sums are rounded in another ord
 
 
 def check_model(model: Model, images: np.ndarray, served: list[Outputs]) -> None:
-    """Raise StageError where a model is not served as it was packaged.
-
-    served: over each protocol, all outputs to the images.
-    """
+    """Raise StageError where a model's outputs, over each protocol, are not those of its files."""
     classifier = load_classifier(model.path)
     offline = classifier.classify(images)
     for outputs in served:

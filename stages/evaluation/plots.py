@@ -78,7 +78,8 @@ def gallery(data: Images, predictions: Predictions) -> Image.Image:
     """A picture of the mistakes that a model was surest of, with actual and predicted class."""
     predicted, confidence = predictions.labels, predictions.confidence
     worst = surest_mistakes(predicted != data.labels, confidence, COLUMNS * ROWS)
-    width, height = SIDE * SCALE + GAP, SIDE * SCALE + GAP + 3 * LINE
+    side = SIDE * SCALE
+    width, height = side + GAP, side + GAP + 3 * LINE
     rows = -(-len(worst) // COLUMNS)
     picture = Image.new("RGB", (COLUMNS * width + GAP, max(rows * height, LINE) + GAP), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
@@ -86,16 +87,11 @@ def gallery(data: Images, predictions: Predictions) -> Image.Image:
         draw.text((GAP, GAP // 2), f"No mistakes on {len(predicted):,} images.", INK, font)
     for place, number in enumerate(worst):
         left, top = GAP + place % COLUMNS * width, GAP + place // COLUMNS * height
-        picture.paste(enlarged(data.images[number]), (left, top))
+        image = Image.fromarray(data.images[number].reshape(SIDE, SIDE))
+        picture.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
         actual, taken_for = (data.class_names[y[number]] for y in (data.labels, predicted))
-        below = top + SIDE * SCALE
+        below = top + side
         draw.text((left, below), f"is {actual}", INK, font)
         draw.text((left, below + LINE), f"taken for {taken_for}", INK, font)
         draw.text((left, below + 2 * LINE), f"{confidence[number]:.1%} sure", QUIET, font)
     return picture
-
-
-def enlarged(image: np.ndarray) -> Image.Image:
-    """An image, uint8 [784], each of its pixels a square of SCALE × SCALE."""
-    size = (SIDE * SCALE, SIDE * SCALE)
-    return Image.fromarray(image.reshape(SIDE, SIDE)).resize(size, Image.Resampling.NEAREST)

@@ -66,10 +66,7 @@ def boost_on_dask(part: Subset, params: Xgboost, rounds: int, held_out: Subset |
 
 @contextmanager
 def connected(scheduler: str | None) -> Iterator[Client]:
-    """Yield a client of the scheduler, or of a cluster on this machine that ends with it.
-
-    Raises StageError when no scheduler answers.
-    """
+    """Yield a client of the scheduler, or of a cluster on this machine that ends with it."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler:
         try:
@@ -89,10 +86,7 @@ def connected(scheduler: str | None) -> Iterator[Client]:
 
 
 def ready_workers(client: Client, scheduler: str | None) -> list[str]:
-    """Addresses of the workers, sorted, at least one.
-
-    Raises StageError when there are none, or one has another XGBoost.
-    """
+    """Addresses of the workers, sorted, at least one, all with this XGBoost."""
     try:
         client.wait_for_workers(1 if scheduler else LOCAL_WORKERS, timeout=WORKERS_SECONDS)
     except TimeoutError:

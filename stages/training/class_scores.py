@@ -1,6 +1,7 @@
 """Fit the class scores, which the trees see (serving/fashion/model/scores.py)."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ JITTER = 1e-6  # keeps a kernel matrix positive definite in float32, even where 
 TINY = np.finfo(np.float32).tiny  # of a sum of squares, so that nothing is divided by 0
 CACHE_BYTES = 1_440_000_000  # of kernel values; those of more images are computed each time anew
 ROWS = 1000  # of images at once, which the processor's cache keeps from one product to the next
+
+_solve = partial(solve_triangular, check_finite=False)
 
 
 class FittedScores(NamedTuple):
@@ -129,18 +132,15 @@ class _Preconditioner:
 
     def weights(self, variables: np.ndarray) -> np.ndarray:
         """The weights [m, c] that these variables [m, c] stand for."""
-        return self._solve(self._outer, self._solve(self._inner, variables))
+        return _solve(self._outer, _solve(self._inner, variables))
 
     def gradient(self, moments: np.ndarray) -> np.ndarray:
         """By the variables, where `moments` is by the weights; both [m, c]."""
-        return self._solve(self._inner, self._solve(self._outer, moments, "T"), "T")
+        return _solve(self._inner, _solve(self._outer, moments, trans="T"), trans="T")
 
     def penalty(self, variables: np.ndarray) -> np.ndarray:
         """The ridge's part of the gradient."""
-        return self.ridge * self._solve(self._inner, self._solve(self._inner, variables), "T")
-
-    def _solve(self, factor: np.ndarray, right: np.ndarray, trans: str = "N") -> np.ndarray:
-        return solve_triangular(factor, right, trans=trans, check_finite=False)
+        return self.ridge * _solve(self._inner, _solve(self._inner, variables), trans="T")
 
 
 def _regress(

@@ -20,11 +20,7 @@ ITERATIONS = 2  # of the randomised decomposition
 
 
 def fit_features(images: np.ndarray, params: sections.FeatureConfig, target: Path) -> FeatureMap:
-    """Fit the map on uint8 [n, 784] images.
-
-    Writes the features of these images to target, a .npy file, float32 [n, k]. Raises StageError
-    when the images are all alike.
-    """
+    """Fit the map as fit_map does; write the images' features to a .npy file, float32 [n, k]."""
     fitted = fit_map(images, params)
     write_rows(target, len(images), features_of(images, fitted))
     return fitted
@@ -72,10 +68,7 @@ def features_of(images: np.ndarray, fitted: FeatureMap) -> Iterator[np.ndarray]:
 
 
 def _principal(descriptors: np.ndarray, count: int) -> np.ndarray:
-    """Directions of most variance, first first, at most as many as rows; float32 [d, count].
-
-    descriptors: float32 [n, d].
-    """
+    """Directions of most variance of float32 [n, d], the first first; float32 [d, ≤ count]."""
     count = min(count, *descriptors.shape)
     pca = PCA(count, svd_solver="randomized", iterated_power=ITERATIONS, random_state=SEED)
     directions = pca.fit(descriptors).components_.T
