@@ -140,8 +140,8 @@ def _download(url: str, part: Path) -> None:
 
 
 def _stream(url: str, part: Path) -> None:
-    timeout, as_it_is = (CONNECT_SECONDS, READ_SECONDS), {"Accept-Encoding": "identity"}
-    with requests.get(url, stream=True, timeout=timeout, headers=as_it_is) as response:
+    timeout, headers = (CONNECT_SECONDS, READ_SECONDS), {"Accept-Encoding": "identity"}
+    with requests.get(url, stream=True, timeout=timeout, headers=headers) as response:
         why = f"HTTP {response.status_code} {response.reason}"
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise requests.HTTPError(why)  # which may pass

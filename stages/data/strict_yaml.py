@@ -13,7 +13,6 @@ from ruamel.yaml import YAML, YAMLError
 from stages.console import StageError
 
 Form = TypeVar("Form", bound=BaseModel)
-Location = tuple[int | str, ...]
 
 
 class Section(BaseModel):
@@ -30,7 +29,7 @@ def read_strict(path: Path, form: type[Form], moved: Mapping[str, str] = {}) -> 
     except ValidationError as invalid:
         expected: dict[str, list[str]] = {}
         for error in invalid.errors():
-            found, words = _explain(form, values, error["loc"], error["msg"], error["type"])
+            found, words = _explain(form, values, error)
             words = f"it is {now} now" if (now := moved.get(found.split(" is ")[0])) else words
             expected.setdefault(found, []).append(words)
         lines = [
@@ -52,12 +51,10 @@ def read_yaml(path: Path) -> Any:
         raise StageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
 
-def _explain(
-    form: type[BaseModel], value: Any, location: Location, message: str, kind: str
-) -> tuple[str, str]:
+def _explain(form: type[BaseModel], value: Any, error: Mapping[str, Any]) -> tuple[str, str]:
     """What was found there, and what was expected, in pydantic's words."""
-    names = []
-    for name in location:
+    names, kind = [], error["type"]
+    for name in error["loc"]:
         if not isinstance(value, dict):
             break  # what lies deeper is of a list or a union
         names.append(str(name))
@@ -67,15 +64,16 @@ def _explain(
         return f"{where} is missing", "expected a value"
     found = f"{where} is {json.dumps(value, default=str)}"
     if kind == "extra_forbidden":
-        return f"{found}, but no parameter", f"expected {_nearest(form, location)}"
-    message = re.sub("^Input should be (?=greater|less)", "Expected a number ", message)
+        return f"{found}, but no parameter", f"expected {_nearest(form, *error['loc'])}"
+    message = re.sub("^Input should be (?=greater|less)", "Expected a number ", error["msg"])
     message = re.sub("^(Input should be|Value error,)", "Expected", message)
     return found, message[0].lower() + message[1:]
 
 
-def _nearest(section: Any, location: Location) -> str:
-    for name in location[:-1]:
+def _nearest(section: Any, *location: int | str) -> str:
+    *sections, key = location
+    for name in sections:
         section = section.model_fields[name].annotation
     known = {name.lower(): name for name in section.model_fields}
-    near = difflib.get_close_matches(str(location[-1]).lower(), known, n=1)
+    near = difflib.get_close_matches(str(key).lower(), known, n=1)
     return known[near[0]] if near else f"one of {', '.join(sorted(known.values()))}"
