@@ -115,7 +115,7 @@ def write_curve(path: Path, losses: dict[str, list[float]]) -> None:
     table, form = np.column_stack([rounds, *losses.values()]), ["%d", *["%.6f"] * len(losses)]
     header = ",".join(["round", *losses])
     with atomic_write(path) as tmp:
-        np.savetxt(tmp, table, form, ",", "\r\n", header, comments="")
+        np.savetxt(tmp, table, form, ",", newline="\r\n", header=header, comments="")
 
 
 def main() -> None:
