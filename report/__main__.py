@@ -65,7 +65,7 @@ def shown(data: Images, number: int, predictions: dict[str, Predictions]) -> dic
 def compared(data: Images, predictions: dict[str, Predictions]) -> dict[str, Any]:
     """Where two models disagree."""
     first, second = predictions.values()
-    right = comparison.who_was_right(first, second)
+    right = comparison.agreement_counts(first, second)
     surest = comparison.surest_disagreements(first, second, DISAGREEMENTS)
     return {
         "models": list(predictions),

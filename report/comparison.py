@@ -65,7 +65,7 @@ def weakest(predictions: Predictions, count: int) -> list[tuple[str, float]]:
     return sorted(recall, key=itemgetter(1))[:count]
 
 
-def who_was_right(first: Predictions, second: Predictions) -> dict[str, int]:
+def agreement_counts(first: Predictions, second: Predictions) -> dict[str, int]:
     """How many images both models, the first or the second alone, or neither was right about."""
     a, b = first.right, second.right
     sets = {"both": a & b, "first": a & ~b, "second": b & ~a, "neither": ~a & ~b}

@@ -21,7 +21,7 @@ from report.windows import (
     DISAGREEMENT,
     DISTANCE,
     FALSE_ALARMS,
-    FEWEST,
+    MIN_IMAGES,
     Models,
     Values,
     measures,
@@ -55,7 +55,7 @@ class Window(NamedTuple):
 def newest_window(folder: Path, versions: dict[str, str], count: int) -> Window:
     """What up to `count` images of each model have, and as many whose pixels were logged.
 
-    versions: of the models that are compared, by name. A model with fewer than FEWEST images is
+    versions: of the models that are compared, by name. A model with fewer than MIN_IMAGES images is
     left out. Pixels count once: a client that asks several models sends no second image. Raises
     StageError where there are no responses of these models.
     """
@@ -85,7 +85,7 @@ def newest_window(folder: Path, versions: dict[str, str], count: int) -> Window:
         )
     values: Values = {}
     for model, found in labels.items():
-        if len(found) >= FEWEST:
+        if len(found) >= MIN_IMAGES:
             values[f"{CLASSES} of {model}"] = np.array(found[:count])
             values[f"{CONFIDENCE} of {model}"] = np.array(confidences[model][:count])
     joined = np.frombuffer(b"".join(list(images)[:count]), np.uint8).reshape(-1, PIXELS)
@@ -124,11 +124,11 @@ def content(folder: Path, count: int) -> dict[str, Any]:
     except RepositoryError as error:
         raise StageError(str(error)) from None
     log = newest_window(folder, {model.name: model.version for model in packaged}, count)
-    if not log.values and len(log.images) < FEWEST:
-        raise StageError(f"{folder}: expected {FEWEST} images of a model at least, found fewer")
+    if not log.values and len(log.images) < MIN_IMAGES:
+        raise StageError(f"{folder}: expected {MIN_IMAGES} images of a model at least, found fewer")
     models, data, images = Models(packaged), read_npz(TEST), log.images
     reference, names = models(data.images), data.class_names
-    values = models(images) if len(images) >= FEWEST else {}
+    values = models(images) if len(images) >= MIN_IMAGES else {}
     window = values | log.values
     limits = {n: threshold(n, reference[n], len(v), len(window)) for n, v in window.items()}
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
@@ -138,9 +138,9 @@ def content(folder: Path, count: int) -> dict[str, Any]:
         "measures": measures(window, reference, limits),
         "false_alarms": FALSE_ALARMS,
         "with_pixels": len(images),
-        "fewest": FEWEST,
+        "fewest": MIN_IMAGES,
         "drawings": [drawing(name, window[name], reference[name], names) for name in drawn],
-        "strangest": [
+        "most_distant": [
             {
                 "src": picture(images[place]),
                 "distance": float(values[DISTANCE][place]),
@@ -155,11 +155,14 @@ def main() -> None:
     program = argparse.ArgumentParser(prog="python -m report.drift", description=__doc__)
     program.add_argument("folder", type=Path, help="of a request log")
     program.add_argument(
-        "--images", type=int, default=500, help=f"the newest ones, {FEWEST} or more (default: 500)"
+        "--images",
+        type=int,
+        default=500,
+        help=f"the newest ones, {MIN_IMAGES} or more (default: 500)",
     )
     options = program.parse_args()
-    if options.images < FEWEST:
-        raise StageError(f"--images is {options.images}; expected {FEWEST} or more")
+    if options.images < MIN_IMAGES:
+        raise StageError(f"--images is {options.images}; expected {MIN_IMAGES} or more")
     found = content(options.folder, options.images)
     page = render(TEMPLATE, found)
     with atomic_write(PAGE) as part:
@@ -170,10 +173,10 @@ def main() -> None:
             f"{measure.name:34} {measure.value:8.4f}, threshold {measure.threshold:.4f} "
             f"({measure.images:,} images): {verdict}"
         )
-    if found["with_pixels"] < FEWEST:
+    if found["with_pixels"] < MIN_IMAGES:
         print(
             f"disagreement, distance: not measured, since the log has the pixels of "
-            f"{found['with_pixels']} images, {FEWEST} are needed"
+            f"{found['with_pixels']} images, {MIN_IMAGES} are needed"
         )
     print(f"Read the page:      {PAGE}")
     if any(measure.drifted for measure in found["measures"]):

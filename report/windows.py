@@ -17,7 +17,7 @@ from stages.data.processed import FEATURES, TRAIN_FEATURES
 FALSE_ALARMS = 0.01  # of windows of nothing new, at most, that raise an alarm
 MARGIN = 2  # since thresholds have an error of their own
 RESAMPLES = 2000  # windows of the evaluation images, whose statistics give a threshold
-FEWEST = 50  # images of a window
+MIN_IMAGES = 50  # images of a window
 NEIGHBOURS = 10_000  # training images, of which the nearest one's distance counts
 SEED = 7
 
@@ -48,7 +48,7 @@ def chi_square(labels: np.ndarray, reference: np.ndarray) -> float:
     return float(((observed - expected) ** 2 / expected).sum()) / len(labels)
 
 
-def largest_gap(values: np.ndarray, reference: np.ndarray) -> float:
+def ks_statistic(values: np.ndarray, reference: np.ndarray) -> float:
     """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1.
 
     Here, as chi_square, since SciPy's take ten times as long, which 2,000 resamples would show.
@@ -67,9 +67,9 @@ def difference(values: np.ndarray, reference: np.ndarray) -> float:
 
 STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     CLASSES: chi_square,
-    CONFIDENCE: largest_gap,
+    CONFIDENCE: ks_statistic,
     DISAGREEMENT: difference,
-    DISTANCE: largest_gap,
+    DISTANCE: ks_statistic,
 }
 
 

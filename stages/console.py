@@ -19,7 +19,7 @@ LINE_SECONDS = 10.0  # between two plain lines
 
 
 class StageError(Exception):
-    """A mistake that the user can mend; the message says where, what is wrong and what to do."""
+    """A user error; the message says where, what is wrong and what to do."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ def run(main: Callable[[], None]) -> None:
     Everything else propagates: it is a defect, and the traceback is wanted.
     """
     if not SAME_KERNELS:
-        print("this processor has kernels of its own: the outputs' bytes may differ from others'")
+        print("note: the outputs' last digits may differ on this processor from those of others")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     announce_signals()
     try:

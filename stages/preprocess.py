@@ -28,7 +28,7 @@ from stages.params import Preprocess, load_params
 from stages.training.features import fit_features
 from stages.training.threads import fix_threads
 
-FEWEST = 2  # images of a class that train: a trial model has to go without some
+MIN_IMAGES_PER_CLASS = 2  # that train: one is too few for a trial model, which leaves some out
 
 
 def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarray]:
@@ -56,10 +56,10 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], params: Prepro
     counts = np.bincount(labels, minlength=len(class_names))
     limits = {"validation": params.validation, "train_limit": params.train_limit}
     changes = [f"change preprocess.{key}, which is {n}" for key, n in limits.items() if n]
-    for label in np.flatnonzero(counts < FEWEST).tolist():
+    for label in np.flatnonzero(counts < MIN_IMAGES_PER_CLASS).tolist():
         raise StageError(
             f"{counts[label]} images to train on are of class {class_names[label]!r}; expected "
-            f"{FEWEST} or more: {', or '.join([*changes, 'leave the class out'])}"
+            f"{MIN_IMAGES_PER_CLASS} or more: {', or '.join([*changes, 'leave the class out'])}"
         )
 
 

@@ -28,7 +28,7 @@ from stages.params import Calibration, Svm, load_params
 from stages.training import nystroem
 from stages.training.calibration import fit_temperature, held_out_size
 from stages.training.saved import by_scikit_learn, save_model
-from stages.training.stock_svm import as_stock
+from stages.training.stock_svm import to_sklearn_svc
 from stages.training.threads import fix_threads
 
 # CACHE_MB, of kernel rows kept while fitting, changes the time, not the result; to
@@ -56,7 +56,7 @@ def train(features: np.ndarray, labels: np.ndarray, params: Svm) -> SVC | Pipeli
         return nystroem.train(features, labels, params, resolve_gamma(features, params.gamma))
     named = params.model_dump(exclude={"approximation"})
     classifier = engine.SVC(**named, cache_size=CACHE_MB)
-    return as_stock(classifier.fit(features[:], labels.astype(np.int64)))
+    return to_sklearn_svc(classifier.fit(features[:], labels.astype(np.int64)))
 
 
 def resolve_gamma(features: np.ndarray, gamma: str | float) -> float:
@@ -71,7 +71,7 @@ def resolve_gamma(features: np.ndarray, gamma: str | float) -> float:
     return float(1 / (features.shape[1] * (square - mean**2)))
 
 
-def engine_of(params: Svm) -> str:
+def engine_name(params: Svm) -> str:
     """The name and version of what fits."""
     return f"scikit-learn {version('scikit-learn')}" if params.approximation else ENGINE
 
@@ -96,7 +96,7 @@ def save(
     folder: Path, model: Any, temperature: float, params: Svm, rows: np.ndarray, **more: Any
 ) -> None:
     """Write what `package` takes; see save_model."""
-    more |= {"temperature": temperature, "engine": engine_of(params)}
+    more |= {"temperature": temperature, "engine": engine_name(params)}
     save_model(folder, SERVED, model, params, rows, **more)
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     params = load_params()
     fix_threads(params.threads)
     labels, features = map_rows(TRAIN_LABELS), map_rows(TRAIN_FEATURES)
-    print(f"fitting an SVM with {engine_of(params.svm)} on {len(labels):,} images", flush=True)
+    print(f"fitting an SVM with {engine_name(params.svm)} on {len(labels):,} images", flush=True)
     start = time.monotonic()
     temperature = calibrate(features, labels, params.svm, params.calibration)
     model = train(features, labels, params.svm)

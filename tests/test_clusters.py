@@ -94,7 +94,7 @@ def test_a_model_alone_is_served_as_its_service_says(
         ).status_code == (requests.codes.forbidden)
 
 
-def hand_over(source: Path, agents: Path, model: str) -> None:
+def scatter_batches(source: Path, agents: Path, model: str) -> None:
     """Copy a model as Seldon's agent does: by a name of its own, its settings written by Go."""
     target = Path(shutil.copytree(source, agents / model / "1"))
 
@@ -138,12 +138,12 @@ def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
         wait_until(lambda: is_live(agent), "the server")
         assert not agent.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60).models
         for model, served in names.items():
-            hand_over(repository / f"models/{model}/v1", agents, served)
+            scatter_batches(repository / f"models/{model}/v1", agents, served)
             agent.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=served), timeout=60)
             check_labels(server, model, served)
         assert is_ready(server)
 
-        hand_over(repository / "models/fashion-sklearn/v1", agents, "damaged_1")
+        scatter_batches(repository / "models/fashion-sklearn/v1", agents, "damaged_1")
         (agents / "damaged_1/1/model.joblib").write_bytes(b"no model")
         with pytest.raises(grpc.RpcError, match="expected SHA-256") as error:
             agent.RepositoryModelLoad(

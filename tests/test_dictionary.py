@@ -68,7 +68,7 @@ def test_a_response_is_the_largest_of_a_block_of_patches_of_cells(
         found = patch @ fitted.regions / strength - fitted.region_offset
         block = largest[:, row // 2, column // 2]
         np.maximum(block, np.concatenate([found, -found]) - 0.6, out=block)
-    responses = dictionary.responses(image[None], fitted).reshape(20, 3, 3)
+    responses = dictionary.filter_responses(image[None], fitted).reshape(20, 3, 3)
     assert np.ptp(largest) > 1
     assert np.allclose(responses, np.sqrt(largest), atol=1e-3)
 
@@ -78,8 +78,8 @@ def test_a_response_is_the_largest_of_a_block_of_patches_of_cells(
 def test_an_image_has_the_same_responses_in_any_batch(fitted: FeatureMap, count: int, seed: int):
     images = np.random.default_rng(seed).integers(0, 256, (count, PIXELS), dtype=np.uint8)
     images[::2] //= 200  # nearly blank ones, too
-    together = dictionary.responses(images, fitted)
-    alone = np.concatenate([dictionary.responses(image[None], fitted) for image in images])
+    together = dictionary.filter_responses(images, fitted)
+    alone = np.concatenate([dictionary.filter_responses(image[None], fitted) for image in images])
     assert np.array_equal(together, alone)
 
 

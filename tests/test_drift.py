@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import chisquare, ks_2samp
 from scratch import Digits, deep, package_as, run
 
-from report.windows import RESAMPLES, chi_square, difference, largest_gap, measures, threshold
+from report.windows import RESAMPLES, chi_square, difference, ks_statistic, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.logged import LoggedImages
 from serving.fashion.model.classifiers import load_classifier
@@ -122,8 +122,8 @@ def test_statistics_are_nothing_for_the_same_and_large_for_others():
     labels, values = random.integers(0, 5, 5000), random.random(5000)
     assert chi_square(labels, labels) == pytest.approx(0, abs=1e-4)
     assert chi_square(np.zeros(100, int), labels) == pytest.approx(4, rel=0.2)
-    assert largest_gap(values, values) == 0
-    assert largest_gap(values + 1, values) == 1
+    assert ks_statistic(values, values) == 0
+    assert ks_statistic(values + 1, values) == 1
     assert difference(values - 0.25, values) == pytest.approx(0.25)
 
 
@@ -134,7 +134,7 @@ def test_statistics_are_those_of_scipy():
     found = chisquare(np.bincount(labels), expected).statistic / 300
     assert chi_square(labels, others) == pytest.approx(found)
     values, more = random.random(300).round(2), random.random(900).round(2)  # some are equal
-    assert largest_gap(values, more) == pytest.approx(ks_2samp(values, more).statistic)
+    assert ks_statistic(values, more) == pytest.approx(ks_2samp(values, more).statistic)
 
 
 def test_unchanged_windows_are_rarely_above_the_threshold():

@@ -19,11 +19,11 @@ from report.__main__ import PUBLISHED, TEMPLATE, content
 from report.comparison import (
     Pair,
     Predictions,
+    agreement_counts,
     chance,
     common_mistakes,
     disagreements,
     surest_disagreements,
-    who_was_right,
 )
 from report.pages import render
 from report.provenance import changed_stages, commit, parameters
@@ -254,7 +254,7 @@ def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> P
 
 def test_disagreements_are_those_counted_by_hand():
     first, second = predictions("aabac"), predictions("abbba")
-    assert who_was_right(first, second) == {"both": 2, "first": 2, "second": 1, "neither": 0}
+    assert agreement_counts(first, second) == {"both": 2, "first": 2, "second": 1, "neither": 0}
     assert disagreements(first, second) == [
         Pair(("a", "b"), 2, (1, 1)),
         Pair(("c", "a"), 1, (1, 0)),

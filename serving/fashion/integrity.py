@@ -16,7 +16,7 @@ class UnfitModelError(RuntimeError):
 
 # Whether such a model is an error, as for a request to load it. At the start of a server it is a
 # line of the log, and the other models are served.
-STRICT: ContextVar[bool] = ContextVar("STRICT", default=False)
+RAISE_IF_UNFIT: ContextVar[bool] = ContextVar("RAISE_IF_UNFIT", default=False)
 
 # What reads a model's files. A saved scikit-learn model is only sure to work with the version that
 # saved it (User Guide, 11.1.3); XGBoost reads models of earlier versions, not of later ones

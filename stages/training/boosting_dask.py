@@ -122,7 +122,7 @@ async def _watched(cluster: Cluster, *arguments: Any) -> Boosted:
         boosting.cancel()
 
 
-async def hand_over(cluster: Cluster, part: Subset) -> tuple[da.Array, da.Array]:
+async def scatter_batches(cluster: Cluster, part: Subset) -> tuple[da.Array, da.Array]:
     """Send a part to the workers in turn, batch by batch; inputs and labels as they lie there."""
     client, workers = cluster
     arrays: tuple[list[da.Array], list[da.Array]] = ([], [])
@@ -141,10 +141,10 @@ async def _boost(
 ) -> Boosted:
     client = cluster.client
     bins = {"max_bin": params.max_bin}
-    data = await engine.DaskQuantileDMatrix(client, *await hand_over(cluster, part), **bins)
+    data = await engine.DaskQuantileDMatrix(client, *await scatter_batches(cluster, part), **bins)
     followed = []
     if held_out:
-        unseen = await hand_over(cluster, held_out)
+        unseen = await scatter_batches(cluster, held_out)
         checked = await engine.DaskQuantileDMatrix(client, *unseen, ref=data, **bins)
         followed = [(data, TRAINING), (checked, HELD_OUT)]
     trained = await engine.train(

@@ -54,8 +54,8 @@ def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScor
     scale = np.float32(params.weight)
 
     def out_of_fold(rows: slice) -> np.ndarray:
-        unseen = targets.unseen(rows, values(rows) @ weights) * scale
-        return quantize(unseen, FEATURE_PLACES)
+        scores = targets.out_of_fold(rows, values(rows) @ weights) * scale
+        return quantize(scores, FEATURE_PLACES)
 
     gamma, of_all = np.array(params.gamma, np.float32), weights[:, -targets.classes :]
     return FittedScores(ScoreArrays(landmarks, gamma, of_all * scale), out_of_fold)
@@ -67,15 +67,15 @@ class _Targets:
     def __init__(self, labels: np.ndarray, params: ClassScores) -> None:
         self._labels, counts = labels, np.bincount(labels)
         self.classes, self.regressions = len(counts), params.folds + 1
-        self._of_label = np.eye(self.classes, dtype=np.float32)
-        self._of_label -= (counts / len(labels)).astype(np.float32)
+        self._one_hot = np.eye(self.classes, dtype=np.float32)
+        self._one_hot -= (counts / len(labels)).astype(np.float32)
         random = np.random.default_rng(params.seed)
         self._folds = (random.permutation(len(labels)) % params.folds).astype(np.uint8)
         self._sizes = len(labels) - np.bincount(self._folds, minlength=self.regressions)
 
     def values(self, rows: slice) -> np.ndarray:
         """Wanted, float32 [m, regressions × classes]."""
-        return np.tile(self._of_label[self._labels[rows]], self.regressions)
+        return np.tile(self._one_hot[self._labels[rows]], self.regressions)
 
     def shares(self, rows: slice) -> np.ndarray:
         """How much an image counts, float32 [m, regressions × classes]."""
@@ -84,7 +84,7 @@ class _Targets:
         shares[np.arange(len(folds)), folds] = 0
         return np.repeat(shares.astype(np.float32), self.classes, axis=1)
 
-    def unseen(self, rows: slice, outputs: np.ndarray) -> np.ndarray:
+    def out_of_fold(self, rows: slice, outputs: np.ndarray) -> np.ndarray:
         """Of outputs [m, regressions × classes], those of regressions without the image's fold."""
         folds = self._folds[rows]
         by_regression = outputs.reshape(len(folds), self.regressions, self.classes)

@@ -66,7 +66,7 @@ def fit_dictionaries(
         region_offset=offset.astype(np.float32),
         contrast=np.array([contrast, cell_contrast], np.float32),
     )
-    found = dictionary.responses(some, fitted).var(axis=0).sum(keepdims=True)
+    found = dictionary.filter_responses(some, fitted).var(axis=0).sum(keepdims=True)
     weight = np.sqrt(variance / np.maximum(found, np.finfo(np.float32).tiny))
     return fitted._replace(response_weight=weight.astype(np.float32)[0])
 

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 
 from serving.fashion.model import features as maps
 from serving.fashion.model.exact import quantize
-from serving.fashion.model.features import DIRECTION_PLACES, NOTHING, FeatureMap
+from serving.fashion.model.features import DIRECTION_PLACES, EMPTY, FeatureMap
 from stages import params as sections
 from stages.console import StageError, progress
 from stages.data.arrays import blocks, write_rows
@@ -38,7 +38,7 @@ def fit_map(images: np.ndarray, params: sections.FeatureConfig) -> FeatureMap:
         cells=np.array(params.cells if hog else [], np.int64),
         bins=np.array(params.bins),
         pixel_weight=np.array(params.pixel_weight if hog else 1.0),
-        projection=NOTHING,
+        projection=EMPTY,
         offset=np.zeros(1, np.float32),
         scale=np.ones(1, np.float32),
     )

@@ -21,7 +21,7 @@ FITTED = {
 FITTED_PLAIN = ("fit_status_", "n_features_in_", "shape_fit_", "_gamma", "_sparse")
 
 
-def as_stock(fitted: SVC) -> SVC:
+def to_sklearn_svc(fitted: SVC) -> SVC:
     """A fitted SVC of scikit-learn-intelex as scikit-learn's own, which loads everywhere.
 
     The former also holds its support vectors five times and an address in memory, which makes each

@@ -30,7 +30,7 @@ from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.metrics import ModelMetrics
 from ..inference.predictor import NUMBERS, Encoded, Predictor, Results, Signature
 from ..inference.tensors import BYTES, read_tensor
-from ..integrity import STRICT
+from ..integrity import RAISE_IF_UNFIT
 from .payloads import check_inputs, from_outputs, plain, to_payload
 
 # Of models whose settings name none, in parameters.extra.limits.
@@ -69,7 +69,7 @@ async def _load(model: MLModel) -> bool:
     try:
         return await type(model).load(model)
     except Exception as error:
-        if STRICT.get():
+        if RAISE_IF_UNFIT.get():
             raise
         reason = f"{type(error).__name__}: {one_line(error)}"
         name = NOT_SERVED.format(name=model.name, version=model.version or "")

@@ -16,7 +16,7 @@ from mlserver.types import RepositoryIndexRequest, State
 from ..contract import NOT_SERVED
 from ..inference.errors import RequestError, one_line
 from ..inference.handler import ServedModel
-from ..integrity import STRICT
+from ..integrity import RAISE_IF_UNFIT
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
 from .preflight import check_start, outranked_variables
@@ -123,13 +123,13 @@ class RegistryModels:
     async def load(self, name: str) -> None:
         """Load a model, or new versions of it. Raises RequestError, 403, or 409 if it is unfit."""
         _check_allowed("load")
-        strict = STRICT.set(True)
+        strict = RAISE_IF_UNFIT.set(True)
         try:
             await self._handlers.load(name)
         except MLServerError as error:
             raise RequestError(str(error), error.status_code) from None
         finally:
-            STRICT.reset(strict)
+            RAISE_IF_UNFIT.reset(strict)
         versions = await self._registry.get_models(name)
         self._expect_only(name, {(name, model.version or "") for model in versions})
         settings = await self._handlers._repository.find(name)

@@ -24,7 +24,7 @@ from ..inference.errors import RequestError, one_line
 from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
-from ..integrity import STRICT, UnfitModelError, check_files, check_libraries
+from ..integrity import RAISE_IF_UNFIT, UnfitModelError, check_files, check_libraries
 from ..model.classifiers import classifier_of
 from ..model.features import ROWS_PER_THREAD
 from ..model.metrics import PredictionMetrics
@@ -81,7 +81,7 @@ class FashionModel(MLModel):
             reason = str(error)
             if not isinstance(error, UnfitModelError | MLServerError):
                 reason = f"{type(error).__name__}: {one_line(error)}; package it again"
-            if STRICT.get() or not OPTIONS.hosts_installed:
+            if RAISE_IF_UNFIT.get() or not OPTIONS.hosts_installed:
                 message = f"{self.name} is not loaded: {reason}"
                 raise MLServerError(message, HTTPStatus.CONFLICT) from None
             self._metrics.register(lambda: False)
@@ -145,7 +145,7 @@ class FashionModel(MLModel):
 
 async def _off_loop(function: Callable[..., Any], *arguments: Any) -> Any:
     """In a thread where a request asked for the model, since others are served meanwhile."""
-    if STRICT.get():
+    if RAISE_IF_UNFIT.get():
         return await asyncio.to_thread(function, *arguments)
     return function(*arguments)
 

@@ -30,7 +30,7 @@ TILE = 64  # images at once: fewer cost more calls, more cost more memory traffi
 _buffers = threading.local()
 
 
-def responses(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
+def filter_responses(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     """Of uint8 [n, 784] images to both layers; float32 [n, 2b · 9], at least 0.
 
     Matrix products are exact and other sums are added in one order, so an image has the same

@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..contract import PIXEL_MAX, SIDE
-from .dictionary import BORDER, responses
+from .dictionary import BORDER, filter_responses
 from .exact import FEATURE_PLACES, quantize
 
 # OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
@@ -33,7 +33,7 @@ PATCH = 2  # pixels a side, of which the mean goes beside the histograms
 # of their products with directions have 6 + 8 + 10 = 24 bits; that of features is below 2^2, so
 # squared distances have 6 + 2 · 9 = 24 bits.
 DESCRIPTOR_PLACES, DIRECTION_PLACES = 8, 10
-NOTHING = np.empty((0, 0), np.float32)
+EMPTY = np.empty((0, 0), np.float32)
 
 
 class FeatureMap(NamedTuple):
@@ -56,13 +56,13 @@ class FeatureMap(NamedTuple):
     projection: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
-    patches: np.ndarray = NOTHING
-    channels: np.ndarray = NOTHING
-    channel_offset: np.ndarray = NOTHING
-    regions: np.ndarray = NOTHING
-    region_offset: np.ndarray = NOTHING
-    contrast: np.ndarray = NOTHING
-    response_weight: np.ndarray = NOTHING
+    patches: np.ndarray = EMPTY
+    channels: np.ndarray = EMPTY
+    channel_offset: np.ndarray = EMPTY
+    regions: np.ndarray = EMPTY
+    region_offset: np.ndarray = EMPTY
+    contrast: np.ndarray = EMPTY
+    response_weight: np.ndarray = EMPTY
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of uint8 [n, 784] images; float32 [n, k], finite.
@@ -111,7 +111,7 @@ def _describe(images: np.ndarray, features: FeatureMap) -> np.ndarray:
     descriptors = _histograms_and_means(images, features)
     if not features.regions.size:
         return descriptors
-    found = responses(images, features)
+    found = filter_responses(images, features)
     found *= features.response_weight
     np.minimum(found, 1, out=found)
     return np.hstack([descriptors, quantize(found, DESCRIPTOR_PLACES)])
