@@ -116,7 +116,9 @@ def package(
             fetch_version(version, revision, names, target, new)
         for source, served in models.items():
             folder = new / served["name"] / params.version
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".*"))
+            folder.mkdir(parents=True)
+            for path in source.glob("[!.]*"):
+                shutil.copyfile(path, folder / path.name)
             settings = model_settings(served, folder, params, data.class_names)
             _write_json(folder / MODEL_SETTINGS, settings, indent=4)
         _write_json(new / EXAMPLE, infer_request(data.images[:1], "FP64"))
