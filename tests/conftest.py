@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from processes import is_ready, wait_until
+from processes import await_ready
 from scratch import (
     PARAMS,
     ROOT,
     Digits,
     Fitted,
+    commit,
     environment,
     fit_features,
     fit_trees,
@@ -157,8 +158,7 @@ def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
     server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", folder / "log", process)
     try:
-        wait_until(lambda: process.poll() is not None or is_ready(server), "the bare host")
-        assert process.poll() is None, server.log.read_text("utf-8")
+        await_ready(server)
         yield server
     finally:
         process.kill()
@@ -178,11 +178,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         make_project(folder)
         run(folder, "dvc", "repro")
-        identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-        run(folder, "git", "add", "-A")
-        run(folder, "git", *identity, "commit", "-qm", "run")
+        commit(folder, "run")
 
     return made_once(tmp_path_factory, "trained", make)
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "project"))
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import psutil
-import requests
 from scratch import environment
+from wire import log_of, post
 
 from serving.client import ResponseError, RestClient
 from serving.launch import MLSERVER, Server, on_free_ports, server_of
@@ -64,10 +63,11 @@ def listening_addresses(group: int) -> set[str]:
 
 
 @contextmanager
-def started(
-    repository: Path, folder: Path, **more: str
-) -> Iterator[tuple[subprocess.Popen[bytes], Server]]:
-    """A server as a user starts it, without a guard, on free ports. more: variables for it."""
+def started(repository: Path, folder: Path, **more: str) -> Iterator[Server]:
+    """A server as a user starts it, on free ports. more: variables for it.
+
+    Its guard is the server itself.
+    """
     variables = on_free_ports(folder)
     log = folder / "server.log"
     with log.open("wb") as output:
@@ -79,13 +79,29 @@ def started(
             stderr=subprocess.STDOUT,
         )
     try:
-        yield process, server_of(variables, log, process)
+        yield server_of(variables, log, process)
     finally:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(process.pid).children(recursive=True):
                 child.kill()
         process.kill()
         process.wait()
+
+
+@contextmanager
+def ready(repository: Path, folder: Path, model: str = "", **more: str) -> Iterator[Server]:
+    """The same, once a model is ready, or all of them."""
+    with started(repository, folder, **more) as server:
+        await_ready(server, model)
+        yield server
+
+
+def await_ready(server: Server, model: str = "") -> None:
+    wait_until(
+        lambda: server.guard.poll() is not None or is_ready(server, model),
+        f"{model or 'all models'} to be ready",
+    )
+    assert server.guard.poll() is None, log_of(server)
 
 
 def is_ready(server: Server, model: str = "") -> bool:
@@ -113,12 +129,9 @@ def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:
         server = server_of(ports, Path("/dev/null"), served)
         try:
             for model in ("fashion-sklearn", "fashion-xgboost"):
-                wait_until(partial(is_ready, server, model), f"{model} to be ready")
-                body = json.loads(example.read_text("utf-8"))
-                url = f"{server.rest}/v2/models/{model}/infer"
-                response = requests.post(url, json=body, timeout=30).json()
-                assert response["outputs"][0]["datatype"] == "INT64"
-                (labels[model],) = response["outputs"][0]["data"]
+                await_ready(server, model)
+                request = json.loads(example.read_text("utf-8"))
+                (labels[model],) = post(server, model, request).outputs["predict"]
             assert listening_addresses(served.pid) == {"127.0.0.1"}
             os.killpg(served.pid, signal.SIGINT)
             served.wait(DEADLINE_SECONDS)

@@ -12,13 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 
+from serving.fashion.logged import LoggedImages
 from serving.fashion.model.features import FeatureMap
 from serving.fashion.model.scores import ScoreArrays
+from serving.fashion.packaged import MODEL_SETTINGS
 from stages import train_xgboost
 from stages.data.idx import TRAIN_FILES
 from stages.data.processed import Images
@@ -73,10 +76,18 @@ def make_project(folder: Path, *changes: str) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     make_params(folder, *changes)
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "scratch copy"]):
-        identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    run(folder, "git", "init", "-q")
+    for key in ("user.name", "user.email"):
+        run(folder, "git", "config", key, "test@localhost")
+    commit(folder, "scratch copy")
     return folder
+
+
+def commit(folder: Path, message: str) -> str:
+    """Commit all of a project; the new revision."""
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", message)
+    return run(folder, "git", "rev-parse", "HEAD").strip()
 
 
 def install(checkout: Path) -> Path:
@@ -148,6 +159,47 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(path.read_text("utf-8"))
     change(content)
     path.write_text(json.dumps(content), "utf-8")
+
+
+def edit_text(path: Path, *changes: tuple[str, str]) -> None:
+    """Replace parts of a text file, which it must have."""
+    text = path.read_text("utf-8")
+    for old, new in changes:
+        assert old in text, (path, old)
+        text = text.replace(old, new)
+    path.write_text(text, "utf-8")
+
+
+def set_limits(repository: Path, **limits: float) -> None:
+    """Give the models of a repository other limits."""
+    for path in repository.rglob(MODEL_SETTINGS):
+        edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(limits))
+
+
+def allow_load(repository: Path) -> None:
+    arguments = "model_repository_implementation_args"
+    edit_json(repository / "settings.json", lambda s: s[arguments].update(allow_load=True))
+
+
+def write_log(folder: Path, lines: list[LoggedImages]) -> None:
+    """Make a folder a request log of these lines."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+    (folder / "20260101T000000.000000-1.jsonl").write_bytes(text)
+
+
+def private(path: Path, text: str) -> Path:
+    """Write a file that only its owner may read, as one of tokens has to be."""
+    path.write_text(text, "utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def stand_in(path: Path, script: str) -> None:
+    """Write a program in place of one that a test has not, or must not run."""
+    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
+    path.chmod(0o755)
 
 
 def package_as(project: Path, names: list[str]) -> None:

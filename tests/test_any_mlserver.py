@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from processes import DEADLINE_SECONDS, is_ready, started, wait_until
 from scratch import deep, environment
-from wire import MODELS, ask, body, offline, tensor
+from wire import MODELS, ask, body, log_of, offline, tensor
 
 from serving.fashion.contract import LABELS
 from serving.launch import Server, on_free_ports
@@ -50,14 +50,14 @@ def changed_mlserver(repository: Path, folder: Path) -> Iterator[Server]:
     program = [sys.executable, "-c", CHANGED, "start"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("processes.MLSERVER", program)
-        with started(repository, folder) as (_, server):
+        with started(repository, folder) as server:
             yield server
 
 
 @contextmanager
 def stock(repository: Path, folder: Path, workers: int) -> Iterator[Server]:
     without_ours(repository, workers)
-    with started(repository, folder) as (_, server):
+    with started(repository, folder) as server:
         yield server
 
 
@@ -86,7 +86,7 @@ def test_both_protocols_give_the_labels_that_the_files_give(
                 assert bad.status in (REFUSED, grpc.StatusCode.INVALID_ARGUMENT)
                 assert "expected shape [n, 784]" in bad.error
         warning = "this MLServer is not one of those tested"
-        assert (warning in server.log.read_text("utf-8")) == (kind == "untested")
+        assert (warning in log_of(server)) == (kind == "untested")
 
 
 def ends(repository: Path, folder: Path, **more: str) -> str:

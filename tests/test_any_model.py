@@ -1,6 +1,5 @@
 """Models of any runtime are served as this project's are.  Run: pytest tests/test_any_model.py"""
 
-import json
 import shutil
 import sys
 import threading
@@ -15,12 +14,24 @@ import pytest
 import requests
 from any_models import add_models
 from PIL import Image
-from processes import is_ready, started, wait_until
+from processes import ready, wait_until
 from scratch import ROOT, run
 from tritonclient.grpc import InferenceServerClient, InferInput
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import ask, binary, body, each_protocol, message, metrics, post_binary, tensor
+from wire import (
+    ask,
+    binary,
+    body,
+    each_protocol,
+    log_of,
+    message,
+    metrics,
+    model_ready,
+    post_binary,
+    service,
+    tensor,
+)
 
+from serving.fashion.logged import read_log
 from serving.launch import Server
 
 OK, REFUSED, FAILED = 200, 400, 500
@@ -38,8 +49,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("others")
     copy = Path(shutil.copytree(repository, folder / "serving"))
     add_models(copy)
-    with started(copy, folder, FASHION_REQUEST_LOG=str(folder / "requests")) as (_, server):
-        wait_until(lambda: is_ready(server), "all models to be ready")
+    with ready(copy, folder, FASHION_REQUEST_LOG=str(folder / "requests")) as server:
         yield server
 
 
@@ -203,13 +213,13 @@ def test_a_failing_runtime_is_500_in_one_line_with_its_stack_in_the_log(
     assert response.status in (FAILED, grpc.StatusCode.INTERNAL)
     assert response.error.startswith("moody failed: KeyError: ")
     assert len(response.error) <= 500
-    assert "Traceback" in server.log.read_text("utf-8")
+    assert "Traceback" in log_of(server)
 
 
 def test_a_client_that_hangs_up_leaves_those_alone_who_wait_with_it(server: Server):
     request = message(body(tensor(ROWS)), "batched")
-    with grpc.insecure_channel(server.grpc) as channel, ThreadPoolExecutor(16) as pool:
-        infer = GRPCInferenceServiceStub(channel).ModelInfer
+    with service(server) as methods, ThreadPoolExecutor(16) as pool:
+        infer = methods.ModelInfer
         for _ in range(20):
             calls = [infer.future(request, timeout=30) for _ in range(6)]
             calls[2].cancel()
@@ -241,25 +251,17 @@ def test_the_log_and_the_metrics_have_them(server: Server):
     before = _requests(server)
     ask(server, "rest", "iris", body(tensor(ROWS), id="of-iris"))
     assert _requests(server) == before + 1
-    lines = (
-        json.loads(line)
-        for path in (server.log.parent / "requests").glob("*.jsonl")
-        for line in path.read_text("utf-8").splitlines()
-    )
-    wait_until(lambda: "of-iris" in _ids(server), "the line in the log")
-    assert all({"time", "model", "status", "milliseconds"} <= line.keys() for line in lines)
-    ready = metrics(server)["fashion_model_ready", frozenset({("model", "echo"), ("version", "")})]
-    assert ready == 1
+    folder = server.log.parent / "requests"
+    wait_until(lambda: "of-iris" in [line.id for line in read_log(folder)], "the line in the log")
+    (line,) = (line for line in read_log(folder) if line.id == "of-iris")
+    assert (line.model, line.status) == ("iris", OK)
+    assert line.milliseconds > 0
+    assert model_ready(server)["echo", ""] == 1
 
 
 def _requests(server: Server) -> float:
     labels = {"model": "iris", "version": "v1", "protocol": "rest", "outcome": "ok"}
     return metrics(server).get(("fashion_requests_total", frozenset(labels.items())), 0)
-
-
-def _ids(server: Server) -> str:
-    files = (server.log.parent / "requests").glob("*.jsonl")
-    return "".join(path.read_text("utf-8") for path in files)
 
 
 def test_this_projects_models_are_served_beside_them(server: Server, images: np.ndarray):
@@ -270,8 +272,6 @@ def test_this_projects_models_are_served_beside_them(server: Server, images: np.
 
 @each_protocol
 def test_the_client_predicts_with_models_of_images_alone(server: Server, protocol: str):
-    if protocol == "raw":
-        pytest.skip("the client has two protocols")
     url = server.rest if protocol == "rest" else server.grpc
     common = ("--protocol", protocol, "--url", url)
     client = (sys.executable, "-m", "serving.client")

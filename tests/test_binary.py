@@ -1,7 +1,6 @@
 """Tensors travel as raw bytes over REST, in both directions.  Run: pytest tests/test_binary.py"""
 
 import base64
-import gzip
 import json
 from typing import Any
 
@@ -92,60 +91,6 @@ def test_json_behind_its_length_and_nothing_else_is_a_request(server: Server, im
     assert response.json()["outputs"][0]["data"] == labels
 
 
-ONE = np.zeros((1, 784), np.uint8).tobytes()
-WRONG: list[tuple[str, Any, bytes, dict[str, str | None], str]] = [
-    ("bytes missing", body(binary(784, [1, 784])), ONE[:-1], {},
-     "expected 784 bytes of binary_data_size after the JSON, got 783"),
-    ("bytes left over", body(binary(784, [1, 784])), ONE + b"x", {},
-     "expected as many bytes after the JSON as binary_data_size adds up to, got 1 more"),
-    ("another size than the shape's", body(binary(783, [1, 784])), ONE[:-1], {},
-     "expected 784 bytes of UINT8 for shape [1, 784], got 783"),
-    ("a size below none", body(binary(-1, [1, 784])), ONE, {},
-     "expected parameter binary_data_size as a number of bytes, got -1"),
-    ("a size in words", body(binary("784", [1, 784])), ONE, {},  # type: ignore[arg-type]
-     "expected parameter binary_data_size as a number of bytes, got 784"),
-    ("data twice", body(binary(784, [1, 784]) | {"data": [0]}), ONE, {},
-     "expected inputs[0].data or its parameter binary_data_size, got both"),
-    ("no header", body(binary(784, [1, 784])), b"", {LENGTH: None},
-     "expected the header Inference-Header-Content-Length beside binary_data_size, got none"),
-    ("bytes that nobody announced", body(tensor([0] * 784, [1, 784])), ONE, {},
-     "expected as many bytes after the JSON as binary_data_size adds up to, got 784 more"),
-    ("a header in words", body(binary(784, [1, 784])), ONE, {LENGTH: "all"},
-     "expected Inference-Header-Content-Length from 1 to "),
-    ("a header of nothing", body(binary(784, [1, 784])), ONE, {LENGTH: "0"},
-     "expected Inference-Header-Content-Length from 1 to "),
-    ("a header beyond the body", body(binary(784, [1, 784])), ONE, {LENGTH: "99999"},
-     "expected Inference-Header-Content-Length from 1 to "),
-    ("a header that cuts the JSON", body(binary(784, [1, 784])), ONE, {LENGTH: "20"},
-     "expected a body in JSON, got an error: "),
-    ("an output's flag in words",
-     body(tensor([0] * 784, [1, 784])) | {
-         "outputs": [{"name": LABELS, "parameters": {"binary_data": "yes"}}]}, b"", {},
-     "expected parameter binary_data as true or false, got yes"),
-    ("another output's flag", body(tensor([0] * 784, [1, 784]), parameters={
-        "binary_data_output": 1}), b"", {},
-     "expected parameter binary_data_output as true or false, got 1"),
-    ("memory of another machine", body({"name": "x", "shape": [1, 784], "datatype": "UINT8",
-        "parameters": {"shared_memory_region": "a"}}), b"", {},
-     "expected inputs[0].data, got none"),
-    ("two tensors", body(binary(784, [1, 784]), binary(784, [1, 784])), ONE + ONE, {},
-     "expected one input tensor, or 784 columns of a pixel each, got 2"),
-    ("a picture cut off", body(binary(7, [1], "BYTES")), b"\x09\0\0\0abc", {},
-     "expected elements of BYTES, each after its length in four bytes, got 7 bytes that end"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "raw", "headers", "words"), [c[1:] for c in WRONG], ids=[c[0] for c in WRONG]
-)
-def test_what_contradicts_itself_is_refused_in_words(
-    server: Server, text: Any, raw: bytes, headers: dict[str, str | None], words: str
-):
-    response = post_binary(server, MODELS[0], text, raw, **headers)
-    assert response.status_code == REFUSED
-    assert response.json()["error"].startswith(words)
-
-
 @pytest.fixture
 def client(server: Server) -> Any:
     """An unmodified client of Triton's, in its default way."""
@@ -217,24 +162,3 @@ def test_the_routes_of_health_say_in_json_what_their_status_does(server: Server)
     ]:
         response = requests.get(server.rest + path, timeout=60)
         assert (response.status_code, response.json()) == (OK, expected)
-
-
-@pytest.mark.parametrize(
-    ("content", "encoding", "status", "words"),
-    [
-        (gzip.compress(b"{}"), "gzip", 400, "expected one input tensor, got none"),
-        (gzip.compress(b"{}")[:-4], "gzip", 400, "expected a body in gzip, got one that is cut"),
-        (b"{}", "gzip", 400, "expected a body in gzip, got an error: "),
-        (b"{}", "br", 415, "expected Content-Encoding gzip, deflate or none, got br"),
-        (gzip.compress(bytes(80 * 2**20)), "gzip", 413, "expected a body of at most "),
-    ],
-    ids=["whole", "cut off", "not at all", "another", "a bomb"],
-)
-def test_a_compressed_body_is_read_or_refused(
-    server: Server, content: bytes, encoding: str, status: int, words: str
-):
-    address = f"{server.rest}/v2/models/{MODELS[0]}/infer"
-    headers = {"Content-Encoding": encoding}
-    response = requests.post(address, content, headers=headers, timeout=60)
-    assert response.status_code == status
-    assert response.json()["error"].startswith(words)

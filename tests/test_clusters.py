@@ -1,8 +1,7 @@
 """Servers as KServe and Seldon Core 2 start them.  Run: pytest tests/test_clusters.py"""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 import requests
 import yaml
-from processes import is_ready, started, wait_until
+from processes import await_ready, is_ready, ready, started, wait_until
 from scratch import ROOT, deep, edit_json
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, OK, ask, body, offline, tensor
+from wire import MODELS, OK, ask, body, offline, service, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS
@@ -59,8 +58,7 @@ def test_the_whole_repository_is_served_under_the_variables_that_kserve_sets(
         "MLSERVER_MODEL_URI": str(mounted),
         "MLSERVER_MODEL_IMPLEMENTATION": "mlserver_sklearn.SKLearnModel",
     }
-    with started(mounted, tmp_path, **kserve) as (_, server):
-        wait_until(lambda: is_ready(server), "both models")
+    with ready(mounted, tmp_path, **kserve) as server:
         for model in MODELS:
             check_labels(server, model, model)
         service = manifest("kserve/fashion.yaml")
@@ -82,9 +80,9 @@ def test_a_model_alone_is_served_as_its_service_says(
         "MLSERVER_MODEL_URI": str(mounted),
         "PYTHONPATH": str(repository),
     }
-    with started(mounted, tmp_path, **kserve) as (_, server):
+    with started(mounted, tmp_path, **kserve) as server:
         ready = server.rest + described["readinessProbe"]["httpGet"]["path"]
-        wait_until(lambda: is_ready(server, model), model)
+        await_ready(server, model)
         assert requests.get(ready, timeout=60).status_code == OK
         check_labels(server, model, model)
         wrong = ask(server, "rest", model, body(tensor([300] * 784, [1, 784])))
@@ -117,12 +115,6 @@ def through_go(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-@contextmanager
-def agent_of(server: Server) -> Iterator[GRPCInferenceServiceStub]:
-    with grpc.insecure_channel(server.grpc) as channel:
-        yield GRPCInferenceServiceStub(channel)
-
-
 def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
     repository: Path, tmp_path: Path, check_labels: Check
 ):
@@ -134,7 +126,7 @@ def test_models_are_loaded_and_unloaded_as_seldons_agent_does(
         "PYTHONPATH": str(repository),
     }
     names = {model: f"{model}_1" for model in MODELS}
-    with started(agents, tmp_path, **seldon) as (_, server), agent_of(server) as agent:
+    with started(agents, tmp_path, **seldon) as server, service(server) as agent:
         wait_until(lambda: is_live(agent), "the server")
         assert not agent.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=60).models
         for model, served in names.items():

@@ -9,7 +9,6 @@ import pytest
 import requests
 from scratch import deep
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
     MODELS,
     ask,
@@ -17,18 +16,22 @@ from wire import (
     body,
     each_model,
     each_way,
+    head,
+    infer_url,
     message,
     offline,
+    open_connection,
     png,
     post,
     post_binary,
     send,
+    service,
     stream,
     tensor,
 )
 
 from serving.client import infer_request
-from serving.fashion.contract import LABELS, PROBABILITIES
+from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.fashion.packaged import models_in
 from serving.launch import Server
 from stages.evaluation.checks import TOLERANCE
@@ -163,6 +166,66 @@ def test_each_output_comes_on_request_in_the_order_asked(
                 assert np.allclose(np.ravel(values), expected[name].ravel(), atol=TOLERANCE)
 
 
+@each_model
+@pytest.mark.parametrize("version", ["", "v1"])
+@pytest.mark.parametrize("outputs", [(), OUTPUTS])
+def test_a_response_over_rest_is_the_same_whatever_a_request_has_that_changes_nothing(
+    server: Server, images: np.ndarray, model: str, version: str, outputs: tuple[str, ...]
+):
+    address = infer_url(server, model, version)
+    request = body(tensor(images[:2]), outputs=outputs, id="42")
+    response = requests.post(address, json=request, timeout=60)
+    actual = response.json()
+    assert list(actual) == ["model_name", "model_version", "id", "parameters", "outputs"]
+    assert [output["name"] for output in actual["outputs"]] == list(outputs or ("predict",))
+    assert response.headers["content-type"] == "application/json"
+    text = json.dumps(request).encode()[1:]
+    for other in (b'{"parameters": {}, ', b'{"parameters": null, ', b'{"more": 1, ', b" {"):
+        assert requests.post(address, other + text, timeout=60).content == response.content
+    for member in (b'{"id": "1", ', b'{"inputs": [], '):  # of a member twice, the last
+        assert requests.post(address, member + text, timeout=60).content == response.content
+
+
+@each_model
+def test_a_response_over_grpc_is_raw_where_its_request_is(
+    server: Server, images: np.ndarray, model: str
+):
+    request = body(tensor(images[:2]), outputs=OUTPUTS, id="42")
+    plain, more = (message(request, model, raw=True) for _ in range(2))
+    more.parameters["nothing"].bool_param = True
+    with service(server) as methods:
+        first, second = (methods.ModelInfer(request, timeout=60) for request in (plain, more))
+    assert first == second
+    assert len(first.raw_output_contents) == len(first.outputs)
+
+
+def test_a_response_has_the_id_of_its_request_or_one_of_its_own(server: Server, images: np.ndarray):
+    address = infer_url(server, "fashion-sklearn")
+    request = body(tensor(images[:1]))
+    ids = [requests.post(address, json=request, timeout=60).json()["id"] for _ in range(2)]
+    assert ids[0] != ids[1]
+    for id_ in ("", "ä", "a\r\nb: c"):
+        response = requests.post(address, json=request | {"id": id_}, timeout=60)
+        assert response.json()["id"] == id_
+        with service(server) as methods:
+            with_id = message(request | {"id": id_}, "fashion-sklearn")
+            over_grpc = methods.ModelInfer(with_id, timeout=60).id
+        assert over_grpc == id_ or (over_grpc and not id_)  # where "" is none
+
+
+def test_a_body_may_come_in_parts_or_not_at_all(server: Server, images: np.ndarray):
+    content = json.dumps(body(tensor(images[:1]))).encode()
+    start = head("fashion-sklearn", len(content), "Connection: close\r\n")
+    with open_connection(server) as connection:
+        connection.sendall(start + content[:100])
+    for parts in ([start, content[:100], content[100:]], [start + content]):
+        with open_connection(server) as connection:
+            for part in parts:
+                connection.sendall(part)
+            with connection.makefile("rb") as response:
+                assert b" 200 " in response.readline()
+
+
 def test_a_stream_over_grpc_answers_each_request_and_may_be_empty(
     server: Server, images: np.ndarray
 ):
@@ -196,8 +259,7 @@ def test_the_metadata_tells_of_tensors_classes_training_and_files(server: Server
 
 
 def test_the_metadata_over_grpc_has_what_tritons_messages_have_no_field_for(mlserver: Server):
-    with grpc.insecure_channel(mlserver.grpc) as channel:
-        request = pb.ModelMetadataRequest(name=MODELS[0])
-        response = GRPCInferenceServiceStub(channel).ModelMetadata(request, timeout=60)
+    with service(mlserver) as methods:
+        response = methods.ModelMetadata(pb.ModelMetadataRequest(name=MODELS[0]), timeout=60)
     over_rest = requests.get(f"{mlserver.rest}/v2/models/{MODELS[0]}", timeout=60).json()
     assert over_rest["parameters"]["sha256"].encode() in response.SerializeToString()

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from any_models import add_models
 from PIL import Image
-from processes import started, wait_until
-from scratch import Digits, deep, from_npm
+from processes import ready, started, wait_until
+from scratch import Digits, deep, from_npm, private
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -22,9 +22,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import alert_is_present
 from selenium.webdriver.support.wait import WebDriverWait
-from wire import MODELS
+from wire import MODELS, log_of
 
-from serving.client import ResponseError, RestClient
+from serving.client import RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
 from serving.launch import Server
 
@@ -154,9 +154,7 @@ def test_it_shows_models_of_images_alone(
     driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
 ):
     add_models(own_repository)
-    with started(own_repository, tmp_path) as (_, server):
-        with RestClient(server.rest) as client:
-            wait_until(lambda: _is_ready(client), "the models to be ready")
+    with ready(own_repository, tmp_path) as server:
         page = Page(driver, server)
         assert set(page.predictions()) == set(MODELS)
 
@@ -165,12 +163,8 @@ def test_it_asks_for_a_token_once_where_the_server_does(
     driver: webdriver.Chrome, repository: Path, tmp_path: Path
 ):
     token = "0123456789abcdef"
-    file = tmp_path / "tokens"
-    file.write_text(token, "utf-8")
-    file.chmod(0o600)
-    with started(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as (_, server):
-        with RestClient(server.rest, token) as client:
-            wait_until(lambda: _is_ready(client), "the models to be ready")
+    file = private(tmp_path / "tokens", token)
+    with ready(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
         driver.get(f"{server.rest}/demo")
         asked = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
         asked.send_keys(token)
@@ -179,12 +173,6 @@ def test_it_asks_for_a_token_once_where_the_server_does(
         assert set(page.predictions()) == set(MODELS)
         assert '-H "Authorization: Bearer $TOKEN"' in page.one("#curl").text
         assert token not in page.driver.page_source
-
-
-def _is_ready(client: RestClient) -> bool:
-    with suppress(ResponseError):
-        return client.ready()
-    return False
 
 
 @pytest.mark.parametrize("size", PHONES)
@@ -322,9 +310,8 @@ def test_a_server_without_a_model_that_is_ready_says_so(
 ):
     for path in own_repository.glob("models/*/v1/training.json"):
         path.unlink()
-    with started(own_repository, tmp_path) as (_, server):
-        log = server.log.read_text
-        wait_until(lambda: log("utf-8").count("is not served") == len(MODELS), "both refused")
+    with started(own_repository, tmp_path) as server:
+        wait_until(lambda: log_of(server).count("is not served") == len(MODELS), "both refused")
         driver.get_log("browser")  # of the tests before
         page = Page(driver, server)
         page.wait(lambda: page.one("#error").is_displayed())

@@ -4,11 +4,10 @@ import re
 import shutil
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_2samp
-from scratch import Digits, deep, package_as, run
+from scratch import Digits, deep, package_as, run, write_log
 
 from report.windows import RESAMPLES, chi_square, difference, ks_statistic, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
@@ -24,11 +23,8 @@ def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(trained, tmp_path_factory.mktemp("drift") / "project"))
 
 
-def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
+def write_responses(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
     """A log of both models' responses to images, in requests of 10."""
-    folder = project / "log"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     lines = []
     for model in models_in(project / "serving"):
         outputs = load_classifier(model.path).classify(images)
@@ -49,13 +45,12 @@ def write_log(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
                     pixels=images[rows].tobytes() if with_pixels else b"",
                 )
             )
-    text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-    (folder / "20260101T000000.000000-1.jsonl").write_bytes(text)
-    return folder
+    write_log(project / "log", lines)
+    return project / "log"
 
 
 def test_what_another_version_gave_is_left_out(project: Path, digits: Digits):
-    folder = write_log(project, digits[1].images[:60], with_pixels=True)
+    folder = write_responses(project, digits[1].images[:60], with_pixels=True)
     (path,) = folder.iterdir()
     path.write_text(path.read_text("utf-8").replace('"v1"', '"v0"'), "utf-8")
     text = drift(project, expect=1)
@@ -68,7 +63,7 @@ def drift(project: Path, *options: str, expect: int | None = 0) -> str:
 
 def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits: Digits):
     images = digits[1].images
-    write_log(project, images[:200], with_pixels=True)
+    write_responses(project, images[:200], with_pixels=True)
     text = drift(project, "--images", "200")
     assert text.count("as before") == len(text.splitlines()) - text.count("drift.html")
     more = drift(project, "--images", "300", expect=None)  # both models were asked for the same 200
@@ -77,7 +72,7 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits:
     assert "No measure is above its threshold" in page
     assert page.count("<svg") == 5
     assert page.count('src="data:image/png') == 12
-    write_log(project, 255 - images[:200], with_pixels=True)
+    write_responses(project, 255 - images[:200], with_pixels=True)
     text = drift(project, "--images", "200", expect=3)
     for name in ("confidence of fashion-sklearn", "distance"):
         (line,) = (line for line in text.splitlines() if line.startswith(name))
@@ -91,7 +86,7 @@ def test_any_number_of_models_is_compared_one_disagrees_with_none(
 ):
     copy = Path(shutil.copytree(project, tmp_path / "project"))
     package_as(copy, names)
-    write_log(copy, digits[1].images[:200], with_pixels=True)
+    write_responses(copy, digits[1].images[:200], with_pixels=True)
     measured = re.findall(r"(?m)^(\w+).* images\): as before$", drift(copy, "--images", "200"))
     of_each = ["classes", "confidence"] * len(names)
     assert measured == [*of_each, *["disagreement"] * (len(names) > 1), "distance"]
@@ -99,7 +94,7 @@ def test_any_number_of_models_is_compared_one_disagrees_with_none(
 
 def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Digits):
     zeros = digits[1].images[digits[1].labels == 0]
-    write_log(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
+    write_responses(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
     text = drift(project, expect=3)
     models = len(models_in(project / "serving"))
     assert text.count("classes of") == text.count("confidence of") == models
@@ -108,7 +103,7 @@ def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Dig
 
 
 def test_too_little_to_measure_is_an_error_in_one_line(project: Path, digits: Digits):
-    write_log(project, digits[1].images[:20], with_pixels=True)
+    write_responses(project, digits[1].images[:20], with_pixels=True)
     moved = (project / TEST).rename(project / "moved.npz")  # images are counted before it is read
     assert "expected 50 images of a model at least" in drift(project, expect=1)
     moved.rename(project / TEST)

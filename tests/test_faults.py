@@ -10,15 +10,15 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
-from processes import DEADLINE_SECONDS, is_ready, started, wait_until
+from processes import DEADLINE_SECONDS, ready, wait_until
 from scratch import ROOT, Digits, deep, edit_json, environment, make_params
-from wire import MODELS, OK, REFUSED, body, post, tensor
+from wire import MODELS, OK, REFUSED, body, head, log_of, open_connection, post, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
@@ -38,8 +38,8 @@ def expected(repository: Path, digits: Digits) -> dict[str, np.ndarray]:
 class Load:
     """Asks a server from several threads until it is ended, and counts what comes back."""
 
-    def __init__(self, url: str, images: np.ndarray, expected: dict[str, np.ndarray]) -> None:
-        self.url, self.images, self.expected = url, images, expected
+    def __init__(self, server: Server, images: np.ndarray, expected: dict[str, np.ndarray]) -> None:
+        self.server, self.images, self.expected = server, images, expected
         self.counts: Counter[str] = Counter()
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(8)]
@@ -67,16 +67,15 @@ class Load:
                 self._ended.wait(0.05)
 
     def _once(self, model: str, rows: list[int]) -> str:
-        address = f"{self.url}/v2/models/{model}/infer"
         try:
-            response = requests.post(address, json=body(tensor(self.images[rows])), timeout=60)
+            response = post(self.server, model, body(tensor(self.images[rows])))
         except requests.ConnectionError as error:
             return "not connected" if "Connection refused" in str(error) else "lost"
         except requests.RequestException:
             return "lost"
-        if response.status_code != OK:
-            return f"rejected with {response.status_code}"
-        right = np.array_equal(response.json()["outputs"][0]["data"], self.expected[model][rows])
+        if response.status != OK:
+            return f"rejected with {response.status}"
+        right = np.array_equal(response.outputs[LABELS], self.expected[model][rows])
         return "right" if right else "wrong"
 
     def reaches(self, count: int) -> None:
@@ -88,21 +87,19 @@ class Load:
 def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_ports(
     own_repository: Path, tmp_path: Path, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
-    with started(own_repository, tmp_path) as (process, server):
-        wait_until(lambda: all(is_ready(server, m) for m in MODELS), "both models")
-        with Load(server.rest, images, expected) as load:
+    with ready(own_repository, tmp_path) as server:
+        with Load(server, images, expected) as load:
             load.reaches(50)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(DEADLINE_SECONDS) == 0
+            server.guard.send_signal(signal.SIGTERM)
+            assert server.guard.wait(DEADLINE_SECONDS) == 0
         assert load.counts["wrong"] == 0
         # One that the system has taken, and the server not yet, is reset as the socket closes.
         assert load.counts["lost"] <= 1
-        assert "Traceback" not in server.log.read_text("utf-8")
-        for url in (server.rest.removeprefix("http://"), server.grpc):
-            host, port = url.split(":")
+        assert "Traceback" not in log_of(server)
+        for url in (server.rest, server.grpc):
             with socket.socket() as free:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                free.bind((host, int(port)))
+                free.bind(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
 def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_path: Path):
@@ -210,15 +207,10 @@ def check_good_beside_bad(
 def test_a_slow_client_keeps_nobody_waiting(
     server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
-    host, port = server.rest.removeprefix("http://").split(":")
     text = json.dumps(body(tensor(images[:1]))).encode()
-    head = (
-        f"POST /v2/models/fashion-sklearn/infer HTTP/1.1\r\nHost: {host}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
-    ).encode()
-    with closing(socket.create_connection((host, int(port)), timeout=60)) as slow:
-        slow.sendall(head + text[:100])
-        with Load(server.rest, images, expected) as load:
+    with open_connection(server) as slow:
+        slow.sendall(head(MODELS[0], len(text)) + text[:100])
+        with Load(server, images, expected) as load:
             load.reaches(50)
         slow.sendall(text[100:])
         response = slow.recv(65536)
@@ -231,10 +223,9 @@ def test_two_hundred_connections_at_once_are_all_answered_right(
 ):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 1024), hard), hard))
-    host, port = server.rest.removeprefix("http://").split(":")
     with ExitStack() as stack:
         for _ in range(200):  # idle ones, which must not keep the others out
-            stack.enter_context(closing(socket.create_connection((host, int(port)), timeout=60)))
+            stack.enter_context(open_connection(server))
 
         def once(place: int) -> bool:
             row = place % len(images)

@@ -4,12 +4,10 @@ import json
 import re
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections import Counter
 from concurrent import futures
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ import psutil
 import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
-from processes import is_ready, started, wait_until
-from scratch import ROOT, deep, edit_json, run
-from wire import MODELS, ask, body, tensor
+from processes import await_ready, is_ready, ready, started, wait_until
+from scratch import ROOT, allow_load, deep, edit_json, run
+from wire import MODELS, ask, body, head, log_of, open_connection, post_raw, tensor
 
 from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server
@@ -37,36 +35,28 @@ def settings_of(repository: Path, model: str) -> Path:
 
 
 def test_half_a_request_does_not_hold_up_the_end(repository: Path, tmp_path: Path):
-    with started(repository, tmp_path) as (process, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
-        host, port = server.rest.removeprefix("http://").split(":")
-        head = (
-            f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{{"
-        )
-        with closing(socket.create_connection((host, int(port)), timeout=SECONDS)) as half:
-            half.sendall(head.encode())
+    with ready(repository, tmp_path) as server:
+        with open_connection(server) as half:
+            half.sendall(head(MODEL, 1000) + b"{")
             time.sleep(0.2)
-            process.send_signal(signal.SIGTERM)
+            server.guard.send_signal(signal.SIGTERM)
             assert b"408 Request Timeout" in half.recv(65536)
-        assert process.wait(15) == 0
+        assert server.guard.wait(15) == 0
 
 
 def test_a_second_signal_ends_at_once(repository: Path, tmp_path: Path):
-    with started(repository, tmp_path) as (process, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
-        host, port = server.rest.removeprefix("http://").split(":")
-        with closing(socket.create_connection((host, int(port)), timeout=SECONDS)) as half:
-            half.sendall(b"POST /v2 HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{")
-            process.send_signal(signal.SIGTERM)
-            wait_until(lambda: "Shutting down" in server.log.read_text("utf-8"), "the end", 0.01)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(15) == 1
-        assert "a second signal: ended at once" in server.log.read_text("utf-8")
+    with ready(repository, tmp_path) as server:
+        with open_connection(server) as half:
+            half.sendall(head(MODEL, 1000) + b"{")
+            server.guard.send_signal(signal.SIGTERM)
+            wait_until(lambda: "Shutting down" in log_of(server), "the end", 0.01)
+            server.guard.send_signal(signal.SIGTERM)
+            assert server.guard.wait(15) == 1
+        assert "a second signal: ended at once" in log_of(server)
 
 
 def test_a_folder_that_appears_changes_nothing(own_repository: Path, tmp_path: Path):
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(own_repository, tmp_path) as server:
         release = settings_of(own_repository, MODEL).parent
         shutil.copytree(release, release.with_name("v2"))
         assert is_ready(server)
@@ -83,20 +73,18 @@ def test_a_server_whose_files_were_replaced_says_so_until_they_are_loaded(
     own_repository: Path, tmp_path: Path
 ):
     allow_load(own_repository)
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(own_repository, tmp_path) as server:
         assert "replaced" not in health(server, "grpc")
         edit_json(settings_of(own_repository, MODEL), lambda s: s.update(platform="another"))
         words = "its files were replaced after it was loaded; restart the server, or load it anew"
-        log = server.log.read_text
-        wait_until(lambda: f"{MODEL}: {words}" in log("utf-8"), "a line in the log")
+        wait_until(lambda: f"{MODEL}: {words}" in log_of(server), "a line in the log")
         for protocol in ("rest", "grpc"):
             expected = f"server ready\n{MODEL} ready {words}\n{OTHER} ready\n"
             assert health(server, protocol) == expected
         url = f"{server.rest}/v2/repository/models/{MODEL}/load"
         assert requests.post(url, timeout=SECONDS).ok
         assert "replaced" not in health(server, "rest")
-        assert log("utf-8").count(words) == 1
+        assert log_of(server).count(words) == 1
 
 
 WRONG: dict[str, dict[str, Any]] = {  # settings, by what the log says of them
@@ -118,22 +106,20 @@ def test_settings_that_are_wrong_are_a_line_each_and_the_other_models_are_served
         copy = release.parents[1] / f"wrong{number}" / "v1"
         shutil.copytree(release, copy)
         edit_json(copy / MODEL_SETTINGS, partial(_change, name=f"wrong{number}", change=change))
-    with started(own_repository, tmp_path) as (_, server):
-        log = server.log.read_text
-        wait_until(lambda: log("utf-8").count(" is not served: ") == len(WRONG), "a line each")
+    with started(own_repository, tmp_path) as server:
+        wait_until(lambda: log_of(server).count(" is not served: ") == len(WRONG), "a line each")
         request = body(tensor(images[:1]))
         for model in MODELS:
-            wait_until(partial(is_ready, server, model), "the other models to be ready")
+            await_ready(server, model)
             assert ask(server, "rest", model, request).status == OK
         for number, words in enumerate(WRONG):
-            (line,) = re.findall(f"wrong{number} v1 is not served: .*", log("utf-8"))
+            (line,) = re.findall(f"wrong{number} v1 is not served: .*", log_of(server))
             assert words in line
             assert ask(server, "rest", f"wrong{number}", request).status == 503
             over_grpc = ask(server, "grpc", f"wrong{number}", request)
             assert over_grpc.status is grpc.StatusCode.UNAVAILABLE
-            ready = requests.get(f"{server.rest}/v2/models/wrong{number}/ready", timeout=SECONDS)
-            assert ready.status_code == 400
-        assert "Traceback" not in log("utf-8")
+            assert not is_ready(server, f"wrong{number}")
+        assert "Traceback" not in log_of(server)
 
 
 def _change(settings: dict[str, Any], name: str, change: dict[str, Any]) -> None:
@@ -142,17 +128,11 @@ def _change(settings: dict[str, Any], name: str, change: dict[str, Any]) -> None
     settings["parameters"]["extra"] = {k: v for k, v in extra.items() if v is not None}
 
 
-def allow_load(repository: Path) -> None:
-    arguments = "model_repository_implementation_args"
-    edit_json(repository / "settings.json", lambda s: s[arguments].update(allow_load=True))
-
-
 def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(
     own_repository: Path, tmp_path: Path, images: np.ndarray
 ):
     allow_load(own_repository)
-    with started(own_repository, tmp_path) as (process, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(own_repository, tmp_path) as server:
         request, over, statuses = body(tensor(images[:1])), threading.Event(), Counter[Any]()
 
         def go() -> None:
@@ -166,7 +146,7 @@ def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(
                 url = f"{server.rest}/v2/repository/models/{MODEL}/load"
                 assert requests.post(url, timeout=SECONDS).ok
                 time.sleep(1)  # of load, in which what was replaced is freed
-                memory.append(psutil.Process(process.pid).memory_info().rss / 2**20)
+                memory.append(psutil.Process(server.guard.pid).memory_info().rss / 2**20)
             over.set()
             for client in clients:
                 client.result()
@@ -179,13 +159,12 @@ def test_models_are_loaded_over_grpc_by_either_service(own_repository: Path, tmp
     name = MODEL.encode()
     request = b"\x12%c%b" % (len(name), name)  # RepositoryModelLoadRequest.model_name
     allow_load(own_repository)
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(own_repository, tmp_path) as server:
         with grpc.insecure_channel(server.grpc) as channel:
             channel.unary_unary(method)(request, timeout=SECONDS)
             index = channel.unary_unary(method.replace("ModelLoad", "RepositoryIndex"))
             assert name in index(b"", timeout=SECONDS)
-        assert server.log.read_text("utf-8").count(f"Reloaded model '{MODEL}'") == 1
+        assert log_of(server).count(f"Reloaded model '{MODEL}'") == 1
 
 
 def test_nothing_is_loaded_over_grpc_where_that_is_not_allowed(server: Any):
@@ -197,13 +176,13 @@ def test_nothing_is_loaded_over_grpc_where_that_is_not_allowed(server: Any):
 
 @pytest.mark.parametrize("host", ["::1", pytest.param("[::1]", marks=deep), "::"])
 def test_ipv6_addresses_are_listened_on(repository: Path, tmp_path: Path, host: str):
-    with started(repository, tmp_path) as (process, server):
-        process.kill()  # to have its free ports
+    with started(repository, tmp_path) as server:
+        server.guard.kill()  # to have its free ports
         ports = (server.rest.rpartition(":")[2], server.grpc.rpartition(":")[2])
     names = {"MLSERVER_HTTP_PORT": ports[0], "MLSERVER_GRPC_PORT": ports[1]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("processes.on_free_ports", lambda _: names | {"MLSERVER_HOST": host})
-        with started(repository, tmp_path) as (_, server):
+        with started(repository, tmp_path) as server:
             url = f"http://[::1]:{ports[0]}/v2/health/ready"
             wait_until(lambda: _is_ok(url), "the models to be ready")
             with grpc.insecure_channel(f"[::1]:{ports[1]}") as channel:
@@ -221,22 +200,20 @@ def _is_ok(url: str) -> bool:
 def test_each_line_of_a_structured_log_is_json(
     repository: Path, tmp_path: Path, images: np.ndarray
 ):
-    with started(repository, tmp_path, MLSERVER_USE_STRUCTURED_LOGGING="true") as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(repository, tmp_path, MLSERVER_USE_STRUCTURED_LOGGING="true") as server:
         forged = tensor(images[:1]) | {"datatype": 'x", "level": "FORGED'}
         assert ask(server, "rest", MODEL, body(forged)).status == 400
-        wait_until(lambda: "FORGED" in server.log.read_text("utf-8"), "the line in the log")
-        lines = [json.loads(line) for line in server.log.read_text("utf-8").splitlines()]
+        wait_until(lambda: "FORGED" in log_of(server), "the line in the log")
+        lines = [json.loads(line) for line in log_of(server).splitlines()]
         assert {line["level"] for line in lines} == {"INFO", "WARNING"}
         assert any("Uvicorn running on" in line["message"] for line in lines)
 
 
 def test_a_variable_that_a_file_outranks_and_a_prefix_are_told(repository: Path, tmp_path: Path):
     variables = {"MLSERVER_GRPC_MAX_MESSAGE_LENGTH": "1000", "MLSERVER_ROOT_PATH": "/ml"}
-    with started(repository, tmp_path, **variables) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(repository, tmp_path, **variables) as server:
         words = "MLSERVER_GRPC_MAX_MESSAGE_LENGTH=1000 is ignored: settings.json has"
-        assert words in server.log.read_text("utf-8")
+        assert words in log_of(server)
         page = requests.get(f"{server.rest}/v2/docs", timeout=SECONDS).text
         assert re.findall(r"url: '(.*?)'", page) == ["/ml/v2/docs/dataplane.json"]
         schema = requests.get(f"{server.rest}/v2/docs/dataplane.json", timeout=SECONDS).json()
@@ -282,16 +259,14 @@ def test_each_request_is_one_span_and_health_is_none(
     request = body(tensor(images[:1]))
     with Collector() as collector:
         variables = {"MLSERVER_TRACING_SERVER": collector.address}
-        with started(repository, tmp_path, **variables) as (process, server):
-            wait_until(lambda: is_ready(server), "the models to be ready")
-            url = f"{server.rest}/v2/models/{MODEL}/infer"
+        with ready(repository, tmp_path, **variables) as server:
             headers = {"traceparent": f"00-{trace}-{parent}-01"}
-            assert requests.post(url, json=request, headers=headers, timeout=SECONDS).ok
+            assert post_raw(server, MODEL, json.dumps(request).encode(), headers).ok
             assert ask(server, "grpc", MODEL, request).status == OK
             with grpc.insecure_channel(server.grpc) as channel:
                 channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=SECONDS)
-            process.send_signal(signal.SIGTERM)  # which sends the spans that wait
-            process.wait(SECONDS)
+            server.guard.send_signal(signal.SIGTERM)  # which sends the spans that wait
+            server.guard.wait(SECONDS)
         spans = collector.spans
     assert len(spans) == 2
     rest = next(span for span in spans if span.trace_id.hex() == trace)

@@ -11,9 +11,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -21,11 +20,23 @@ import psutil
 import pytest
 import requests
 from processes import wait_until
-from scratch import deep, edit_json
-from wire import LENGTH, MODELS, OK, binary, body, message, post, send, tensor
+from scratch import deep, set_limits
+from wire import (
+    MODELS,
+    OK,
+    binary,
+    body,
+    head,
+    infer_url,
+    message,
+    open_connection,
+    post,
+    post_binary,
+    send,
+    tensor,
+)
 
 from serving.fashion.contract import LABELS
-from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, running
 
 MODEL = MODELS[1]
@@ -38,8 +49,7 @@ LIMITS = {"body_mb": 2, "bodies_mb": 4, "request_seconds": 2.0, "waiting": 5}
 def limited(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of small limits."""
     copy = Path(shutil.copytree(repository, tmp_path_factory.mktemp("limited") / "serving"))
-    for path in copy.rglob(MODEL_SETTINGS):
-        edit_json(path, lambda s: s["parameters"]["extra"].update(limits=LIMITS))
+    set_limits(copy, **LIMITS)
     with running(copy) as server:
         yield server
 
@@ -58,16 +68,6 @@ def answers_right(limited: Server, images: np.ndarray) -> Iterator[Callable[[], 
     check()
 
 
-def connect(server: Server) -> Any:
-    host, port = server.rest.removeprefix("http://").split(":")
-    return closing(socket.create_connection((host, int(port)), timeout=60))
-
-
-def head(length: int | None, more: str = "") -> bytes:
-    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    return f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\nHost: h\r\n{size}\r\n{more}\r\n".encode()
-
-
 def read(connection: socket.socket) -> tuple[int, str]:
     """Status and sentence of a response."""
     with connection.makefile("rb") as file:
@@ -78,24 +78,15 @@ def read(connection: socket.socket) -> tuple[int, str]:
     return status, content["error"]
 
 
-def address(server: Server, model: str = MODEL) -> str:
-    return f"{server.rest}/v2/models/{model}/infer"
-
-
 def post_images(server: Server, count: int, model: str = MODEL) -> requests.Response:
-    return requests.post(address(server, model), timeout=60, **raw_images(count))
-
-
-def raw_images(count: int) -> dict[str, Any]:
-    text = json.dumps(body(binary(count * 784, [count, 784]))).encode()
-    headers = {LENGTH: str(len(text))}
-    return {"data": text + bytes(count * 784), "headers": headers}
+    size = count * 784
+    return post_binary(server, model, body(binary(size, [count, 784])), bytes(size))
 
 
 @pytest.mark.usefixtures("answers_right")
 def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(limited: Server):
-    with connect(limited) as connection:
-        connection.sendall(head(2 * 2**30))
+    with open_connection(limited) as connection:
+        connection.sendall(head(MODEL, 2 * 2**30))
         assert read(connection) == (
             LARGE,
             "expected a body of at most 2 MiB, got 2,048.0; send fewer rows a request",
@@ -106,8 +97,8 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(lim
 def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_length(
     limited: Server,
 ):
-    with connect(limited) as connection:
-        connection.sendall(head(None))
+    with open_connection(limited) as connection:
+        connection.sendall(head(MODEL, None))
         for _ in range(9):
             connection.sendall(b"40000\r\n" + bytes(0x40000) + b"\r\n")
         status, sentence = read(connection)
@@ -118,8 +109,11 @@ def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_le
 @pytest.mark.usefixtures("answers_right")
 def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(limited: Server):
     with requests.Session() as session:
-        assert session.post(address(limited), bytes(80 * 2**20), timeout=60).status_code == LARGE
-        assert session.post(address(limited), b"{}", timeout=60).status_code == 400
+        assert (
+            session.post(infer_url(limited, MODEL), bytes(80 * 2**20), timeout=60).status_code
+            == LARGE
+        )
+        assert session.post(infer_url(limited, MODEL), b"{}", timeout=60).status_code == 400
 
 
 @pytest.mark.usefixtures("answers_right")
@@ -135,7 +129,7 @@ def test_a_body_that_is_announced_and_not_sent_takes_no_place(
 ):
     with ExitStack() as stack:
         for _ in range(10):
-            stack.enter_context(connect(limited)).sendall(head(2**20))
+            stack.enter_context(open_connection(limited)).sendall(head(MODEL, 2**20))
         assert post_images(limited, 200).status_code == OK
         answers_right()
 
@@ -148,9 +142,9 @@ def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
     with ExitStack() as stack:
         slow = []
         for _ in range(6):  # each in pieces, so that it is arriving
-            connection = stack.enter_context(connect(limited))
+            connection = stack.enter_context(open_connection(limited))
             slow.append(connection)
-            connection.sendall(head(2**20) + piece)
+            connection.sendall(head(MODEL, 2**20) + piece)
         assert [read(connection) for connection in slow[4:]] == [(BUSY, words)] * 2
         response = post_images(limited, 200)
         assert (response.status_code, response.json()["error"]) == (BUSY, words)
@@ -168,15 +162,15 @@ def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
     [
         b"POST /v2/mod",
         b"GET /v2 HTTP/1.1\r\nHost: h\r\nX",
-        head(1000),
-        head(1000) + b'{"in',
-        head(None) + b"5\r\nab",
+        head(MODEL, 1000),
+        head(MODEL, 1000) + b'{"in',
+        head(MODEL, None) + b"5\r\nab",
     ],
 )
 def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(
     limited: Server, begun: bytes
 ):
-    with connect(limited) as connection:
+    with open_connection(limited) as connection:
         connection.sendall(begun)
         assert read(connection) == (
             LATE,
@@ -187,7 +181,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(
 
 @pytest.mark.usefixtures("answers_right")
 def test_a_connection_that_sends_nothing_is_closed(limited: Server):
-    with connect(limited) as connection:
+    with open_connection(limited) as connection:
         assert connection.recv(1) == b""
 
 
@@ -196,7 +190,7 @@ def test_a_connection_that_sends_nothing_is_closed(limited: Server):
     "begun", [b"GET /" + b"a" * 70_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000]
 )
 def test_a_head_without_end_is_refused(limited: Server, begun: bytes):
-    with connect(limited) as connection:
+    with open_connection(limited) as connection:
         connection.sendall(begun)
         assert read(connection) == (LONG, "expected at most 65,536 bytes of headers, got more")
 
@@ -204,7 +198,6 @@ def test_a_head_without_end_is_refused(limited: Server, begun: bytes):
 def test_more_requests_than_may_wait_for_a_model_are_refused(
     limited: Server, images: np.ndarray, answers_right: Callable[[], None]
 ):
-    """While the model computes, which many images keep it at."""
     single = body(tensor(images[:1]))
     expected = post(limited, MODELS[0], single).outputs[LABELS]
     outcomes: Counter[str] = Counter()
@@ -244,17 +237,11 @@ def test_grpc_messages_that_are_refused_are_not_kept_in_memory(limited: Server):
     assert process.memory_info().rss - before < 100e6  # of 235e6 bytes sent
 
 
-def test_a_header_of_many_ranges_costs_nothing(limited: Server):
-    ranges = ",".join(f"{start}-" for start in range(6000))
-    process = psutil.Process(limited.guard.pid).children()[0]
-    before = process.cpu_times().user
-    for _ in range(8):
-        headers = {"Range": f"bytes={ranges}"}
-        response = requests.get(f"{limited.rest}/demo/demo.js", headers=headers, timeout=60)
-        assert response.status_code in {OK, 206, 400, 416}
-    assert (
-        process.cpu_times().user - before < 2.0
-    )  # where each took a second, before Starlette 0.50
+@pytest.mark.parametrize("ranges", ["0-1,5-9", "-5", ",".join(f"{i}-" for i in range(6000))])
+def test_ranges_of_a_file_are_not_heeded(limited: Server, ranges: str):
+    url, headers = f"{limited.rest}/demo/demo.js", {"Range": f"bytes={ranges}"}
+    part = requests.get(url, headers=headers, timeout=60)
+    assert (part.status_code, part.content) == (OK, requests.get(url, timeout=60).content)
 
 
 def large_json() -> bytes:
@@ -266,23 +253,25 @@ def large_json() -> bytes:
 def many_large(server: Server, _: bytes) -> Counter[str]:
     content = large_json()
     with ThreadPoolExecutor(24) as pool:
-        done = pool.map(lambda _: requests.post(address(server), content, timeout=300), range(24))
+        done = pool.map(
+            lambda _: requests.post(infer_url(server, MODEL), content, timeout=300), range(24)
+        )
         return Counter(f"{one.status_code} {one.json().get('error', '')}" for one in done)
 
 
 def half_requests(server: Server, single: bytes) -> Counter[str]:
     with ExitStack() as stack:
-        connections = [stack.enter_context(connect(server)) for _ in range(500)]
+        connections = [stack.enter_context(open_connection(server)) for _ in range(500)]
         for connection in connections:
-            connection.sendall(head(len(single)) + single[: len(single) // 2])
+            connection.sendall(head(MODEL, len(single)) + single[: len(single) // 2])
         for connection in connections:
             connection.settimeout(120)
         return Counter("{} {}".format(*read(connection)) for connection in connections)
 
 
 def one_of_2_gb(server: Server, _single: bytes) -> Counter[str]:
-    with connect(server) as connection:
-        connection.sendall(head(2 * 2**30))
+    with open_connection(server) as connection:
+        connection.sendall(head(MODEL, 2 * 2**30))
         first = read(connection)
         for _ in range(2048):
             connection.sendall(bytes(2**20))
@@ -291,9 +280,9 @@ def one_of_2_gb(server: Server, _single: bytes) -> Counter[str]:
 
 def many_singles(server: Server, single: bytes) -> Counter[str]:
     with ExitStack() as stack:
-        connections = [stack.enter_context(connect(server)) for _ in range(2000)]
+        connections = [stack.enter_context(open_connection(server)) for _ in range(2000)]
         for connection in connections:
-            connection.sendall(head(len(single)) + single)
+            connection.sendall(head(MODEL, len(single)) + single)
         counts: Counter[str] = Counter()
         for connection in connections:
             connection.settimeout(120)

@@ -14,15 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 import requests
 import yaml
-from processes import DEADLINE_SECONDS, is_ready, started, wait_until
-from scratch import ROOT, Digits, deep, edit_json, run
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, body, message, metrics, png, post, tensor
+from processes import DEADLINE_SECONDS, await_ready, started, wait_until
+from scratch import ROOT, Digits, deep, edit_json, run, set_limits
+from wire import (
+    MODELS,
+    body,
+    message,
+    metrics,
+    metrics_url,
+    model_ready,
+    png,
+    post,
+    service,
+    tensor,
+)
 
 from serving.client import ResponseError, RestClient
 from serving.fashion.contract import LABELS, PROBABILITIES
@@ -33,7 +42,6 @@ from stages.evaluation.metrics import recorded
 MONITORING = ROOT / "deploy/monitoring"
 DASHBOARD = json.loads((MONITORING / "grafana/fashion.json").read_text("utf-8"))
 RULES = yaml.safe_load((MONITORING / "alerts.yml").read_text("utf-8"))
-ALERTS = [rule["alert"] for group in RULES["groups"] for rule in group["rules"] if "alert" in rule]
 needs_prometheus = pytest.mark.skipif(
     not shutil.which("promtool"), reason="no promtool: apt-get install prometheus"
 )
@@ -70,12 +78,8 @@ def test_requests_images_and_confidences_are_counted(server: Server, images: np.
     assert total == pytest.approx(highest.sum())
     buckets = risen(server, before, "fashion_confidence_bucket")
     assert buckets[frozenset({*of, "0.9"})] == (highest <= 0.9).sum()
-    now = metrics(server)
-    assert (
-        now["fashion_model_ready", frozenset({("model", "fashion-sklearn"), ("version", "v1")})]
-        == 1
-    )
-    assert now["fashion_body_bytes_in_hand", frozenset()] == 0
+    assert model_ready(server)["fashion-sklearn", "v1"] == 1
+    assert metrics(server)["fashion_body_bytes_in_hand", frozenset()] == 0
 
 
 @needs_prometheus
@@ -88,23 +92,15 @@ def test_prometheus_accepts_configuration_and_rules(command: tuple[str, ...]):
     assert "FAILED" not in run(MONITORING, "promtool", *command)
 
 
-def test_each_alert_has_its_own_unit_test_and_one_under_good_load():
-    cases = yaml.safe_load((MONITORING / "alerts_test.yml").read_text("utf-8"))["tests"]
-    quiet = [test["alertname"] for test in cases[0]["alert_rule_test"]]
-    firing = [test["alertname"] for case in cases[1:] for test in case["alert_rule_test"]]
-    assert quiet == firing == ALERTS
-    assert all(t["exp_alerts"] for case in cases[1:] for t in case["alert_rule_test"])
-
-
 def test_compose_starts_the_server_with_prometheus_and_grafana():
     compose = yaml.safe_load((MONITORING / "compose.yaml").read_text("utf-8"))
     services = compose["services"]
     assert set(services) == {"server", "prometheus", "grafana"}
-    for service in services.values():
-        for volume in service["volumes"]:
+    for one in services.values():
+        for volume in one["volumes"]:
             place = volume.split(":")[0]
             assert place in compose["volumes"] or (MONITORING / place).is_file(), place
-        for port in service.get("ports", []):
+        for port in one.get("ports", []):
             assert port.startswith("127.0.0.1:"), port
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text("utf-8"))
     mounted = {volume.split(":")[1] for volume in services["prometheus"]["volumes"]}
@@ -234,16 +230,14 @@ def keep_on(send: Callable[[], object], until: Callable[[], object], what: str) 
 def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
     own_repository: Path, tmp_path: Path, digits: Digits
 ):
-    for path in (own_repository / "models/fashion-xgboost").rglob("model-settings.json"):
-        edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(bodies_mb=1))
+    set_limits(own_repository / "models/fashion-xgboost", bodies_mb=1)
     add_damaged_version(own_repository / "models/fashion-sklearn")
     images = digits[1].images
     log = {"FASHION_REQUEST_LOG": str(tmp_path / "log"), "FASHION_REQUEST_LOG_IMAGES": "1"}
-    with started(own_repository, tmp_path, **log) as (process, server):
+    with started(own_repository, tmp_path, **log) as server:
         for model in MODELS:
-            wait_until(partial(is_ready, server, model), f"{model} to be ready")
-        text = server.log.read_text("utf-8")
-        (url,) = re.findall(r"Metrics server running on http://(\S+)", text)
+            await_ready(server, model)
+        url = metrics_url(server).removeprefix("http://").removesuffix("/metrics")
         client, random = RestClient(server.rest), np.random.default_rng(1)
 
         def send(model: str, some: np.ndarray | list[bytes]) -> None:
@@ -276,27 +270,15 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
             large = [base64.b64decode(png(np.zeros((4000, 4000), np.uint8)))] * 20
             fires("FashionLatency", lambda: send(MODELS[0], large))
             requests_ = [message(body(tensor(images[:100], datatype="UINT8")), MODELS[0], raw=True)]
-            with grpc.insecure_channel(server.grpc) as channel:
-                ask = GRPCInferenceServiceStub(channel).ModelInfer.future
+            with service(server) as methods:
+                ask = methods.ModelInfer.future
                 asked = [ask(request, timeout=60) for request in requests_ * 1200]
                 wait_until(lambda: "FashionQueue" in watching.firing(), "FashionQueue")
                 for call in asked:
                     call.cancel()
             size = server.log.stat().st_size + 10_000
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
+            resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))
             fires("FashionLogLosesLines", good)
             client.close()
-            process.kill()
+            server.guard.kill()
             wait_until(lambda: "FashionServerDown" in watching.firing(), "FashionServerDown")
-
-
-def test_a_model_that_is_not_served_is_seen(own_repository: Path, tmp_path: Path):
-    (file,) = (own_repository / "models/fashion-sklearn").rglob("model.joblib")
-    file.write_bytes(b"altered")
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
-        found = metrics(server)
-    ready = {
-        dict(labels)["model"]: v for (n, labels), v in found.items() if n == "fashion_model_ready"
-    }
-    assert ready == {"fashion-sklearn": 0, "fashion-xgboost": 1}

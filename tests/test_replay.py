@@ -3,13 +3,11 @@
 import json
 from pathlib import Path
 
-import msgspec
 import numpy as np
-from processes import is_ready, started, wait_until
-from scratch import ROOT, run
+from processes import ready, wait_until
+from scratch import ROOT, run, write_log
 
 from serving.client import GrpcClient, RestClient
-from serving.fashion.inference.request_log import log_files
 from serving.fashion.logged import read_log
 from serving.launch import Server
 
@@ -25,18 +23,15 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
 ):
     log, counts = tmp_path / "log", {"fashion-sklearn": 4, "fashion-xgboost": 3}
     variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"}
-    with started(repository, tmp_path, **variables) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(repository, tmp_path, **variables) as server:
         assert "expected requests with pixels for a model" in replay(server, log, expect=1)
         for model, count in counts.items():
             with RestClient(server.rest) as rest, GrpcClient(server.grpc) as grpc:
                 for place in range(count):
                     (rest, grpc)[place % 2].infer(model, images[10 * place :][:10])
         wait_until(lambda: len(list(read_log(log))) == 7, "seven lines")
-        kept = tmp_path / "kept"
-        kept.mkdir()
-        lines = list(read_log(log))
-        write(kept, lines)
+        kept, lines = tmp_path / "kept", list(read_log(log))
+        write_log(kept, lines)
         for protocol in ("rest", "grpc"):
             found = json.loads(replay(server, kept, "--json", "--protocol", protocol))
             for model, count in counts.items():
@@ -46,7 +41,7 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
                 assert change["probability"] < 1e-5
                 assert min(change["logged_ms"], change["now_ms"]) > 0
         lines[0].labels[0] += 1 if lines[0].labels[0] < 9 else -1
-        write(kept, lines)
+        write_log(kept, lines)
         assert " 1        0.0250" in replay(server, kept, expect=3)
         assert " 1        0.0250" in replay(server, kept, "--allow", "0.03")
         assert " 1        0.0250" in replay(server, kept, "--allow", "0.02", expect=3)
@@ -54,11 +49,3 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
         assert "fashion-xgboost  3         30" in only
         assert "fashion-sklearn" not in only
         assert "not found" in replay(server, kept, "--version", "v9", expect=1)
-
-
-def write(folder: Path, lines: list) -> None:
-    """A log of these lines."""
-    for path in log_files(folder):
-        path.unlink()
-    text = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-    (folder / "20260101T000000.000000-1.jsonl").write_bytes(text)

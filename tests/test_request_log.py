@@ -4,9 +4,8 @@ import errno
 import os
 import resource
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from processes import is_ready, started, wait_until
-from scratch import edit_json
-from wire import body, each_protocol, metrics, post, tensor
+from processes import ready, started, wait_until
+from scratch import set_limits
+from wire import body, each_protocol, head, log_of, metrics, open_connection, post, tensor
 
 from serving.client import RestClient, connect
 from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
@@ -35,8 +34,7 @@ def logging(repository: Path, folder: Path, **more: str) -> Iterator[tuple[Serve
     """A server that logs each request, and the log."""
     log = folder / "log"
     variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"} | more
-    with started(repository, folder, **variables) as (_, server):
-        wait_until(lambda: is_ready(server), "the models to be ready")
+    with ready(repository, folder, **variables) as server:
         yield server, log
 
 
@@ -91,14 +89,10 @@ def test_the_id_that_a_client_was_given_is_in_the_log(
 def test_what_does_not_arrive_or_is_no_message_leaves_its_reason(
     own_repository: Path, tmp_path: Path
 ):
-    for path in own_repository.rglob("model-settings.json"):
-        edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(request_seconds=1))
+    set_limits(own_repository, request_seconds=1)
     with logging(own_repository, tmp_path) as (server, folder):
-        host, port = server.rest.removeprefix("http://").split(":")
-        place = b"POST /v2/models/fashion-sklearn/infer HTTP/1.1"
-        head = place + b"\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-        with closing(socket.create_connection((host, int(port)), timeout=60)) as slow:
-            slow.sendall(head + b"{")
+        with open_connection(server) as slow:
+            slow.sendall(head("fashion-sklearn", 9) + b"{")
             assert slow.recv(2**16).startswith(b"HTTP/1.1 408 ")
         with grpc.insecure_channel(server.grpc) as channel:
             call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
@@ -147,7 +141,7 @@ def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(
             before = lost(server)
             client.infer("fashion-sklearn", images[:40])
             wait_until(lambda: lost(server) > before, "another lost line")
-        text = server.log.read_text("utf-8")
+        text = log_of(server)
     assert text.count("lines of the request log are lost") == 1
 
 
@@ -252,12 +246,9 @@ def test_what_is_cut_off_is_left_out_when_it_is_read(tmp_path: Path):
 
 def test_a_log_that_cannot_be_written_ends_the_start(repository: Path, tmp_path: Path):
     (tmp_path / "file").touch()
-    cases: dict[str, Any] = {
-        str(tmp_path / "file/log"): "Not a directory",
-    }
-    for folder, reason in cases.items():
-        with started(repository, tmp_path, FASHION_REQUEST_LOG=folder) as (process, server):
-            assert process.wait(60) == 1
-            (line,) = server.log.read_text("utf-8").strip().splitlines()[-1:]
-            assert line.startswith(f"error: FASHION_REQUEST_LOG is {folder}: ")
-            assert reason in line
+    folder = str(tmp_path / "file/log")
+    with started(repository, tmp_path, FASHION_REQUEST_LOG=folder) as server:
+        assert server.guard.wait(60) == 1
+        line = log_of(server).strip().splitlines()[-1]
+    assert line.startswith(f"error: FASHION_REQUEST_LOG is {folder}: ")
+    assert "Not a directory" in line

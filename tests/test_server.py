@@ -17,12 +17,12 @@ from processes import (
     is_ready,
     listening_addresses,
     processes_in,
+    ready,
     servers_of,
-    started,
     wait_until,
 )
 from scratch import ROOT, deep, edit_json, environment, run
-from wire import MODELS, OK, body, post, tensor
+from wire import MODELS, OK, body, log_of, post, tensor
 
 from serving import launch as server_module
 from serving.client import RestClient
@@ -39,8 +39,8 @@ def test_a_start_ends_in_one_line_whatever_variables_are_set_and_nothing_is_left
         for model in MODELS:
             assert requests.get(f"{server.rest}/v2/models/{model}/ready", timeout=10).ok
         assert len(processes_in(server.guard.pid)) == 2  # the guard, and the server
-        wait_until(lambda: "Serving" in server.log.read_text("utf-8"), "the line")
-        (line,) = [x for x in server.log.read_text("utf-8").splitlines() if "Serving" in x]
+        wait_until(lambda: "Serving" in log_of(server), "the line")
+        (line,) = [x for x in log_of(server).splitlines() if "Serving" in x]
     assert line.endswith(
         f"Serving fashion-sklearn v1, fashion-xgboost v1: REST {server.rest}, gRPC {server.grpc}; "
         f"try them at http://localhost:{server.rest.rpartition(':')[2]}/demo"
@@ -147,12 +147,11 @@ def test_a_model_that_cannot_be_imported_or_loaded_is_told_and_the_others_are_se
     with pytest.raises(ServerError, match=f"^{line}$"), running(own_repository):
         pass
     assert not servers_of(own_repository)
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+    with ready(own_repository, tmp_path, "fashion-xgboost") as server:
         assert post(server, "fashion-xgboost", body(tensor(images[:2]))).status == OK
         assert not is_ready(server)
         assert "theirs" in RestClient(server.rest).models()
-        assert server.log.read_text("utf-8").count("is not served") == 1
+        assert log_of(server).count("is not served") == 1
 
 
 def test_a_model_that_is_not_ready_in_time_is_an_error(

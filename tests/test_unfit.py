@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from processes import is_ready, started, wait_until
+from processes import is_ready, ready, started, wait_until
 from scratch import edit_json
 from test_deploy import healthy
-from wire import OK, ask, body, post, tensor
+from wire import OK, ask, body, log_of, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
@@ -55,9 +55,8 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shutil.copytree(copy / "models/fashion-sklearn/v1", folder)
         edit_json(folder / MODEL_SETTINGS, partial(dict.update, name=name))
         damage(folder)
-    with started(copy, copy.parent) as (_, server):
-        log = server.log.read_text
-        wait_until(lambda: log("utf-8").count("is not served") >= len(DAMAGES), "all refused")
+    with started(copy, copy.parent) as server:
+        wait_until(lambda: log_of(server).count("is not served") >= len(DAMAGES), "all refused")
         wait_until(lambda: is_ready(server, "fashion-xgboost"), "a good model")
         yield server
 
@@ -117,8 +116,7 @@ def test_broken_settings_and_missing_samples_leave_the_other_model_served(
 ):
     (own_repository / "models/fashion-sklearn/v1" / MODEL_SETTINGS).write_text("{", "utf-8")
     (own_repository / "models/samples.json").unlink()
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model")
+    with ready(own_repository, tmp_path, "fashion-xgboost") as server:
         assert post(server, "fashion-xgboost", body(tensor(images[:2]))).status == OK
         assert not RestClient(server.rest).ready()
         assert not healthy(server.rest.rpartition(":")[2])

@@ -10,11 +10,21 @@ import grpc as grpc_module
 import numpy as np
 import pytest
 import requests
-from processes import is_ready, started, wait_until
-from scratch import edit_json
+from processes import ready
+from scratch import allow_load, edit_json
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, OK, UNKNOWN, body, each_model, metrics, post, tensor
+from wire import (
+    MODELS,
+    OK,
+    UNKNOWN,
+    body,
+    each_model,
+    infer_url,
+    model_ready,
+    post,
+    service,
+    tensor,
+)
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion.contract import LABELS
@@ -38,10 +48,7 @@ def versions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = Path(shutil.copytree(repository, tmp_path_factory.mktemp("versions") / "serving"))
     copy_as(folder, "v9")
     copy_as(folder, "v10")
-    edit_json(
-        folder / "settings.json",
-        lambda s: s.update(model_repository_implementation_args={"allow_load": True}),
-    )
+    allow_load(folder)
     return folder
 
 
@@ -53,9 +60,8 @@ def server(versions: Path) -> Iterator[Server]:
 
 def version_of(server: Server, model: str, request: dict[str, Any], version: str = "") -> str:
     """The version that responds to a request, by the URL of a version or the plain one."""
-    path = f"/versions/{version}" if version else ""
-    address = f"{server.rest}/v2/models/{model}{path}/infer"
-    return str(requests.post(address, json=request, timeout=60).json()["model_version"])
+    response = requests.post(infer_url(server, model, version), json=request, timeout=60)
+    return str(response.json()["model_version"])
 
 
 @each_model
@@ -97,9 +103,8 @@ def test_a_version_that_is_removed_is_unloaded_by_the_next_load(
 
 def ready_in_metrics(server: Server) -> set[str]:
     """The versions of one model that are ready by the metrics."""
-    model = ("model", "fashion-sklearn")
-    ready = {labels: v for (n, labels), v in metrics(server).items() if n == "fashion_model_ready"}
-    return {dict(labels)["version"] for labels, v in ready.items() if model in labels and v == 1}
+    ready = model_ready(server).items()
+    return {version for (model, version), v in ready if model == "fashion-sklearn" and v == 1}
 
 
 def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before_stays(
@@ -114,10 +119,9 @@ def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before
     assert response.status_code == requests.codes.conflict
     words = "fashion-sklearn is not loaded: .*model.joblib: expected SHA-256 .*package it again"
     assert re.search(words, response.json()["error"])
-    with grpc_module.insecure_channel(server.grpc) as channel:
-        load = GRPCInferenceServiceStub(channel).RepositoryModelLoad
-        with pytest.raises(grpc_module.RpcError, match=words) as error:
-            load(pb.RepositoryModelLoadRequest(model_name="fashion-sklearn"), timeout=60)
+    request_ = pb.RepositoryModelLoadRequest(model_name="fashion-sklearn")
+    with service(server) as methods, pytest.raises(grpc_module.RpcError, match=words) as error:
+        methods.RepositoryModelLoad(request_, timeout=60)
     assert error.value.code() == grpc_module.StatusCode.FAILED_PRECONDITION
     assert post(server, "fashion-sklearn", request, "v10").status == OK
     assert "v10" in ready_in_metrics(server)
@@ -125,27 +129,15 @@ def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before
 
 
 def test_a_model_that_could_not_be_loaded_is_in_the_metrics_until_it_is_unloaded(
-    repository: Path, tmp_path: Path
+    own_repository: Path, tmp_path: Path
 ):
-    folder = Path(shutil.copytree(repository, tmp_path / "serving"))
-    allowed = {"allow_load": True}
-    edit_json(
-        folder / "settings.json", lambda s: s.update(model_repository_implementation_args=allowed)
-    )
-    (folder / "models/fashion-sklearn/v1/model.joblib").write_bytes(b"no model")
-    with started(folder, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "the other model to be ready")
-
-        def ready() -> dict[str, float]:
-            found = metrics(server).items()
-            return {
-                dict(of)["model"]: v for (name, of), v in found if name == "fashion_model_ready"
-            }
-
-        assert ready() == {"fashion-sklearn": 0, "fashion-xgboost": 1}
+    allow_load(own_repository)
+    (own_repository / "models/fashion-sklearn/v1/model.joblib").write_bytes(b"no model")
+    with ready(own_repository, tmp_path, "fashion-xgboost") as server:
+        assert model_ready(server) == {("fashion-sklearn", "v1"): 0, ("fashion-xgboost", "v1"): 1}
         address = f"{server.rest}/v2/repository/models/fashion-sklearn/unload"
         assert requests.post(address, timeout=60).status_code == OK
-        assert ready() == {"fashion-xgboost": 1}
+        assert model_ready(server) == {("fashion-xgboost", "v1"): 1}
 
 
 def test_the_newest_has_the_highest_number(versions: Path):

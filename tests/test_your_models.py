@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import is_ready, started, wait_until
+from processes import ready
 from scratch import ROOT, run
 
 from serving.fashion.inference.batching import Batcher
@@ -111,7 +111,6 @@ def test_a_model_put_into_the_folder_answers_the_pages_request(
         re.findall(pattern, PAGE)
         for pattern in (r"(?s)```bash\n(curl .*?)```", r'(?m)^\{"model_name":.*$')
     )
-    with started(own_repository, tmp_path) as (_, server):
-        wait_until(lambda: is_ready(server), "the three models to be ready")
+    with ready(own_repository, tmp_path) as server:
         command = curl.replace("http://localhost:8080", server.rest)
         assert json.loads(run(tmp_path, "bash", "-c", command)) == json.loads(shown)

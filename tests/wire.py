@@ -3,6 +3,10 @@
 import base64
 import binascii
 import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,10 +62,11 @@ def tensor(data: Any, shape: Any = None, datatype: str = "FP64", **more: Any) ->
     return {"name": "x", "shape": shape, "datatype": datatype, "data": flat} | more
 
 
-def png(pixels: np.ndarray, kind: str = "PNG", **more: Any) -> str:
-    """A picture of these pixels as a file, in base64."""
+def png(pixels: np.ndarray, kind: str = "PNG", mode: str | None = None) -> str:
+    """A picture of these pixels as a file, in base64. mode: of Pillow's, to convert it to."""
     file = BytesIO()
-    Image.fromarray(pixels).save(file, kind, **more)
+    picture = Image.fromarray(pixels)
+    (picture.convert(mode) if mode else picture).save(file, kind)
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -110,11 +115,42 @@ def _file(text: str) -> bytes:
         return text.encode()
 
 
+def open_connection(server: Server) -> socket.socket:
+    """A connection to the port of REST."""
+    host, port = server.rest.rpartition("/")[2].split(":")
+    connection = socket.create_connection((host, int(port)), timeout=SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def head(model: str, length: int | None, more: str = "") -> bytes:
+    """The head of a request for a prediction, with a body of a length, or in chunks."""
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    return f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: h\r\n{size}\r\n{more}\r\n".encode()
+
+
+@contextmanager
+def service(server: Server) -> Iterator[GRPCInferenceServiceStub]:
+    """The methods of gRPC."""
+    with grpc.insecure_channel(server.grpc, [("grpc.max_send_message_length", -1)]) as channel:
+        yield GRPCInferenceServiceStub(channel)
+
+
+def infer_url(server: Server, model: str, version: str = "") -> str:
+    return f"{server.rest}/v2/models/{model}{version and f'/versions/{version}'}/infer"
+
+
+def post_raw(
+    server: Server, model: str, content: bytes, headers: dict[str, str] | None = None
+) -> requests.Response:
+    """Send any bytes for a request over REST."""
+    url = infer_url(server, model)
+    return requests.post(url, content, headers=headers or {}, timeout=SECONDS)
+
+
 def post(server: Server, model: str, request: Any, version: str = "") -> Response:
     """Send a request over REST."""
-    path = f"/versions/{version}" if version else ""
-    address = f"{server.rest}/v2/models/{model}{path}/infer"
-    response = requests.post(address, json=request, timeout=SECONDS)
+    response = requests.post(infer_url(server, model, version), json=request, timeout=SECONDS)
     content = response.json()
     return Response(
         response.status_code,
@@ -133,8 +169,7 @@ def post_binary(
     content = json.dumps(text).encode()
     all_headers = {LENGTH: str(len(content))} | headers
     sent = {name: value for name, value in all_headers.items() if value is not None}
-    address = f"{server.rest}/v2/models/{model}/infer"
-    return requests.post(address, content + raw, headers=sent, timeout=SECONDS)
+    return post_raw(server, model, content + raw, sent)
 
 
 def binary(size: int, shape: list[int], datatype: str = "UINT8", **more: Any) -> dict[str, Any]:
@@ -145,10 +180,9 @@ def binary(size: int, shape: list[int], datatype: str = "UINT8", **more: Any) ->
 
 def send(server: Server, request: Any) -> Response:
     """Send a message over gRPC."""
-    unlimited = [("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(server.grpc, unlimited) as channel:
+    with service(server) as methods:
         try:
-            response = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=SECONDS)
+            response = methods.ModelInfer(request, timeout=SECONDS)
         except grpc.RpcError as error:
             return Response(STATUS.get(error.code(), error.code()), {}, error.details())
     outputs: dict[str, Any] = {}
@@ -201,11 +235,28 @@ def offline(repository: Path, model: str, images: np.ndarray) -> Outputs:
     return load_classifier(path).classify(images)
 
 
+def log_of(server: Server) -> str:
+    """What it has printed."""
+    return server.log.read_text("utf-8")
+
+
+def metrics_url(server: Server) -> str:
+    (url,) = re.findall(r"Metrics server running on (\S+)", log_of(server))
+    return f"{url}/metrics"
+
+
+def model_ready(server: Server) -> dict[tuple[str, str], float]:
+    """Whether each model is ready by the metrics, by its name and version."""
+    return {
+        (dict(labels)["model"], dict(labels)["version"]): value
+        for (name, labels), value in metrics(server).items()
+        if name == "fashion_model_ready"
+    }
+
+
 def metrics(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """What the server counts, by name and labels."""
-    lines = server.log.read_text("utf-8").splitlines()
-    (url,) = (line.split()[-1] for line in lines if "Metrics server running on" in line)
-    text = requests.get(f"{url}/metrics", timeout=SECONDS).text
+    text = requests.get(metrics_url(server), timeout=SECONDS).text
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
