@@ -23,17 +23,7 @@ import uvloop
 
 from benchmarks import load, results
 from benchmarks.augmented import published
-from benchmarks.figures import (
-    BASELINES,
-    CELLS,
-    KINDS,
-    OUR_GRPC,
-    WAYS,
-    Figures,
-    Load,
-    Runs,
-    report,
-)
+from benchmarks.figures import BASELINES, CELLS, KINDS, OUR_GRPC, WAYS, Figures, Load, Runs, report
 from benchmarks.processes import only_cores, serving
 from benchmarks.servers import baseline_repository, cpu_seconds, memory_mb, request
 from serving.fashion.packaged import REPOSITORY

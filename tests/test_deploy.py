@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, environment, install, make_project, run
+from scratch import ROOT, edit_text, environment, install, make_project, run, stand_in
 
 from serving.launch import Server, free_ports
 
@@ -25,14 +25,13 @@ def packaged(own_repository: Path, tmp_path: Path) -> Path:
     return project
 
 
-def stand_in(folder: Path, name: str, script: str) -> str:
+def tool(folder: Path, name: str, script: str) -> str:
     """A PATH with no container tool on it but a stand-in, which runs the script."""
     folder.mkdir(exist_ok=True)
     for program in PROGRAMS:
         if not (folder / program).exists():
             (folder / program).symlink_to(str(shutil.which(program)))
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n", "utf-8")
-    (folder / name).chmod(0o755)
+    stand_in(folder / name, script)
     return str(folder)
 
 
@@ -95,10 +94,8 @@ def test_the_replicas_to_plan_for_follow_from_what_was_measured(
 
 
 def test_a_version_that_is_not_packaged_is_one_line(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", "exit 0")
-    params = packaged / "params.yaml"
-    text = params.read_text("utf-8")
-    params.write_text(text.replace("  version: v1", "  version: v3"), "utf-8")
+    path = tool(tmp_path / "bin", "docker", "exit 0")
+    edit_text(packaged / "params.yaml", ("  version: v1", "  version: v3"))
     for action in ("build", "run"):
         assert image(packaged, action, path, expect=1) == (
             "error: serving/models: no fashion-sklearn v3 packaged (package.version); "
@@ -107,7 +104,7 @@ def test_a_version_that_is_not_packaged_is_one_line(packaged: Path, tmp_path: Pa
 
 
 def test_no_container_tool_is_one_line(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", "echo 'Is the daemon running?' >&2; exit 1")
+    path = tool(tmp_path / "bin", "docker", "echo 'Is the daemon running?' >&2; exit 1")
     assert image(packaged, "build", path, expect=1) == (
         "error: no container tool: docker does not work (Is the daemon running?), podman is not "
         "installed, buildah is not installed; install or start docker, podman or buildah\n"
@@ -117,14 +114,14 @@ def test_no_container_tool_is_one_line(packaged: Path, tmp_path: Path):
 
 
 def test_the_first_tool_that_works_builds_with_a_health_check(packaged: Path, tmp_path: Path):
-    stand_in(tmp_path / "bin", "docker", "exit 1")
-    path = stand_in(tmp_path / "bin", "podman", '[ $1 = info ] || echo "podman $*"')
+    tool(tmp_path / "bin", "docker", "exit 1")
+    path = tool(tmp_path / "bin", "podman", '[ $1 = info ] || echo "podman $*"')
     output = image(packaged, "build", path, BASE_IMAGE="example/python:3.12")
     assert output == (
         "podman build --format=docker --build-arg=BASE_IMAGE=example/python:3.12 "
         "--file=deploy/Dockerfile --tag=fashion-mnist:v1 .\n"
     )
-    path = stand_in(tmp_path / "bin", "docker", '[ $1 = info ] || echo "docker $*"')
+    path = tool(tmp_path / "bin", "docker", '[ $1 = info ] || echo "docker $*"')
     output = image(packaged, "build", path, IMAGE_NAME="registry.example.com/fashion")
     assert output == (
         "docker build --file=deploy/Dockerfile --tag=registry.example.com/fashion:v1 .\n"
@@ -132,7 +129,7 @@ def test_the_first_tool_that_works_builds_with_a_health_check(packaged: Path, tm
 
 
 def test_a_build_that_fails_is_an_error_after_the_words_of_the_tool(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", "[ $1 = info ] || { echo No space left; exit 3; }")
+    path = tool(tmp_path / "bin", "docker", "[ $1 = info ] || { echo No space left; exit 3; }")
     assert image(packaged, "build", path, expect=1).splitlines() == [
         "No space left",
         "error: docker could not build fashion-mnist:v1; the lines above say why",
@@ -140,7 +137,7 @@ def test_a_build_that_fails_is_an_error_after_the_words_of_the_tool(packaged: Pa
 
 
 def test_the_image_runs_on_the_loopback_and_can_write_nowhere(packaged: Path, tmp_path: Path):
-    path = stand_in(tmp_path / "bin", "docker", '[ $1 = info ] || echo "$*"')
+    path = tool(tmp_path / "bin", "docker", '[ $1 = info ] || echo "$*"')
     output = image(packaged, "run", path, MLSERVER_HTTP_PORT="9080", MLSERVER_GRPC_PORT="9081")
     page, command = output.splitlines()
     assert page.endswith("http://localhost:9080/demo")

@@ -5,10 +5,8 @@ whatever the numbers, names of metrics and commits in them; `…` there stands f
 """
 
 import re
-import shutil
 from pathlib import Path
 
-import pytest
 from processes import wait_until
 from scratch import ROOT, deep, run
 
@@ -54,15 +52,6 @@ def has_form(output: str, shown: str) -> bool:
     return bool(re.fullmatch(pattern, form(output)))
 
 
-@pytest.fixture
-def project(trained: Path, tmp_path: Path) -> Path:
-    folder = Path(shutil.copytree(trained, tmp_path / "project"))
-    run(folder, "git", "branch", "--move", "main")
-    for key in ("user.name", "user.email"):
-        run(folder, "git", "config", key, "walker@localhost")
-    return folder
-
-
 def outcome(folder: Path, command: str) -> str:
     command = command.replace("preprocess.validation=10000", "preprocess.validation=300")
     # Not through a pipe, which the workers of the queue would keep open.
@@ -77,6 +66,7 @@ def is_done(folder: Path) -> bool:
 
 @deep
 def test_the_walk_through_goes_as_the_page_says(project: Path):
+    run(project, "git", "branch", "--move", "main")
     commands = [command for command, _ in steps()]
     assert any("-j 2" in command for command in commands)
     for command, shown in steps():

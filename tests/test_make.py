@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from processes import check_served
-from scratch import install, make_project, run
+from scratch import edit_text, install, make_project, run, stand_in
 
 
 @pytest.fixture
@@ -23,11 +23,6 @@ REMEDY = (
     "install uv (https://docs.astral.sh/uv) and try again, "
     "or name one: make run PYTHON=/path/to/python3.12"
 )
-
-
-def stand_in(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
-    path.chmod(0o755)
 
 
 def stand_ins(folder: Path, **versions: str) -> str:
@@ -116,9 +111,8 @@ def test_a_named_python_is_the_only_one_tried(checkout: Path, tmp_path: Path):
 def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
     installed_checkout: Path, tmp_path: Path
 ):
-    params = installed_checkout / "params.yaml"
-    text = params.read_text("utf-8").replace("train_limit:", "train_limit: 6000")
-    params.write_text(text.replace("validation: 0", "validation: 10000"), "utf-8")  # beyond digits
+    beyond = ("train_limit:", "train_limit: 6000"), ("validation: 0", "validation: 10000")
+    edit_text(installed_checkout / "params.yaml", *beyond)  # what there is of digits
     before = run(installed_checkout, "git", "status", "--short")
     (tmp_path / "temporary").mkdir()
 
@@ -138,8 +132,7 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
 
 
 def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):
-    params = installed_checkout / "params.yaml"
-    params.write_text(params.read_text("utf-8").replace("C: 5", "C: five"), "utf-8")
+    edit_text(installed_checkout / "params.yaml", ("C: 5", "C: five"))
     output = run(installed_checkout, "make", "run", expect=2)
     assert 'error: params.yaml: svm.C is "five"; expected a valid number\n' in output
     assert "Running stage 'preprocess'" not in output

@@ -3,7 +3,6 @@
 Run: pytest tests/test_manifests.py
 """
 
-import copy
 import json
 import math
 import re
@@ -248,35 +247,10 @@ def closed(schema: Any) -> Any:
     return inner
 
 
-def violations(schema: jsonschema_rs.Validator, service: Manifest) -> list[str]:
-    described = {k: v for k, v in service.items() if k != "metadata"}  # Kubernetes' own
-    return [error.message for error in schema.iter_errors(described)]
-
-
 def test_each_service_fits_the_schema_of_kserve(
     schema: jsonschema_rs.Validator, kserve: dict[str, Manifest]
 ):
     for name, manifest in kserve.items():
         if name.startswith("InferenceService"):
-            assert violations(schema, manifest) == [], name
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("scaleMetric", "requests", '"requests" is not one of "cpu", "memory"'),
-        ("canaryTrafficPercent", "ten", '"ten" is not of type "integer"'),
-        ("maxReplica", 4, "maxReplica"),
-    ],
-)
-def test_a_broken_service_does_not_fit_the_schema(
-    schema: jsonschema_rs.Validator,
-    kserve: dict[str, Manifest],
-    key: str,
-    value: object,
-    words: str,
-):
-    broken = copy.deepcopy(kserve["InferenceService fashion-sklearn"])
-    broken["spec"]["predictor"][key] = value
-    (message,) = violations(schema, broken)
-    assert words in message
+            described = {k: v for k, v in manifest.items() if k != "metadata"}  # Kubernetes' own
+            assert [error.message for error in schema.iter_errors(described)] == [], name

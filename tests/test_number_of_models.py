@@ -4,18 +4,12 @@ Run: pytest tests/test_number_of_models.py
 """
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-from scratch import deep, package_as, run
+from scratch import deep, edit_text, package_as, run
 
 from stages.evaluation.plots import METRICS, PREDICTIONS, read_metrics
-
-
-@pytest.fixture
-def project(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "project"))
 
 
 @pytest.mark.parametrize("names", [["a", "fashion-xgboost", "z"], pytest.param(["a"], marks=deep)])
@@ -23,9 +17,8 @@ def test_so_many_models_are_measured_shown_and_reported(project: Path, names: li
     before = read_metrics(project / METRICS)["fashion-xgboost"]
     predictions = (project / PREDICTIONS / "fashion-xgboost.csv").read_bytes()
     package_as(project, names)
-    params = project / "params.yaml"
-    text = params.read_text("utf-8").replace("batch_size: 1000", "batch_size: 37")
-    params.write_text(text.replace("min_accuracy: 0.8", "min_accuracy: 1.0"), "utf-8")
+    changes = ("batch_size: 1000", "batch_size: 37"), ("min_accuracy: 0.8", "min_accuracy: 1.0")
+    edit_text(project / "params.yaml", *changes)
 
     failed = run(project, "python", "-m", "stages.evaluate", expect=1)
     assert failed.count("expected at least 1 (params.yaml: evaluate.min_accuracy)") == len(names)

@@ -309,14 +309,8 @@ def test_only_few_test_pictures_set_a_floor(
         (lambda f: keep(f, 1), "1 sub-folders; expected 2 to"),
         (lambda f: [(f / f"c{n}").mkdir() for n in range(249)], "256 sub-folders; expected 2 to"),
         (lambda f: keep(f / "0", 2), "0: 2 pictures to train on and 0 to test on; expected"),
-        (
-            lambda f: (f / "0/x.gif").write_bytes(b"GIF89a"),
-            "0/x.gif: expected a PNG, JPEG,",
-        ),
-        (
-            lambda f: (f / "0/x").mkdir(),
-            "0/x: Is a directory; expected a PNG, JPEG,",
-        ),
+        (lambda f: (f / "0/x.gif").write_bytes(b"GIF89a"), "0/x.gif: expected a PNG, JPEG,"),
+        (lambda f: (f / "0/x").mkdir(), "0/x: Is a directory; expected a PNG, JPEG,"),
     ],
 )
 def test_a_folder_that_will_not_do_is_told_in_one_line_and_nothing_written(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from processes import servers_of, wait_until
-from scratch import ROOT, deep, environment, run
+from scratch import ROOT, commit, deep, edit_text, environment, run
 
 from serving.client import RestClient
 from serving.fashion.packaged import models_in
@@ -89,13 +89,12 @@ def test_on_one_core_the_same_bytes_come(project: Path):
 
 
 def test_a_new_version_is_served_beside_the_one_of_before_and_rolled_back(project: Path):
-    commit = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
     earlier = run(project, "git", "rev-parse", "HEAD").strip()
     packaged = {p.name: p.read_bytes() for p in project.glob("serving/models/*sklearn/v1/*")}
     change = ["-S", "svm.C=7", "-S", "package.version=v10"]
     output = run(project, "dvc", "exp", "run", *change, "-S", f"+package.previous.v1={earlier}")
     assert stages_run(output) == ["train_sklearn", "package", "evaluate"]
-    run(project, *commit, "commit", "-qam", "release v10")
+    commit(project, "release v10")
     found = project.glob("serving/models/*sklearn/v1/*")
     assert {p.name: p.read_bytes() for p in found} == packaged
     with running(project / "serving") as server:
@@ -108,7 +107,7 @@ def test_a_new_version_is_served_beside_the_one_of_before_and_rolled_back(projec
         )
         assert (first, second) == (5, 7)
 
-    run(project, *commit, "revert", "--no-edit", "HEAD")
+    run(project, "git", "revert", "--no-edit", "HEAD")
     run(project, "dvc", "checkout")
     assert {m.version for m in models_in(project / "serving")} == {"v1"}
     assert stages_run(run(project, "dvc", "repro")) == []
@@ -123,8 +122,7 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
         (here, ", which packaged no v9 in serving/models; expected the revision"),
     ]:
         previous = f"previous: {{v9: '{revision}'}}"
-        text = params.read_text("utf-8").replace("version: v1\n", "version: v10\n")
-        params.write_text(text.replace("previous: {}", previous), "utf-8")
+        edit_text(params, ("version: v1\n", "version: v10\n"), ("previous: {}", previous))
         output = run(project, "python", "-m", "stages.package", "models/sklearn", expect=1)
         assert output.startswith(f"error: params.yaml: package.previous.v9 is {revision}{words}")
         run(project, "git", "checkout", "--quiet", ".")
@@ -135,12 +133,10 @@ def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_w
 ):
     project = Path(shutil.copytree(trained, tmp_path / "project"))
     (project / ".git").rename(tmp_path / ".git")
-    run(tmp_path, "git", "add", "-A")
-    run(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "a")
-    revision = run(tmp_path, "git", "rev-parse", "HEAD").strip()
-    text = (project / "params.yaml").read_text("utf-8").replace("version: v1\n", "version: v2\n")
-    text = text.replace("previous: {}", f"previous: {{v1: '{revision}'}}")
-    (project / "params.yaml").write_text(text, "utf-8")
+    revision = commit(tmp_path, "a")
+    previous = f"previous: {{v1: '{revision}'}}"
+    params = project / "params.yaml"
+    edit_text(params, ("version: v1\n", "version: v2\n"), ("previous: {}", previous))
     command = ("python", "-m", "stages.package", "models/sklearn", "models/xgboost")
     output = run(project, *command)
     assert output.endswith("fashion-sklearn, fashion-xgboost, each as v1, v2\n")
@@ -210,10 +206,9 @@ def test_a_damaged_raw_file_is_told_and_repaired(project: Path):
 
 def test_a_parameter_that_is_changed_back_trains_nothing_again(project: Path):
     params = project / "params.yaml"
-    text = params.read_text("utf-8")
-    params.write_text(text.replace("max_depth: 6", "max_depth: 3"), "utf-8")
+    edit_text(params, ("max_depth: 6", "max_depth: 3"))
     assert "fitted in" in run(project, "dvc", "repro", "train_xgboost")
-    params.write_text(text, "utf-8")
+    edit_text(params, ("max_depth: 3", "max_depth: 6"))
     output = run(project, "dvc", "repro")
     assert "Stage 'train_xgboost' is cached" in output
     assert "fitted in" not in output

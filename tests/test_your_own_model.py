@@ -2,19 +2,17 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from processes import is_ready
-from scratch import ROOT, run
+from scratch import ROOT, commit, run
 
 from serving.client import RestClient
 from serving.launch import running
 from stages.data.processed import TEST, read_npz
 
 PAGE = (ROOT / "docs/your-own-model.md").read_text("utf-8")
-IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@localhost")
 NAMES = ["fashion-logistic", "fashion-sklearn", "fashion-xgboost"]
 
 
@@ -31,60 +29,52 @@ def add_model(project: Path) -> None:
     pipeline.write_text(f"{before}{stage}\n  package:{package}", "utf-8")
 
 
-@pytest.fixture(scope="module")
-def with_third(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = tmp_path_factory.mktemp("third") / "project"
-    shutil.copytree(trained, project, symlinks=True)
-    add_model(project)
-    return project
-
-
 def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '(.*)':", output)
 
 
-def test_a_model_is_added_served_measured_tried_and_taken_out(with_third: Path):
-    earlier = run(with_third, "git", "rev-parse", "HEAD").strip()
-    output = run(with_third, "dvc", "repro")
+def test_a_model_is_added_served_measured_tried_and_taken_out(project: Path):
+    add_model(project)
+    earlier = run(project, "git", "rev-parse", "HEAD").strip()
+    output = run(project, "dvc", "repro")
     assert stages_run(output) == ["train_logistic", "package", "evaluate"]
-    metrics = json.loads(run(with_third, "dvc", "metrics", "show", "--json"))
+    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json"))
     found = {
         Path(name).stem: values["data"]["accuracy"] for name, values in metrics[""]["data"].items()
     }
     assert sorted(found) == NAMES
     assert found["fashion-logistic"] > 0.9
-    test = read_npz(with_third / TEST)
-    with running(with_third / "serving") as server:
+    test = read_npz(project / TEST)
+    with running(project / "serving") as server:
         assert is_ready(server)
         labels = RestClient(server.rest).infer("fashion-logistic", test.images)["predict"]
         assert (labels == test.labels).mean() == pytest.approx(found["fashion-logistic"], abs=1e-6)
-    run(with_third, "python", "-m", "report")
-    assert "fashion-logistic" in (with_third / "report.html").read_text("utf-8")
+    run(project, "python", "-m", "report")
+    assert "fashion-logistic" in (project / "report.html").read_text("utf-8")
 
-    run(with_third, "git", "add", "-A")
-    run(with_third, "git", *IDENTITY, "commit", "-qm", "Add a logistic regression")
-    output = run(with_third, "dvc", "exp", "run", "-S", "logistic.C=0.001")
+    commit(project, "Add a logistic regression")
+    output = run(project, "dvc", "exp", "run", "-S", "logistic.C=0.001")
     assert stages_run(output) == ["train_logistic", "package", "evaluate"]
-    difference = run(with_third, "git", "diff", "params.yaml")
+    difference = run(project, "git", "diff", "params.yaml")
     assert [line for line in difference.splitlines() if re.match(r"[-+] ", line)] == [
         "-  C: 1.0",
         "+  C: 0.001",
     ]
 
     change = ("-S", "package.version=v2", "-S", f"+package.previous.v1={earlier}")
-    run(with_third, "dvc", "exp", "run", *change)
+    run(project, "dvc", "exp", "run", *change)
     assert sorted(
-        str(path.relative_to(with_third / "serving/models"))
-        for path in with_third.glob("serving/models/*/*/")
+        str(path.relative_to(project / "serving/models"))
+        for path in project.glob("serving/models/*/*/")
     ) == ["fashion-logistic/v2", *(f"{name}/{v}" for name in NAMES[1:] for v in ("v1", "v2"))]
-    run(with_third, "git", "checkout", "-q", "params.yaml")
+    run(project, "git", "checkout", "-q", "params.yaml")
 
-    pipeline = with_third / "dvc.yaml"
+    pipeline = project / "dvc.yaml"
     before, package = pipeline.read_text("utf-8").split("  package:", 1)
     package = package.replace(" models/logistic\n", "\n", 1).replace(
         "      - models/logistic\n", ""
     )
     pipeline.write_text(f"{before}  package:{package}", "utf-8")
-    assert set(stages_run(run(with_third, "dvc", "repro"))) <= {"package", "evaluate"}
+    assert set(stages_run(run(project, "dvc", "repro"))) <= {"package", "evaluate"}
     for folder in ("serving/models", "metrics"):
-        assert not list((with_third / folder).rglob("*fashion-logistic*"))
+        assert not list((project / folder).rglob("*fashion-logistic*"))
