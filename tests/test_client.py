@@ -95,46 +95,49 @@ def test_a_right_response_is_returned(fake: Callable[..., str], small: Images, b
     assert outputs[PROBABILITIES].tolist() == [[0.25, 0.75]] * 3
 
 
+NO_PROTOCOL = "not an answer of the protocol: "
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("binary", "change", "message"),
     [
-        (lambda response: response | {"model_name": "n"}, "model is 'n', expected 'm'"),
-        (lambda response: response | {"model_version": "v2"}, "version is 'v2', expected 'v1'"),
-        (lambda response: response | {"id": "1"}, "id is '1', expected '"),
-        (lambda response: response | {"outputs": []}, r"outputs is \[\], expected \['predict', "),
-        (first(name="a"), r"outputs is \['a', 'predict_proba'\], expected \['predict', "),
-        (first(shape=[2]), "not an answer of the protocol: ValueError"),
-        (first(shape=[2], data=[7, 7]), "number of rows of predict is 2, expected 3"),
-        (first(data=None), "not an answer of the protocol: TypeError"),
-        (first(data=["x"] * 3), "not an answer of the protocol: ValueError"),
-        (lambda _: {}, "not an answer of the protocol: KeyError"),
-        (lambda _: b"[]", "not an answer of the protocol: TypeError"),
-        (lambda _: b"<html>", "expected JSON, got '<html>'"),
+        (False, lambda response: response | {"model_name": "n"}, "model is 'n', expected 'm'"),
+        (
+            False,
+            lambda response: response | {"model_version": "v2"},
+            "version is 'v2', expected 'v1'",
+        ),
+        (False, lambda response: response | {"id": "1"}, "id is '1', expected '"),
+        (
+            False,
+            lambda response: response | {"outputs": []},
+            r"outputs is \[\], expected \['predict', ",
+        ),
+        (False, first(name="a"), r"outputs is \['a', 'predict_proba'\], expected \['predict', "),
+        (False, first(shape=[2]), NO_PROTOCOL + "ValueError"),
+        (False, first(shape=[2], data=[7, 7]), "number of rows of predict is 2, expected 3"),
+        (False, first(data=None), NO_PROTOCOL + "TypeError"),
+        (False, first(data=["x"] * 3), NO_PROTOCOL + "ValueError"),
+        (False, lambda _: {}, NO_PROTOCOL + "KeyError"),
+        (False, lambda _: b"[]", NO_PROTOCOL + "TypeError"),
+        (False, lambda _: b"<html>", "expected JSON, got '<html>'"),
+        (True, first(parameters={"binary_data_size": 16}), NO_PROTOCOL + "ValueError"),
+        (True, first(parameters={"binary_data_size": "x"}), NO_PROTOCOL + "TypeError"),
+        (True, first(datatype="BYTES"), "rows of predict is 6, expected 3|not an answer of"),
+        (True, first(shape=[2]), NO_PROTOCOL + "ValueError"),
+        (True, lambda _: {}, NO_PROTOCOL + "KeyError"),
+        (True, lambda _: b"<html>", "expected JSON, got '<html>"),
     ],
 )
 def test_a_wrong_response_is_an_error_that_names_what_is_wrong(
-    fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
-):
-    with pytest.raises(ResponseError, match=message):
-        RestClient(fake(change)).infer("m", small.images[:3], BOTH, "v1")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (first(parameters={"binary_data_size": 16}), "not an answer of the protocol: ValueError"),
-        (first(parameters={"binary_data_size": "x"}), "not an answer of the protocol: TypeError"),
-        (first(datatype="BYTES"), "rows of predict is 6, expected 3|not an answer of"),
-        (first(shape=[2]), "not an answer of the protocol: ValueError"),
-        (lambda _: {}, "not an answer of the protocol: KeyError"),
-        (lambda _: b"<html>", "expected JSON, got '<html>"),
-    ],
-)
-def test_a_wrong_binary_response_is_an_error_in_one_line(
-    fake: Callable[..., str], small: Images, change: Callable[..., Any], message: str
+    fake: Callable[..., str],
+    small: Images,
+    binary: bool,
+    change: Callable[..., Any],
+    message: str,
 ):
     with pytest.raises(ResponseError, match=message) as error:
-        RestClient(fake(change, binary=True)).infer("m", small.images[:3], BOTH, "v1")
+        RestClient(fake(change, binary)).infer("m", small.images[:3], BOTH, "v1")
     assert "\n" not in str(error.value)
 
 

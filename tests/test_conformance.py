@@ -1,7 +1,5 @@
 """The server speaks the protocol as published.  Run: pytest tests/test_conformance.py"""
 
-import contextlib
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,14 +7,13 @@ import jsonschema_rs
 import numpy as np
 import pytest
 import requests
-import tritonclient.grpc as triton
 import yaml
 from scratch import ROOT
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, body, each_model, message, metrics, offline, stream, tensor
+from wire import MODELS, body, each_model, message, metrics, stream, tensor
 
-from serving.fashion.contract import LABELS, OUTPUTS
+from serving.fashion.contract import OUTPUTS
 from serving.launch import Server
 
 
@@ -88,25 +85,6 @@ def test_every_method_of_the_grpc_service_responds(server: Server):
             assert (response.id, response.model_name, response.model_version) == ("42", model, "v1")
             streamed = list(stream(channel)(iter([request]), timeout=60))
             assert [s.outputs[0].contents for s in streamed] == [response.outputs[0].contents]
-
-
-@each_model
-def test_the_grpc_client_of_triton_gets_the_offline_outputs(
-    server: Server, repository: Path, images: np.ndarray, model: str
-):
-    images = images[:7]
-    expected = offline(repository, model, images)
-    with contextlib.closing(triton.InferenceServerClient(server.grpc)) as client:
-        assert client.is_server_live()
-        assert client.is_server_ready()
-        assert client.is_model_ready(model)
-        input_ = triton.InferInput("images", [7, 784], "UINT8")
-        input_.set_data_from_numpy(images)
-        outputs = [triton.InferRequestedOutput(name) for name in OUTPUTS]
-        result = client.infer(model, [input_], outputs=outputs)
-    assert np.array_equal(result.as_numpy("predict"), expected[LABELS])
-    assert result.as_numpy("predict_proba").shape == (7, 10)
-    assert [n.decode() for n in result.as_numpy("label")] == [str(c) for c in expected[LABELS]]
 
 
 def test_names_that_are_no_models_leave_no_trace_in_the_metrics(server: Server):

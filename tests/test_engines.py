@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,17 @@ from stages import train_xgboost
 from stages.console import StageError
 from stages.data.idx import TRAIN_FILES, read_idx
 from stages.data.processed import Images
-from stages.params import Params
+from stages.params import Params, Xgboost
 from stages.training import boosting
 from stages.training.boosting import Subset
 
 needs_dask = pytest.mark.skipif(not find_spec("distributed"), reason="no Dask: make dask")
+boosting_dask: Any = find_spec("distributed") and import_module("stages.training.boosting_dask")
 
 
-def with_engine(params: Params, engine: str, **changes: object) -> Params:
-    section = params.xgboost.model_copy(update={"engine": engine} | changes)
-    return params.model_copy(update={"xgboost": section})
-
-
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosting, "BATCH", 200)
-    if find_spec("distributed"):
-        from stages.training import boosting_dask  # noqa: PLC0415
-
-        monkeypatch.setattr(boosting_dask, "BATCH", 200)
+def on_dask(params: Params, scheduler: str | None = None, **changes: object) -> Xgboost:
+    update = {"engine": "dask", "scheduler": scheduler} | changes
+    return params.xgboost.model_copy(update=update)
 
 
 def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
@@ -113,6 +106,12 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (boosting, boosting_dask):
+        monkeypatch.setattr(module, "BATCH", 200)
+
+
 @needs_dask
 @pytest.mark.usefixtures("small_batches")
 def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_client(
@@ -126,8 +125,8 @@ def test_two_workers_train_as_well_and_the_same_each_time_with_a_batch_on_the_cl
     rows: Any = CountedRows(inputs)
     labels = digits[0].labels
     local = train_xgboost.fit(inputs, labels, params.xgboost, params.calibration)
-    on_dask = with_engine(params, "dask", scheduler=two_workers).xgboost
-    first, second = (train_xgboost.fit(rows, labels, on_dask, params.calibration) for _ in range(2))
+    section = on_dask(params, two_workers)
+    first, second = (train_xgboost.fit(rows, labels, section, params.calibration) for _ in range(2))
     raw = [trained.model.get_booster().save_raw() for trained in (first, second)]
     assert raw[0] == raw[1]
     assert rows.most <= 300
@@ -152,8 +151,8 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     inputs = features[:, : params.xgboost.components]
     unseen = data._replace(images=data.images[other], labels=data.labels[other])
     found = []
-    for chosen in (params, with_engine(params, "dask", scheduler=two_workers)):
-        trained = train_xgboost.fit(inputs, data.labels[train], chosen.xgboost, params.calibration)
+    for section in (params.xgboost, on_dask(params, two_workers)):
+        trained = train_xgboost.fit(inputs, data.labels[train], section, params.calibration)
         found.append(accuracy(trained.model, (fitted, features), unseen))
     assert found[0] > 0.85
     assert found[1] == pytest.approx(found[0], abs=0.003)
@@ -163,10 +162,12 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
 @deep
 @pytest.mark.parametrize("phase", ["DaskQuantileDMatrix", "train"])
 def test_a_worker_killed_midway_is_survived(
-    phase: str, everything: Subset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phase: str,
+    everything: Subset,
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    from stages.training import boosting_dask  # noqa: PLC0415
-
     real = getattr(boosting_dask.engine, phase)
 
     async def kill_during(client: Any, *given: Any, **more: Any) -> Any:
@@ -181,9 +182,7 @@ def test_a_worker_killed_midway_is_survived(
     monkeypatch.setattr(boosting_dask.engine, phase, kill_during)
     monkeypatch.setattr(boosting_dask, "PEER_SECONDS", 5)
     with cluster(tmp_path, 2) as (address, (worker, _)):
-        section = params.xgboost.model_copy(
-            update={"engine": "dask", "scheduler": address, "learning_rate": 0.01}
-        )
+        section = on_dask(params, address, learning_rate=0.01)
         with redirect_stdout(io.StringIO()) as output:
             boosted = train_xgboost.boost(everything, section, 60)
     assert output.getvalue() == (
@@ -196,39 +195,36 @@ def test_a_worker_killed_midway_is_survived(
 
 @needs_dask
 def test_no_workers_is_one_line(
-    everything: Subset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    everything: Subset,
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    from stages.training import boosting_dask  # noqa: PLC0415
-
     monkeypatch.setattr(boosting_dask, "WORKERS_SECONDS", 0.5)
-    with cluster(tmp_path, 0) as (address, _):
-        section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": address})
-        with pytest.raises(StageError, match=rf"Dask has no worker at {address} after 0.5 s; "):
-            train_xgboost.boost(everything, section, 1)
+    words = r"Dask has no worker at \S+ after 0.5 s; "
+    with cluster(tmp_path, 0) as (address, _), pytest.raises(StageError, match=words):
+        train_xgboost.boost(everything, on_dask(params, address), 1)
 
 
 @needs_dask
 def test_a_worker_with_another_xgboost_is_one_line(
-    two_workers: str, everything: Subset, params: Params, monkeypatch: pytest.MonkeyPatch
+    two_workers: str,
+    everything: Subset,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    from stages.training import boosting_dask  # noqa: PLC0415
-
     monkeypatch.setattr(boosting_dask.xgboost, "__version__", "9.8.7")
-    section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": two_workers})
     with pytest.raises(StageError, match=r"has xgboost 3\.\S+, expected 9\.8\.7; install"):
-        train_xgboost.boost(everything, section, 1)
+        train_xgboost.boost(everything, on_dask(params, two_workers), 1)
 
 
 @needs_dask
 def test_no_scheduler_is_one_line(
     everything: Subset, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
-    from stages.training import boosting_dask  # noqa: PLC0415
-
     monkeypatch.setattr(boosting_dask, "CONNECT_SECONDS", 1)
-    section = params.xgboost.model_copy(update={"engine": "dask", "scheduler": "tcp://127.0.0.1:9"})
     with pytest.raises(StageError, match=r"scheduler is tcp://127.0.0.1:9, where no scheduler ans"):
-        train_xgboost.boost(everything, section, 1)
+        train_xgboost.boost(everything, on_dask(params, "tcp://127.0.0.1:9"), 1)
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(
@@ -237,7 +233,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr(boosting, "find_spec", lambda _: None)
     train_xgboost.check_engine(params.xgboost)
     with pytest.raises(StageError) as refused:
-        train_xgboost.check_engine(with_engine(params, "dask").xgboost)
+        train_xgboost.check_engine(on_dask(params))
     assert str(refused.value) == (
         "params.yaml: xgboost.engine is dask, but dask, distributed, pyarrow is not installed; "
         "install it with: pip install -r requirements-dask.txt, or use local"

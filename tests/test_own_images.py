@@ -209,15 +209,6 @@ def test_each_class_that_a_side_lacks_is_named(tmp_path: Path):
     assert not (tmp_path / "idx").exists()
 
 
-def test_a_split_without_a_side_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    make_pictures(
-        tmp_path, "train/a/0", "train/a/1", "train/b/0", "train/b/1", "val/a/0", "val/b/0"
-    )
-    with pytest.raises(StageError, match="a: 2 pictures to train on and 0 to test on; expected"):
-        own_images.main([str(tmp_path), str(tmp_path / "idx")])
-    assert f"note: {tmp_path}/val: left out" in capsys.readouterr().err
-
-
 def test_what_systems_leave_behind_is_passed_over_and_any_suffix_will_do(tmp_path: Path):
     make_pictures(tmp_path / "in", *(f"{c}/{n}.JPEG" for c in "ab" for n in range(3)))
     for suffix in ("webp", "BMP", "jpg"):
