@@ -96,7 +96,7 @@ bench-serving: $(DEV) ## this project's serving compared with MLServer's, 8 minu
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--seconds 1 --repeats 1)
 
 bench-beyond: $(DEV) dask ## training on up to 16 times the images, by each engine: half an hour
-	@dvc repro --quiet download && python -m benchmarks.engines && python -m benchmarks.approximation
+	@dvc repro --quiet download && python -m benchmarks.scaling $(if $(QUICK),--quick)
 
 soak: $(DEV) ## ten minutes of good and bad requests (MINUTES=1: one)
 	@dvc repro --quiet && python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))

@@ -1,4 +1,4 @@
-"""Functions and servers that run in processes of their own, and the memory that these take."""
+"""Functions and servers in processes of their own, and the memory and time that these take."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -58,3 +58,23 @@ def serving(repository: Path) -> Iterator[Server]:
             yield server
     finally:
         os.environ.update(kernels)
+
+
+def processes(server: Server) -> list[psutil.Process]:
+    """The server's own processes, not the guard that ends them."""
+    return psutil.Process(server.guard.pid).children(recursive=True)
+
+
+def cpu_seconds(server: Server) -> float:
+    """That the server's processes have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes(server))
+
+
+def memory_mb(server: Server) -> float:
+    """Of all of the server's processes, the files that they share, libraries mostly, once.
+
+    (Linux also divides shared pages by the processes that have them, other programs' included,
+    whose end would then look like growth.)
+    """
+    of = [process.memory_info() for process in processes(server)]
+    return float(sum(m.rss - m.shared for m in of) + max(m.shared for m in of)) / MB

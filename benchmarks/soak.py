@@ -18,10 +18,9 @@ import numpy as np
 import uvloop
 
 from benchmarks import load, results
-from benchmarks.augmented import published
-from benchmarks.figures import OUR_GRPC, OUR_REST, Way
-from benchmarks.processes import serving
-from benchmarks.servers import cpu_seconds, memory_mb, request
+from benchmarks.processes import cpu_seconds, memory_mb, serving
+from benchmarks.results import published
+from benchmarks.serving import OUR_GRPC, OUR_REST, Way, request
 from serving.client import connect
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier

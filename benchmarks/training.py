@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import matplotlib as mpl
 import numpy as np
 import requests
 import xgboost
+from matplotlib.figure import Figure
 from sklearn.svm import SVC
 
-from benchmarks import pictures, results
-from benchmarks.augmented import published
+from benchmarks import results
 from benchmarks.processes import in_new_process, peak_mb, serving
+from benchmarks.results import published
 from serving.client import DIRECT, RestClient, infer_request
 from serving.fashion.contract import CLASS_LABELS, FEATURES_FILE, PROBABILITIES, TRAINING_FILE
 from serving.fashion.packaged import MODEL_SETTINGS, REPOSITORY
@@ -42,7 +44,7 @@ from stages.data.splits import stratified
 from stages.params import load_params
 from stages.training.features import fit_features
 
-RESULT = Path("benchmarks/training.json")
+RESULT, GROWTH = Path("benchmarks/training.json"), Path("benchmarks/growth.svg")
 WAYS = ("blog_sklearn", "ours_sklearn", "blog_xgboost", "ours_xgboost")
 ALL, QUICK = 60_000, 6_000
 SIZES = (5_000, 10_000, 20_000, 40_000, 60_000)
@@ -59,6 +61,8 @@ LABELS = {
     "client": "10,000 rows, our client, s",
     "accuracy": "accuracy",
 }
+BLUE, ORANGE = "#1f6feb", "#d1552b"  # apart for the colour-blind, too
+mpl.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 11}
 Measures = dict[str, float]
 
 
@@ -172,6 +176,35 @@ def grow(way: str, test: Images) -> dict[str, Any]:
     return {"images": SIZES, "seconds": seconds, "accuracy": accuracy, "exponent": power}
 
 
+def draw_growth(curves: dict[str, Any]) -> None:
+    """Draw seconds (both axes logarithmic) and accuracy against images.
+
+    curves: by way, with images, seconds, accuracy and exponent.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (way, curve), colour in zip(curves.items(), (BLUE, ORANGE), strict=True):
+        images, name = np.array(curve["images"]), way.replace("ours_", "fashion-")
+        fit = np.poly1d(np.polyfit(np.log(images), np.log(curve["seconds"]), 1))
+        label = f"{name}: images$^{{{curve['exponent']:.2f}}}$"
+        left.loglog(images, curve["seconds"], "o", color=colour, label=label)
+        left.loglog(images, np.exp(fit(np.log(images))), "-", color=colour, alpha=0.5)
+        right.semilogx(images, curve["accuracy"], "o-", color=colour, label=name)
+    left.set_yticks(ticks := [2, 5, 10, 20, 50, 100], [str(tick) for tick in ticks])
+    for axes, title in (
+        (left, "training, features included, seconds"),
+        (right, "accuracy on the test images"),
+    ):
+        axes.set_xticks(images, [f"{n // 1000}k" for n in images])
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("training images")
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(GROWTH, metadata={"Date": None})
+
+
 def table(rows: dict[str, Measures]) -> str:
     """Markdown of the medians by way: a line a measure, the blog's, ours, their ratio."""
     head = "| | SVM, blog | ours | ratio | trees, blog | ours | ratio |"
@@ -204,7 +237,7 @@ def main() -> None:
     print(f"\n{table(medians)}\n")
     if not options.quick:
         growth = {way: grow(way, test) for way in WAYS if way.startswith("ours")}
-        pictures.draw_growth(growth)
+        draw_growth(growth)
         measured = {"images": images, "medians": medians, "runs": runs, "growth": growth}
         results.write(RESULT, measured)
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scratch import ROOT
 
-from benchmarks import approximation, engines, figures, load, pictures, results, soak
-from benchmarks.figures import (
+from benchmarks import load, results, scaling, serving, soak, training
+from benchmarks.processes import cpu_seconds, in_new_process, memory_mb, only_cores
+from benchmarks.serving import (
     BASELINES,
     CELLS,
     KINDS,
@@ -28,9 +29,8 @@ from benchmarks.figures import (
     summary,
     table,
 )
-from benchmarks.processes import in_new_process, only_cores
-from benchmarks.servers import cpu_seconds, memory_mb
 from benchmarks.soak import MIX, TrafficShare
+from serving.fashion.contract import PIXELS, SIDE
 from serving.launch import Server
 from stages.data.processed import Images
 
@@ -48,10 +48,6 @@ def test_every_part_of_the_soak_gets_the_responses_that_it_expects(
     assert (result.sent, result.wrong) == (20, 0)
 
 
-def test_the_shares_of_the_soak_add_up_to_1():
-    assert sum(part.share for part in MIX) == pytest.approx(1)
-
-
 def test_a_server_uses_time_and_memory(server: Server):
     assert cpu_seconds(server) > 0.5
     assert 100 < memory_mb(server) < 2000
@@ -64,6 +60,21 @@ def test_a_process_returns_or_raises_what_its_function_does_and_its_memory_is_me
     assert len(size) < 1e6 * peak
     with pytest.raises(ZeroDivisionError):
         in_new_process(divmod, 1, 0)
+
+
+def test_no_two_copies_of_an_image_are_alike_and_the_first_is_the_image(small: Images):
+    copies = list(scaling.augmented(small.images, small.labels, 50))
+    assert np.array_equal(copies[0][0], small.images)
+    assert len({images.tobytes() for images, _ in copies}) == 50
+    assert all(np.array_equal(labels, small.labels) for _, labels in copies)
+
+
+def test_a_pixel_is_shifted_and_mirrored():
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    image[10, 3] = 255
+    for change, place in (((-2, 1, False), (8, 4)), ((0, 2, True), (10, SIDE - 1 - 3 + 2))):
+        found = scaling.changed(image.reshape(1, PIXELS), *change).reshape(SIDE, SIDE)
+        assert found[place] == found.sum() == 255
 
 
 @pytest.fixture
@@ -102,21 +113,21 @@ def test_the_table_names_the_setting_of_each_baseline(runs: Runs):
 
 
 def test_the_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pictures, "FOLDER", tmp_path)
+    monkeypatch.setattr(training, "GROWTH", tmp_path / "growth.svg")
     curve = {"images": [1000, 2000], "seconds": [3, 6], "accuracy": [0.8, 0.9], "exponent": 1.0}
-    pictures.draw_growth({"ours_sklearn": curve, "ours_xgboost": curve})
+    training.draw_growth({"ours_sklearn": curve, "ours_xgboost": curve})
     assert "fashion-sklearn" in (tmp_path / "growth.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
     ("name", "of_page"),
     [
-        ("engines", lambda result: engines.preprocess_table(result["preprocess"])),
-        ("engines", lambda result: engines.table(result["boosting"])),
-        ("approximation", lambda result: approximation.table(result["rows"])),
+        ("engines", lambda result: scaling.preprocess_table(result["preprocess"])),
+        ("engines", lambda result: scaling.engines_table(result["boosting"])),
+        ("approximation", lambda result: scaling.svm_table(result["rows"])),
         ("serving", lambda result: table(runs_of(result))),
         ("serving", results.sentence),
-        ("serving", lambda result: figures.scaling(result["scaling"])),
+        ("serving", lambda result: serving.scaling_table(result["scaling"])),
     ],
 )
 def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, of_page: Any):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, environment, make_params, needs_real_data, run
 
-from benchmarks.augmented import augmented
+from benchmarks.scaling import augmented
 from serving.fashion.contract import CLASS_NAMES
 from stages.data.arrays import map_rows
 from stages.data.digits import make_digits

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scratch import ROOT, make_params
 
-from benchmarks import figures, soak, training
+from benchmarks import serving, soak, training
 from report.pictures import MODELS as MODELS_KEY
 from report.pictures import models_of_lock
 from stages.evaluation.plots import METRICS, read_metrics
@@ -78,8 +78,8 @@ def test_the_speeds_are_those_of_the_last_benchmarks():
     trained, served = benchmark("training"), benchmark("serving")
     page = PAGES["benchmarks/README.md"]
     assert training.table(trained["medians"]) in page
-    assert figures.summary(figures.runs_of(served)) in page
-    assert figures.starts(served) in PAGES["docs/serving.md"]
+    assert serving.summary(serving.runs_of(served)) in page
+    assert serving.starts(served) in PAGES["docs/serving.md"]
     assert trained["hardware"] in page
     for curve in trained["growth"].values():
         exponent = training.exponent(curve["images"], curve["seconds"])

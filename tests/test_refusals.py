@@ -47,6 +47,7 @@ TYPES = (
     "or BYTES, got "
 )
 FORMATS = "PNG, JPEG, WebP or BMP file"
+DAMAGED = f"expected a whole {FORMATS}, got a damaged one: "
 
 
 @pytest.fixture
@@ -121,9 +122,9 @@ BY_BOTH: dict[str, tuple[Any, str]] = {
     "another kind": (picture(png(SMALL, "GIF")), f"expected a {FORMATS}, got 87 bytes that begin "
         "with b'GIF87a\\x1c\\x00', at image 0"),
     "a PNG cut off": (picture(CUT["PNG"]),
-        f"expected a whole {FORMATS}, got a damaged one, at image 0"),
+        DAMAGED + "image file is truncated, at image 0"),
     "a JPEG cut off": (picture(CUT["JPEG"]),
-        f"expected a whole {FORMATS}, got a damaged one, at image 0"),
+        DAMAGED + "image file is truncated (18 bytes not processed), at image 0"),
     "a huge picture": (picture(png(np.zeros((4097, 4096), "u1"))),
         "expected a picture of at most 16,777,216 pixels, got 4,096 × 4,097, at image 0"),
     "a thin picture": (picture(png(np.zeros((5000, 1), "u1"))), "expected a picture whose longer "
