@@ -365,21 +365,18 @@ def say_of(url: str, protocol: str) -> str:
     return run(ROOT, *command, expect=1)
 
 
-@pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_a_client_says_that_the_server_speaks_no_tls(server: Server, protocol: str):
-    address = getattr(server, protocol).removeprefix("http://")
-    expected = f"error: https://{address}: the server speaks no TLS; expected http://{address}\n"
-    assert say_of(f"https://{address}", protocol) == expected
-
-
 @needs_openssl
-def test_a_client_says_that_the_server_speaks_tls(repository: Path, tmp_path: Path):
-    with started(repository, tmp_path, **make_certificate(tmp_path)) as server:
-        wait_until(lambda: "Serving " in log_of(server), "the models to be ready")
+def test_a_client_says_whether_the_server_speaks_tls(
+    server: Server, repository: Path, tmp_path: Path
+):
+    with started(repository, tmp_path, **make_certificate(tmp_path)) as tls:
+        wait_until(lambda: "Serving " in log_of(tls), "the models to be ready")
         for protocol in ("rest", "grpc"):
-            address = getattr(server, protocol).removeprefix("http://")
-            words = f"http://{address}: the server speaks TLS; expected https://{address}"
-            assert say_of(f"http://{address}", protocol) == f"error: {words}\n"
+            plain, secret = (getattr(s, protocol).removeprefix("http://") for s in (server, tls))
+            words = f"https://{plain}: the server speaks no TLS; expected http://{plain}"
+            assert say_of(f"https://{plain}", protocol) == f"error: {words}\n"
+            words = f"http://{secret}: the server speaks TLS; expected https://{secret}"
+            assert say_of(f"http://{secret}", protocol) == f"error: {words}\n"
 
 
 @needs_openssl
@@ -448,9 +445,8 @@ def test_a_bad_file_or_setting_ends_the_start_in_one_line(
             assert expected in line
 
 
+@needs_openssl
 def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl: apt-get install openssl")
     pair = make_certificate(tmp_path)
     Path(pair["FASHION_TLS_KEY"]).chmod(0o644)
     with pytest.raises(SecretError, match="chmod o="):
@@ -458,15 +454,12 @@ def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
 
 
 def test_the_command_line_takes_token_and_certificates(guarded: Guarded, tmp_path: Path):
-    command = ("python", "-m", "serving.client", "health", "--url", guarded.server.rest)
-    root = Path(__file__).parents[1]
-    assert "ready" in run(root, *command, "--token-file", str(guarded.file))
     models = ("python", "-m", "serving.client", "metadata", "--url", guarded.server.rest)
-    assert MODEL in run(root, *models, FASHION_TOKEN_FILE=str(guarded.file))
+    assert MODEL in run(ROOT, *models, "--token-file", str(guarded.file))
+    assert MODEL in run(ROOT, *models, FASHION_TOKEN_FILE=str(guarded.file))
     for none in ({}, {"FASHION_TOKEN_FILE": ""}):
-        assert "expected a token of this server" in run(root, *models, expect=1, **none)
-    empty = private(tmp_path / "empty", "")
-    assert "expected a token, in its first line" in run(
-        root, *models, "--token-file", str(empty), expect=1
-    )
-    assert "expected a file of certificates" in run(root, *models, "--ca", "nowhere", expect=1)
+        assert "expected a token of this server" in run(ROOT, *models, expect=1, **none)
+    empty = str(private(tmp_path / "empty", ""))
+    shown = run(ROOT, *models, "--token-file", empty, expect=1)
+    assert "expected a token, in its first line" in shown
+    assert "expected a file of certificates" in run(ROOT, *models, "--ca", "nowhere", expect=1)

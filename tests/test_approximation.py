@@ -7,8 +7,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from conftest import make_repository
-from scratch import CountedRows, Digits, Fitted, deep
+from scratch import CountedRows, Digits, Fitted
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsOneClassifier
@@ -16,12 +15,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 from test_svm import won_pairs
 
-from serving.client import RestClient
-from serving.fashion.contract import FEATURES_FILE, LABELS, OUTPUTS, PROBABILITIES
+from serving.fashion.contract import FEATURES_FILE, LABELS
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.exact import FEATURE_PLACES, quantize
 from serving.fashion.model.svm import decisions, pairwise_log_proba
-from serving.launch import running
 from stages import train_sklearn
 from stages.data.arrays import write_npz
 from stages.evaluation.checks import check_library
@@ -164,17 +161,3 @@ def test_what_is_saved_decides_as_the_library_and_labels_the_digits(
     check_library(tmp_path / "model.joblib", digits[1].images)
     labels = load_classifier(tmp_path / "model.joblib").classify(digits[1].images)[LABELS]
     assert (labels == digits[1].labels).mean() > 0.95
-
-
-@deep
-def test_a_server_answers_as_the_files_do(
-    tmp_path: Path, digits: Digits, fitted: Fitted, params: Params, section: Svm
-):
-    make_repository(tmp_path / "made", digits, fitted, params.model_copy(update={"svm": section}))
-    repository = tmp_path / "made/serving"
-    (path,) = repository.rglob("model.joblib")
-    offline = load_classifier(path).classify(digits[1].images)
-    with running(repository) as server:
-        served = RestClient(server.rest).infer("fashion-sklearn", digits[1].images, OUTPUTS)
-    assert np.array_equal(served[LABELS], offline[LABELS])
-    assert np.allclose(served[PROBABILITIES], offline[PROBABILITIES], rtol=0, atol=1e-11)

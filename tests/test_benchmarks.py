@@ -18,7 +18,6 @@ from benchmarks.serving import (
     KINDS,
     OUR_GRPC,
     OUR_REST,
-    WAYS,
     Figures,
     Load,
     Runs,
@@ -101,15 +100,6 @@ def test_ratios_are_of_runs_of_the_same_repeat_and_above_1_where_ours_is_faster(
     assert ratio(runs, load, "workers-0") == "3.00 (2.00–4.00)"
     assert ratio(runs, load._replace(way=OUR_GRPC), "default") == "4.50 (3.00–6.00)"
     assert "| gRPC, 64 connections | 2.25 (1.50–3.00) |" in summary(runs)
-
-
-def test_the_table_names_the_setting_of_each_baseline(runs: Runs):
-    rows = table(runs).splitlines()
-    assert len(rows) == 2 + len(KINDS) * len(CELLS) * len(WAYS)
-    ratios = "3.00 (2.00–4.00) | 6.00 (4.00–8.00)"
-    assert f"| SVM, 1 connection | this project, REST | 600 | 2.00 | 3.00 | {ratios} |" in rows
-    fast = "MLServer, `parallel_workers: 0` | 200 | 2.00 | 3.00 |  |  |"
-    assert f"| trees, 1 connection, 1,024 images a request | {fast}" in rows
 
 
 def test_the_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

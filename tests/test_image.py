@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from processes import DEADLINE_SECONDS, is_ready, processes_in, wait_until
+from processes import DEADLINE_SECONDS, await_ready, processes_in, wait_until
 from scratch import environment, make_project, run
 from wire import MODELS, OK, ask, body, tensor
 
@@ -136,8 +136,7 @@ def running(command: list[str], folder: Path, **more: str) -> Iterator[Server]:
         )
     server = server_of(variables, folder / "log", process)
     try:
-        wait_until(lambda: process.poll() is not None or is_ready(server), "both models")
-        assert process.poll() is None, server.log.read_text("utf-8")
+        await_ready(server)
         yield server
         process.terminate()
         wait_until(lambda: not processes_in(process.pid), "the end of all processes")
@@ -191,8 +190,7 @@ def test_it_serves_on_a_read_only_root_and_to_every_interface(
     ):
         server = server_of(variables, log, process)
         try:
-            wait_until(lambda: process.poll() is not None or is_ready(server), "both models")
-            assert process.poll() is None, log.read_text("utf-8")
+            await_ready(server)
             check_answers(server, repository, digits)
             listening = {
                 connection.laddr.ip

@@ -55,13 +55,6 @@ def test_a_second_signal_ends_at_once(repository: Path, tmp_path: Path):
         assert "a second signal: ended at once" in log_of(server)
 
 
-def test_a_folder_that_appears_changes_nothing(own_repository: Path, tmp_path: Path):
-    with ready(own_repository, tmp_path) as server:
-        release = settings_of(own_repository, MODEL).parent
-        shutil.copytree(release, release.with_name("v2"))
-        assert is_ready(server)
-
-
 def health(server: Server, protocol: str) -> str:
     """What the client shows of a server."""
     url = server.rest if protocol == "rest" else server.grpc

@@ -39,6 +39,7 @@ from wire import (
 from serving.fashion.contract import LABELS
 from serving.launch import Server, running
 
+pytestmark = pytest.mark.usefixtures("answers_right")
 MODEL = MODELS[1]
 PEAK_MB = 1200
 BUSY, LARGE, LATE, LONG = 503, 413, 408, 431
@@ -83,7 +84,6 @@ def post_images(server: Server, count: int, model: str = MODEL) -> requests.Resp
     return post_binary(server, model, body(binary(size, [count, 784])), bytes(size))
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(limited: Server):
     with open_connection(limited) as connection:
         connection.sendall(head(MODEL, 2 * 2**30))
@@ -93,7 +93,6 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(lim
         )
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_length(
     limited: Server,
 ):
@@ -106,7 +105,6 @@ def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_le
     assert sentence.startswith("expected a body of at most 2 MiB, got 2.")
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(limited: Server):
     with requests.Session() as session:
         assert (
@@ -116,7 +114,6 @@ def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(limited: 
         assert session.post(infer_url(limited, MODEL), b"{}", timeout=60).status_code == 400
 
 
-@pytest.mark.usefixtures("answers_right")
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/health/ready", "/v2", "/nothing"])
 def test_other_requests_take_no_large_body(limited: Server, path: str):
     response = requests.post(limited.rest + path, bytes(2 * 2**20), timeout=60)
@@ -156,7 +153,6 @@ def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
     wait_until(lambda: post_images(limited, 200).status_code == OK, "the bodies to be let go of")
 
 
-@pytest.mark.usefixtures("answers_right")
 @pytest.mark.parametrize(
     "begun",
     [
@@ -179,13 +175,11 @@ def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(
         assert connection.recv(1) == b""
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_a_connection_that_sends_nothing_is_closed(limited: Server):
     with open_connection(limited) as connection:
         assert connection.recv(1) == b""
 
 
-@pytest.mark.usefixtures("answers_right")
 @pytest.mark.parametrize(
     "begun", [b"GET /" + b"a" * 70_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000]
 )
@@ -227,7 +221,6 @@ def test_more_requests_than_may_wait_for_a_model_are_refused(
     answers_right()
 
 
-@pytest.mark.usefixtures("answers_right")
 def test_grpc_messages_that_are_refused_are_not_kept_in_memory(limited: Server):
     large = message(body(tensor(np.zeros((3000, 784), int), datatype="UINT8")), MODEL, raw=True)
     process = psutil.Process(limited.guard.pid).children()[0]

@@ -18,18 +18,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @each_way
-@pytest.mark.parametrize("rate", [0.0, 50.0])
-def test_a_server_responds_alike_each_time(
-    server: Server, digits: tuple[Images, Images], way: Way, rate: float
-):
-    sent = request(server, way, "xgboost", digits[1].images[:1])
-    result = asyncio.run(run(Job(*sent, connections=4, rate=rate, seconds=1.0)))
-    assert result.sent == 50 if rate else result.sent > 8
-    assert result.wrong == 0
-    assert 0 < result.p50 <= result.p95 <= result.p99 <= result.most
-
-
-@each_way
 def test_a_status_other_than_the_expected_one_is_wrong(
     server: Server, digits: tuple[Images, Images], way: Way
 ):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.fashion.packaged import RepositoryError, models_in
+from serving.fashion.packaged import models_in
 from stages.console import StageError
 from stages.data.processed import Images
 from stages.package import package
@@ -154,8 +154,3 @@ def test_two_models_of_one_name_are_refused(
     with pytest.raises(StageError, match="2 models are served as a; expected a name for each"):
         pack("v1", [*folders, tmp_path / "again"])
     assert not target.exists()
-
-
-def test_an_empty_repository_is_named_with_its_remedy(tmp_path: Path):
-    with pytest.raises(RepositoryError, match="no model packaged; package them with: dvc repro"):
-        models_in(tmp_path)

@@ -56,22 +56,6 @@ def test_the_lock_holds_each_stage_and_no_path_of_this_machine(project: Path):
         assert str(project).encode() not in path.read_bytes(), path
 
 
-def test_the_metrics_and_plots_of_each_model_are_shown(project: Path):
-    def files(folder: str) -> list[str]:
-        found = [str(path.relative_to(project)) for path in sorted((project / folder).iterdir())]
-        assert len(found) == len(models_in(project / "serving"))
-        return found
-
-    shown = run(project, "dvc", "metrics", "show").splitlines()
-    assert [line.split()[0] for line in shown] == ["Path", *files("metrics/models")]
-    assert max(map(len, shown)) <= 100
-    page = run(project, "dvc", "plots", "show").strip().removeprefix("file://")
-    titles = ["Recall of each class", "How often a model is right", "log loss of the trial model"]
-    for title in titles + files("metrics/predictions") + files("metrics/plots/mistakes"):
-        assert title in Path(page).read_text("utf-8")
-    shutil.rmtree(project / "dvc_plots")
-
-
 def test_from_nothing_the_same_bytes_come_again(project: Path):
     for name in [*OUTPUTS, ".dvc/cache"]:
         shutil.rmtree(project / name)

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 import requests
+from scratch import Digits
 from tritonclient.grpc import service_pb2 as pb
 from wire import ask, body, each_protocol, head, log_of, open_connection, png, send, tensor
 
@@ -208,3 +209,21 @@ def test_pictures_are_read_as_phones_and_browsers_make_them(server: Server):
     files.append(png(red, "JPEG", "CMYK"))
     for file in files:
         assert ask(server, "rest", MODEL, body(tensor([file], [1], "BYTES"))).status == OK
+
+
+def test_the_samples_are_the_first_evaluation_images(server: Server, digits: Digits):
+    response = requests.get(f"{server.rest}/demo/samples.json", timeout=60).json()
+    pixels = [list(base64.b64decode(image["pixels"])) for image in response["images"]]
+    assert np.array_equal(pixels, digits[1].images[: len(pixels)])
+    assert [image["label"] for image in response["images"]] == digits[1].labels[
+        : len(pixels)
+    ].tolist()
+    assert response["class_names"] == list(digits[1].class_names)
+    assert len(pixels) >= 40
+
+
+def test_the_address_of_the_server_leads_to_the_page(server: Server):
+    page = requests.get(server.rest, timeout=60)
+    assert page.url == f"{server.rest}/demo/"
+    assert page.headers["content-type"].startswith("text/html")
+    assert requests.get(f"{server.rest}/demo/../settings.json", timeout=60).status_code == 404

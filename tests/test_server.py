@@ -102,21 +102,6 @@ def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path
     assert "Loaded model" in str(error.value)
 
 
-def test_a_model_that_is_not_served_is_told_with_the_reason(
-    own_repository: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
-    (file,) = own_repository.rglob("model.joblib")
-    file.write_bytes(b"no model")
-    with (
-        pytest.raises(ServerError, match=r"^fashion-sklearn v1 is not served: .* SHA-256") as error,
-        running(own_repository),
-    ):
-        pass
-    assert "\n" not in str(error.value)
-    assert not servers_of(own_repository)
-
-
 RAISES = """
 from mlserver import MLModel
 

@@ -1,7 +1,5 @@
 """Array lookups add up a forest's leaves as XGBoost does.  Run: pytest tests/test_trees.py"""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,10 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from xgboost import XGBClassifier
 
-from serving.fashion.contract import PROBABILITIES
-from serving.fashion.model.classifiers import SMALL_BATCH, TreesClassifier, load_classifier
 from serving.fashion.model.trees import DEEPEST, SmallBatchTrees
-from serving.fashion.packaged import models_in
 
 FEATURES = 7
 
@@ -53,13 +48,3 @@ def test_margins_are_those_of_xgboost_to_the_bit(
 def test_trees_that_are_too_deep_are_refused():
     with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got {DEEPEST + 1}"):
         SmallBatchTrees(fitted(DEEPEST + 1).get_booster())
-
-
-def test_the_packaged_trees_answer_few_images_as_many(repository: Path, images: np.ndarray):
-    (path,) = (found.path for found in models_in(repository) if found.name == "fashion-xgboost")
-    classifier = load_classifier(path)
-    assert isinstance(classifier, TreesClassifier)
-    many = classifier.classify(images[: 2 * SMALL_BATCH])[PROBABILITIES]
-    for size in (1, 2, SMALL_BATCH):
-        few = classifier.classify(images[:size])[PROBABILITIES]
-        assert np.array_equal(few, many[:size])
