@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import grpc
 import numpy as np
@@ -30,32 +29,24 @@ MODEL = "fashion-sklearn"
 INFER = f"/v2/models/{MODEL}/infer"
 
 
-class Guarded(NamedTuple):
-    """A server that asks for a token. file: of its tokens; log: of its requests."""
-
-    server: Server
-    file: Path
-    log: Path
-
-
 @pytest.fixture(scope="module")
-def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for a token, and logs its requests, in the folder of its log."""
     folder = tmp_path_factory.mktemp("guarded")
-    file, log = private(folder / "tokens", f"{OTHER}\n{TOKEN}\n"), folder / "log"
     variables = {
-        "FASHION_TOKEN_FILE": str(file),
-        "FASHION_REQUEST_LOG": str(log),
+        "FASHION_TOKEN_FILE": str(private(folder / "tokens", f"{OTHER}\n{TOKEN}\n")),
+        "FASHION_REQUEST_LOG": str(folder / "requests"),
         "FASHION_REQUEST_LOG_IMAGES": "1",
     }
     with ready(repository, folder, **variables) as server:
-        yield Guarded(server, file, log)
+        yield server
 
 
 @each_protocol
 def test_a_client_with_a_token_is_served_and_one_without_is_not(
-    guarded: Guarded, images: np.ndarray, protocol: str
+    guarded: Server, images: np.ndarray, protocol: str
 ):
-    url = getattr(guarded.server, protocol)
+    url = getattr(guarded, protocol)
     for token in (TOKEN, OTHER):
         with connect(protocol, url, token) as client:
             assert client.ready(MODEL)
@@ -81,8 +72,8 @@ CALLS = [
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_every_call_but_health_needs_a_token(guarded: Guarded, name: str):
-    with service(guarded.server) as methods:
+def test_every_call_but_health_needs_a_token(guarded: Server, name: str):
+    with service(guarded) as methods:
         with pytest.raises(grpc.RpcError) as caught:
             getattr(methods, name)(getattr(pb, f"{name}Request")(), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -104,10 +95,10 @@ METADATA = {
 
 @pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA.keys())
 def test_metadata_that_strangers_try(
-    guarded: Guarded, images: np.ndarray, metadata: tuple[tuple[str, str], ...]
+    guarded: Server, images: np.ndarray, metadata: tuple[tuple[str, str], ...]
 ):
     request = message(body(tensor(images[:1])), MODEL)
-    with service(guarded.server) as methods:
+    with service(guarded) as methods:
         with pytest.raises(grpc.RpcError) as caught:
             methods.ModelInfer(request, timeout=60, metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -168,16 +159,16 @@ def status_of(server: Server, content: bytes) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize(("line", "headers", "allowed"), STRANGE.values(), ids=STRANGE.keys())
 def test_heads_that_strangers_try(
-    guarded: Guarded, line: str, headers: list[str], allowed: set[int]
+    guarded: Server, line: str, headers: list[str], allowed: set[int]
 ):
     head = "\r\n".join([line, "Host: x", *headers, "Content-Length: 0", "", ""]).encode()
-    status, answer = status_of(guarded.server, head)
+    status, answer = status_of(guarded, head)
     assert status in allowed, answer[:300]
     assert b'"outputs"' not in answer
     assert b"platform" not in answer
 
 
-def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Guarded):
+def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Server):
     hidden = f"GET /v2/models/{MODEL} HTTP/1.1\r\nHost: x\r\n{ASKED}\r\n\r\n"
     for lengths in (
         f"Content-Length: {len(hidden) + 5}\r\nTransfer-Encoding: chunked",
@@ -187,16 +178,16 @@ def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Guarded):
         "Transfer-Encoding: chunked, identity",
     ):
         head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\n"
-        status, answer = status_of(guarded.server, (head + hidden).encode())
+        status, answer = status_of(guarded, (head + hidden).encode())
         assert status in (400, 401), (lengths, answer)
         assert len(re.findall(rb"HTTP/1.1 \d", answer)) == 1, (lengths, answer)
 
 
-def test_nothing_of_what_is_refused_is_kept(guarded: Guarded, images: np.ndarray):
+def test_nothing_of_what_is_refused_is_kept(guarded: Server, images: np.ndarray):
     marked = images[:1].copy()
     for number, path in enumerate((INFER, f"/v2/models/{MARK}/infer", f"/{MARK}")):
         response = requests.post(
-            f"{guarded.server.rest}{path}",
+            f"{guarded.rest}{path}",
             json=infer_request(marked) | {"id": MARK},
             headers={"Authorization": f"Bearer {MARK}-{number}", "X-Mark": MARK},
             timeout=60,
@@ -206,20 +197,20 @@ def test_nothing_of_what_is_refused_is_kept(guarded: Guarded, images: np.ndarray
         assert MARK not in response.text
 
     def text() -> bytes:
-        return b"".join(path.read_bytes() for path in log_files(guarded.log))
+        return b"".join(path.read_bytes() for path in log_files(guarded.log.parent / "requests"))
 
     wait_until(lambda: b'"status":401' in text(), "a refusal in the log")
     assert text().count(b'"status":401') == 1  # of a minute, however many there were
     assert MARK.encode() not in text()
     assert TOKEN.encode() not in text()
-    server_log = log_of(guarded.server)
+    server_log = log_of(guarded)
     assert "rejected with 401: expected a token of this server" in server_log
     assert MARK not in server_log
     assert TOKEN not in server_log
 
 
-def test_metrics_need_a_token_and_the_page_needs_none(guarded: Guarded):
-    url = metrics_url(guarded.server)
+def test_metrics_need_a_token_and_the_page_needs_none(guarded: Server):
+    url = metrics_url(guarded)
     assert requests.get(url, timeout=60).status_code == 401
     field = {"Authorization": f"Bearer {TOKEN}"}
     response = requests.get(url, headers=field, timeout=60)
@@ -227,7 +218,7 @@ def test_metrics_need_a_token_and_the_page_needs_none(guarded: Guarded):
         'fashion_requests_total{model="",outcome="401",protocol="rest",version=""}' in response.text
     )
     for path in ("/demo/", "/demo/demo.js", "/v2/health/live", f"/v2/models/{MODEL}/ready"):
-        assert requests.get(guarded.server.rest + path, timeout=60).ok
+        assert requests.get(guarded.rest + path, timeout=60).ok
 
 
 def test_a_token_can_be_taken_away_and_another_given_while_the_server_runs(tmp_path: Path):
@@ -453,10 +444,11 @@ def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
         Certificate(Path(pair["FASHION_TLS_CERT"]), Path(pair["FASHION_TLS_KEY"]))
 
 
-def test_the_command_line_takes_token_and_certificates(guarded: Guarded, tmp_path: Path):
-    models = ("python", "-m", "serving.client", "metadata", "--url", guarded.server.rest)
-    assert MODEL in run(ROOT, *models, "--token-file", str(guarded.file))
-    assert MODEL in run(ROOT, *models, FASHION_TOKEN_FILE=str(guarded.file))
+def test_the_command_line_takes_token_and_certificates(guarded: Server, tmp_path: Path):
+    models = ("python", "-m", "serving.client", "metadata", "--url", guarded.rest)
+    file = str(guarded.log.parent / "tokens")
+    assert MODEL in run(ROOT, *models, "--token-file", file)
+    assert MODEL in run(ROOT, *models, FASHION_TOKEN_FILE=file)
     for none in ({}, {"FASHION_TOKEN_FILE": ""}):
         assert "expected a token of this server" in run(ROOT, *models, expect=1, **none)
     empty = str(private(tmp_path / "empty", ""))

@@ -4,7 +4,6 @@ Without settings.json's repository, with workers, or where MLServer is none that
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,12 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from processes import DEADLINE_SECONDS, is_ready, started, wait_until
-from scratch import deep, environment
+from processes import is_ready, started, wait_until
+from scratch import ROOT, deep, run
 from wire import MODELS, ask, body, log_of, offline, tensor
 
 from serving.fashion.contract import LABELS
-from serving.launch import Server, on_free_ports
+from serving.launch import MLSERVER, Server, on_free_ports
 
 OK, REFUSED = 200, 400
 REPOSITORY = "model_repository_implementation"
@@ -91,16 +90,7 @@ def test_both_protocols_give_the_labels_that_the_files_give(
 
 def ends(repository: Path, folder: Path, **more: str) -> str:
     """What a server says that ends by itself."""
-    ended = subprocess.run(
-        [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(repository)],
-        cwd=folder,
-        env=environment(**(on_free_ports(folder) | more)),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    return ended.stdout + ended.stderr
+    return run(folder, *MLSERVER, str(repository), expect=None, **(on_free_ports(folder) | more))
 
 
 @pytest.mark.parametrize("variable", ["FASHION_TOKEN_FILE", "FASHION_REQUEST_LOG"])
@@ -118,3 +108,34 @@ def test_a_model_that_was_altered_is_not_served(own_repository: Path, tmp_path: 
     (file,) = own_repository.rglob("*.joblib")
     file.write_bytes(file.read_bytes() + b"x")
     assert "expected SHA-256" in ends(own_repository, tmp_path)
+
+
+INSTALL = "import sys; sys.path.insert(0, 'serving'); import mlserver.server, mlserver.registry"
+UNFIT = {  # changes of MLServer, by what the start says of each
+    "no attribute 'RESTServer'": "del mlserver.server.RESTServer",
+    "no attribute '_is_newer'": "del mlserver.registry._is_newer",
+    "is_newer does not take one": "mlserver.registry._is_newer = lambda one, other, more: 0",
+    "GrpcServer is no GRPCServer": "mlserver.server.GRPCServer = type('GRPCServer', (), {})",
+    "start has no _get_config": "mlserver.rest.server.RESTServer.start = lambda self: 0",
+    "no attribute 'start'": "del mlserver.rest.server.RESTServer.start",
+}
+EACH_IN_A_COPY = """
+import os
+for change in sys.argv[1:]:
+    copy = os.fork()
+    if copy == 0:
+        exec(change)
+        import fashion.repository
+        servers = mlserver.server, mlserver.registry
+        replaced = {name for s in servers for name, value in vars(s).items()
+                    if getattr(value, "__module__", "").startswith("fashion")}
+        sys.exit(f"replaced: {replaced}" if replaced else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0, change
+"""
+
+
+def test_an_mlserver_that_does_not_fit_is_left_as_it_is_with_a_warning():
+    output = run(ROOT, sys.executable, "-c", INSTALL + EACH_IN_A_COPY, *UNFIT.values())
+    for line, words in zip(output.splitlines(), UNFIT, strict=True):
+        assert line.startswith("this MLServer is not one of those tested, ")
+        assert words in line

@@ -11,7 +11,6 @@ import tritonclient.http as triton
 from wire import (
     LENGTH,
     MODELS,
-    OK,
     REFUSED,
     UNKNOWN,
     binary,
@@ -151,14 +150,3 @@ def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(serve
     assert (wrong.status_code, wrong.json()["error"]) == (
         REFUSED, 'expected a body like {"ready": true}, or none',
     )  # fmt: skip
-
-
-def test_the_routes_of_health_say_in_json_what_their_status_does(server: Server):
-    for path, expected in [
-        ("/v2/health/live", {"live": True}),
-        ("/v2/health/ready", {"ready": True}),
-        (f"/v2/models/{MODELS[0]}/ready", {"name": MODELS[0], "ready": True}),
-        (f"/v2/models/{MODELS[0]}/versions/v1/ready", {"name": MODELS[0], "ready": True}),
-    ]:
-        response = requests.get(server.rest + path, timeout=60)
-        assert (response.status_code, response.json()) == (OK, expected)

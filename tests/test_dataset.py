@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.console import StageError
-from stages.data.arrays import write_npz
+from stages.data.arrays import blocks, map_rows, write_npz, write_rows
 from stages.data.idx import read_idx, write_idx
 from stages.data.processed import Images, read_npz
 
@@ -168,3 +168,41 @@ def test_an_npz_has_the_same_bytes_under_any_python(tmp_path: Path):
     write_npz(tmp_path / "1.npz", images)
     found = hashlib.md5((tmp_path / "1.npz").read_bytes()).hexdigest()
     assert found == "1a377c5426b2e4bc2517aad96cbc6fdf"
+
+
+ARRAY = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> np.ndarray:
+    write_rows(tmp_path / "rows.npy", 20, [ARRAY[:7], ARRAY[7:7], ARRAY[7:]])
+    return map_rows(tmp_path / "rows.npy")
+
+
+def test_a_file_is_numpys_own(tmp_path: Path, file: np.ndarray):
+    assert np.array_equal(np.load(tmp_path / "rows.npy", allow_pickle=False), ARRAY)
+    np.save(tmp_path / "numpys.npy", ARRAY)
+    assert (tmp_path / "numpys.npy").read_bytes() == (tmp_path / "rows.npy").read_bytes()
+    assert np.array_equal(file, ARRAY)
+    assert isinstance(file, np.memmap)
+
+
+def test_blocks_are_all_rows_in_order(file: np.ndarray):
+    assert np.array_equal(np.concatenate([file[rows] for rows in blocks(20, 6)]), ARRAY)
+
+
+def test_other_rows_than_announced_leave_no_file(tmp_path: Path):
+    with pytest.raises(RuntimeError, match="19 rows, expected 20"):
+        write_rows(tmp_path / "rows.npy", 20, [ARRAY[:19]])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("file")
+def test_a_file_that_was_cut_or_is_missing_is_one_line(tmp_path: Path):
+    path = tmp_path / "rows.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StageError, match=r"rows.npy: truncated; make it again with: dvc repro"):
+        map_rows(path)
+    path.unlink()
+    with pytest.raises(StageError, match=r"rows.npy: not found; make it with: dvc repro"):
+        map_rows(path)

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, ready, wait_until
-from scratch import ROOT, Digits, deep, edit_json, environment, make_params
+from scratch import ROOT, Digits, environment, make_params, run
 from wire import MODELS, OK, REFUSED, body, head, log_of, open_connection, post, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.packaged import MODEL_SETTINGS, models_in
-from serving.launch import Server, running
+from serving.fashion.packaged import models_in
+from serving.launch import Server
 
 
 @pytest.fixture(scope="module")
@@ -120,16 +120,8 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
         '{"served": {"name": "m", "file": "big.bin"}}', "utf-8"
     )
     make_params(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr == "error: File too large; free some space, then run again\n"
+    output = run(tmp_path, sys.executable, "-c", program, expect=1, PYTHONPATH=str(ROOT))
+    assert output == "error: File too large; free some space, then run again\n"
     assert old.is_dir()
     assert not list(tmp_path.glob(".part-*"))
 
@@ -170,22 +162,6 @@ BAD = [
 def test_bad_requests_beside_good_ones_spoil_none_of_them(
     server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
-    check_good_beside_bad(server, images, expected)
-
-
-@deep
-def test_bad_requests_spoil_none_in_the_batches_of_mlserver_either(
-    own_repository: Path, images: np.ndarray, expected: dict[str, np.ndarray]
-):
-    for path in own_repository.rglob(MODEL_SETTINGS):
-        edit_json(path, lambda s: s.update(max_batch_size=16, max_batch_time=0.05))
-    with running(own_repository) as server:
-        check_good_beside_bad(server, images, expected)
-
-
-def check_good_beside_bad(
-    server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
-) -> None:
     counts: Counter[str] = Counter()
 
     def once(place: int) -> None:

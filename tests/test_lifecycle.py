@@ -2,13 +2,11 @@
 
 import json
 import re
-import shutil
 import signal
 import threading
 import time
 from collections import Counter
 from concurrent import futures
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import psutil
 import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
-from processes import await_ready, is_ready, ready, started, wait_until
+from processes import ready, started, wait_until
 from scratch import ROOT, allow_load, deep, edit_json, run
 from wire import MODELS, ask, body, head, log_of, open_connection, post_raw, tensor
 
@@ -78,47 +76,6 @@ def test_a_server_whose_files_were_replaced_says_so_until_they_are_loaded(
         assert requests.post(url, timeout=SECONDS).ok
         assert "replaced" not in health(server, "rest")
         assert log_of(server).count(words) == 1
-
-
-WRONG: dict[str, dict[str, Any]] = {  # settings, by what the log says of them
-    "missing required field `sha256`": {"sha256": None},
-    "missing required field `class_names`": {"class_names": None},
-    "missing required field `libraries`": {"libraries": None},
-    "missing required field `max_rows`": {"max_rows": None},
-    "Expected `int`, got `str` - at `$.max_rows`": {"max_rows": "many"},
-    "Expected `int`, got `str` - at `$.limits.body_mb`": {"limits": {"body_mb": "a lot"}},
-    "Expected `array`, got `int`": {"class_names": 5},
-}
-
-
-def test_settings_that_are_wrong_are_a_line_each_and_the_other_models_are_served(
-    own_repository: Path, tmp_path: Path, images: np.ndarray
-):
-    release = settings_of(own_repository, MODEL).parent
-    for number, change in enumerate(WRONG.values()):
-        copy = release.parents[1] / f"wrong{number}" / "v1"
-        shutil.copytree(release, copy)
-        edit_json(copy / MODEL_SETTINGS, partial(_change, name=f"wrong{number}", change=change))
-    with started(own_repository, tmp_path) as server:
-        wait_until(lambda: log_of(server).count(" is not served: ") == len(WRONG), "a line each")
-        request = body(tensor(images[:1]))
-        for model in MODELS:
-            await_ready(server, model)
-            assert ask(server, "rest", model, request).status == OK
-        for number, words in enumerate(WRONG):
-            (line,) = re.findall(f"wrong{number} v1 is not served: .*", log_of(server))
-            assert words in line
-            assert ask(server, "rest", f"wrong{number}", request).status == 503
-            over_grpc = ask(server, "grpc", f"wrong{number}", request)
-            assert over_grpc.status is grpc.StatusCode.UNAVAILABLE
-            assert not is_ready(server, f"wrong{number}")
-        assert "Traceback" not in log_of(server)
-
-
-def _change(settings: dict[str, Any], name: str, change: dict[str, Any]) -> None:
-    settings["name"] = name
-    extra = settings["parameters"]["extra"] | change
-    settings["parameters"]["extra"] = {k: v for k, v in extra.items() if v is not None}
 
 
 def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(

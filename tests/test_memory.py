@@ -4,13 +4,12 @@ Run: DEEP=1 pytest tests/test_memory.py; on real images too, at the bound that i
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, environment, make_params, needs_real_data, run
+from scratch import FULL_SIZE, REAL_DATA, ROOT, deep, make_params, needs_real_data, run
 
 from benchmarks.scaling import augmented
 from serving.fashion.contract import CLASS_NAMES
@@ -59,16 +58,9 @@ def project(folder: Path, train: Images, test: Images, copies: int, *changes: st
 
 def preprocess(folder: Path) -> int:
     """Run the stage; how many bytes of memory it took at most, pages of mapped files aside."""
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK],
-        cwd=folder,
-        env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1]) << 10
+    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    output = run(folder, sys.executable, "-c", PEAK, expect=0, **variables)
+    return int(output.split()[-1]) << 10
 
 
 @only_linux

@@ -1,6 +1,5 @@
 """A server that is started is always stopped.  Run: pytest tests/test_server.py"""
 
-import json
 import shutil
 import signal
 import socket
@@ -8,25 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import requests
 from processes import (
     DEADLINE_SECONDS,
-    is_ready,
     listening_addresses,
     processes_in,
-    ready,
     servers_of,
     wait_until,
 )
 from scratch import ROOT, deep, edit_json, environment, run
-from wire import MODELS, OK, body, log_of, post, tensor
+from wire import MODELS, log_of
 
 from serving import launch as server_module
-from serving.client import RestClient
-from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, ServerError, on_free_ports, running
 
 
@@ -102,41 +96,16 @@ def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path
     assert "Loaded model" in str(error.value)
 
 
-RAISES = """
-from mlserver import MLModel
-
-class Model(MLModel):
-    async def load(self):
-        raise ImportError("no such library")
-"""
-
-
-@pytest.mark.parametrize(
-    ("module", "reason"),
-    [
-        ("", "theirs.Model: ModuleNotFoundError: No module named 'theirs'"),
-        ("import nowhere", "theirs.Model: ModuleNotFoundError: No module named 'nowhere'"),
-        (RAISES, "ImportError: no such library"),
-    ],
-)
-def test_a_model_that_cannot_be_imported_or_loaded_is_told_and_the_others_are_served(
-    own_repository: Path, tmp_path: Path, images: np.ndarray, module: str, reason: str
+def test_a_model_that_is_not_served_is_told_with_the_reason(
+    own_repository: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = own_repository / "models/theirs"
-    folder.mkdir()
-    settings = {"name": "theirs", "implementation": "theirs.Model", "parameters": {"version": "v1"}}
-    (folder / MODEL_SETTINGS).write_text(json.dumps(settings), "utf-8")
-    if module:
-        (folder / "theirs.py").write_text(module, "utf-8")
-    line = f"theirs v1 is not served: {reason}"
-    with pytest.raises(ServerError, match=f"^{line}$"), running(own_repository):
+    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
+    (file,) = own_repository.rglob("model.joblib")
+    file.write_bytes(b"no model")
+    words = r"^fashion-sklearn v1 is not served: .* SHA-256.*$"
+    with pytest.raises(ServerError, match=words), running(own_repository):
         pass
     assert not servers_of(own_repository)
-    with ready(own_repository, tmp_path, "fashion-xgboost") as server:
-        assert post(server, "fashion-xgboost", body(tensor(images[:2]))).status == OK
-        assert not is_ready(server)
-        assert "theirs" in RestClient(server.rest).models()
-        assert log_of(server).count("is not served") == 1
 
 
 def test_a_model_that_is_not_ready_in_time_is_an_error(

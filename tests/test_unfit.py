@@ -1,19 +1,22 @@
 """A model that does not fit is not served.  Run: pytest tests/test_unfit.py"""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import requests
-from processes import is_ready, ready, started, wait_until
+from processes import await_ready, ready, started, wait_until
 from scratch import edit_json
 from test_deploy import healthy
-from wire import OK, ask, body, log_of, post, tensor
+from wire import MODELS, OK, ask, body, log_of, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
@@ -21,29 +24,70 @@ from serving.fashion.integrity import UnfitModelError, check_libraries
 from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server
 
+LOADING = """
+from mlserver import MLModel
+
+class Model(MLModel):
+    async def load(self):
+        raise ImportError("no such library")
+"""
+MODULES = {"nowhere": None, "unimportable": "import not_here", "raising": LOADING}
+EXTRAS: dict[str, dict[str, Any]] = {  # of model-settings.json; None: without the key
+    "unsummed": {"sha256": None},
+    "unnamed": {"class_names": None},
+    "unversioned": {"libraries": None},
+    "unlimited": {"max_rows": None},
+    "wordy": {"max_rows": "many"},
+    "large": {"limits": {"body_mb": "a lot"}},
+    "counted": {"class_names": 5},
+    "older": {"libraries": {"scikit-learn": "0.1"}},
+}
 DAMAGES = {  # by name of the model that has it, the message of the log
     "truncated": "model.joblib: expected SHA-256 .*, got .*; package it again",
     "altered": "features.npz: expected SHA-256 .*, got .*; package it again",
     "removed": "Invalid URI specified for model removed",
     "older": "trained with scikit-learn 0.1, .*; install scikit-learn==",
+    "unsummed": "missing required field `sha256`",
+    "unnamed": "missing required field `class_names`",
+    "unversioned": "missing required field `libraries`",
+    "unlimited": "missing required field `max_rows`",
+    "wordy": r"Expected `int`, got `str` - at `\$.max_rows`",
+    "large": r"Expected `int`, got `str` - at `\$.limits.body_mb`",
+    "counted": "Expected `array`, got `int`",
+    "nowhere": "nowhere.Model: ModuleNotFoundError: No module named 'nowhere'",
+    "unimportable": "unimportable.Model: ModuleNotFoundError: No module named 'not_here'",
+    "raising": "ImportError: no such library",
 }
 
 
 def damage(folder: Path) -> None:
     """Give a model the damage that it is named after."""
+    name, settings = folder.parent.name, folder / MODEL_SETTINGS
     model, features = folder / "model.joblib", folder / "features.npz"
-    match folder.parent.name:
-        case "truncated":
-            model.write_bytes(model.read_bytes()[:-1])
-        case "altered":
-            features.write_bytes(b"x" + features.read_bytes()[1:])
-        case "removed":
-            model.unlink()
-        case "older":
-            edit_json(
-                folder / MODEL_SETTINGS,
-                lambda s: s["parameters"]["extra"]["libraries"].update({"scikit-learn": "0.1"}),
-            )
+    edit_json(settings, partial(dict.update, name=name))
+    if name in MODULES:
+        parameters = {"version": "v1"}
+        another = {"name": name, "implementation": f"{name}.Model", "parameters": parameters}
+        settings.write_text(json.dumps(another), "utf-8")
+        (folder / f"{name}.py").write_text(MODULES[name] or "", "utf-8")
+    if name in EXTRAS:
+        edit_json(settings, lambda s: change_extra(s["parameters"]["extra"], EXTRAS[name]))
+    if name == "truncated":
+        model.write_bytes(model.read_bytes()[:-1])
+    if name == "altered":
+        features.write_bytes(b"x" + features.read_bytes()[1:])
+    if name == "removed":
+        model.unlink()
+    if name == "nowhere":
+        (folder / "nowhere.py").unlink()
+
+
+def change_extra(extra: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            del extra[key]
+        else:
+            extra[key] = value
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +97,11 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     for name in DAMAGES:
         folder = copy / "models" / name / "v1"
         shutil.copytree(copy / "models/fashion-sklearn/v1", folder)
-        edit_json(folder / MODEL_SETTINGS, partial(dict.update, name=name))
         damage(folder)
     with started(copy, copy.parent) as server:
         wait_until(lambda: log_of(server).count("is not served") >= len(DAMAGES), "all refused")
-        wait_until(lambda: is_ready(server, "fashion-xgboost"), "a good model")
+        for model in MODELS:
+            await_ready(server, model)
         yield server
 
 
@@ -65,23 +109,26 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_model_that_must_not_be_loaded_is_refused_in_one_line_of_the_log(
     damaged: Server, images: np.ndarray, name: str
 ):
-    lines = damaged.log.read_text("utf-8").splitlines()
-    (line,) = [line for line in lines if f"{name} v1 is not served" in line]
+    (line,) = (line for line in log_of(damaged).splitlines() if f"{name} v1 is not served" in line)
     assert re.search(f"{name} v1 is not served: .*({DAMAGES[name]})", line)
-    assert post(damaged, name, body(tensor(images[:2]))).status == 503
+    request = body(tensor(images[:2]))
+    assert post(damaged, name, request).status == 503
+    assert ask(damaged, "grpc", name, request).status is grpc.StatusCode.UNAVAILABLE
     for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
         assert not client.ready(name)
+        assert name in client.models()
 
 
 def test_the_other_models_are_served_and_the_server_is_not_ready(
     damaged: Server, images: np.ndarray
 ):
     request = body(tensor(images[:2]))
-    for model in ("fashion-sklearn", "fashion-xgboost"):
+    for model in MODELS:
         assert ask(damaged, "grpc", model, request).status == OK
     for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
         assert client.ready("fashion-xgboost")
         assert not client.ready()
+    assert "Traceback" not in log_of(damaged)
 
 
 def test_another_version_of_a_library_is_refused_or_warned_about():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 from processes import ready
-from scratch import allow_load, edit_json
+from scratch import ROOT, allow_load, edit_json
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
@@ -26,8 +26,8 @@ from wire import (
     tensor,
 )
 
-from serving.client import GrpcClient, RestClient
-from serving.fashion.contract import LABELS
+from serving.client import GrpcClient, RestClient, connect
+from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
 from serving.launch import Server, running
 
@@ -144,3 +144,25 @@ def test_the_newest_has_the_highest_number(versions: Path):
     found = models_in(versions)
     assert len(found) == 6
     assert [(m.name, m.version) for m in newest(found)] == [(name, "v10") for name in MODELS]
+
+
+FROZEN = ROOT / "tests/frozen"
+
+
+def test_a_repository_that_was_packaged_before_loads_and_predicts_the_same(tmp_path: Path):
+    repository = tmp_path / "serving"
+    shutil.copytree(ROOT / "serving/fashion", repository / "fashion")
+    shutil.copytree(FROZEN / "models", repository / "models")
+    shutil.copy(FROZEN / "settings.json", repository)
+    expected = np.load(FROZEN / "expected.npz")
+    with running(repository) as server:
+        for protocol, url in (("rest", server.rest), ("grpc", server.grpc)):
+            with connect(protocol, url) as client:
+                models = client.models()
+                assert models == ["fashion-sklearn", "fashion-xgboost"]
+                for model in models:
+                    found = client.infer(model, expected["images"], [LABELS, PROBABILITIES])
+                    assert np.array_equal(found[LABELS], expected[f"{model}_{LABELS}"])
+                    assert np.allclose(
+                        found[PROBABILITIES], expected[f"{model}_{PROBABILITIES}"], atol=1e-6
+                    )
