@@ -190,6 +190,12 @@ def project(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the project that knows no source of data but the one that a test names."""
+    return make_project(tmp_path / "checkout", "download.dataset=fashion-mnist")
+
+
+@pytest.fixture
 def own_repository(repository: Path, tmp_path: Path) -> Path:
     """A repository that a test may break, at a path of its own."""
     return Path(shutil.copytree(repository, tmp_path / "serving"))

@@ -1,5 +1,10 @@
-"""The server speaks the protocol as published.  Run: pytest tests/test_conformance.py"""
+"""The server speaks the protocol as published, binary tensors included.
 
+Run: pytest tests/test_conformance.py
+"""
+
+import base64
+import json
 from typing import Any
 
 import grpc
@@ -7,13 +12,30 @@ import jsonschema_rs
 import numpy as np
 import pytest
 import requests
+import tritonclient.http as triton
 import yaml
 from scratch import ROOT
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, body, each_model, message, metrics, stream, tensor
+from wire import (
+    LENGTH,
+    MODELS,
+    REFUSED,
+    UNKNOWN,
+    binary,
+    body,
+    each_model,
+    elements,
+    message,
+    metrics,
+    png,
+    post,
+    post_binary,
+    stream,
+    tensor,
+)
 
-from serving.fashion.contract import OUTPUTS
+from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
 from serving.launch import Server
 
 
@@ -92,3 +114,123 @@ def test_names_that_are_no_models_leave_no_trace_in_the_metrics(server: Server):
         url = f"{server.rest}/v2/models/nobody-{number}/infer"
         assert requests.post(url, json=body(tensor([0.0])), timeout=60).status_code == 404
     assert not [labels for _, labels in metrics(server) if "nobody-" in str(labels)]
+
+
+def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
+    """The JSON of a response, and what follows it."""
+    assert response.headers["content-type"] == "application/octet-stream"
+    length = int(response.headers[LENGTH])
+    return json.loads(response.content[:length]), response.content[length:]
+
+
+@each_model
+def test_pictures_are_read_from_raw_bytes(server: Server, images: np.ndarray, model: str):
+    images = images[:3]
+    files = [base64.b64decode(png(255 - image.reshape(28, 28))) for image in images]
+    raw = elements(files)
+    expected = post(server, model, body(tensor(images))).outputs[LABELS]
+    response = post_binary(server, model, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
+    assert response.json()["outputs"][0]["data"] == expected
+
+
+@each_model
+def test_each_output_is_sent_as_it_is_asked_for(server: Server, images: np.ndarray, model: str):
+    images = images[:3]
+    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    requested = [
+        {"name": name, "parameters": {"binary_data": name != PROBABILITIES}} for name in OUTPUTS
+    ]
+    content, raw = parts(post_binary(server, model, body(tensor(images)) | {"outputs": requested}))
+    label, probabilities, name, image = content["outputs"]
+    assert probabilities["data"] == np.ravel(expected[PROBABILITIES]).tolist()
+    assert "data" not in label
+    assert "data" not in image
+    sizes = [output["parameters"]["binary_data_size"] for output in (label, name, image)]
+    assert sizes[0::2] == [3 * 8, 3 * 784]
+    assert len(raw) == sum(sizes)
+    assert np.frombuffer(raw[:24], "<i8").tolist() == expected[LABELS]
+    assert np.array_equal(np.frombuffer(raw[-3 * 784 :], "u1"), np.ravel(images))
+    assert raw[24 : 24 + sizes[1]] == elements([text.encode() for text in expected["label"]])
+
+
+def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
+    server: Server, images: np.ndarray
+):
+    request = body(tensor(images[:2]), parameters={"binary_data_output": True})
+    content, raw = parts(post_binary(server, MODELS[0], request))
+    assert content["outputs"][0]["parameters"] == {"binary_data_size": 16}
+    assert len(raw) == 16
+    requested = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
+    content, raw = parts(post_binary(server, MODELS[0], request | {"outputs": requested}))
+    assert ["data" in output for output in content["outputs"]] == [False, True]
+
+
+def test_json_behind_its_length_and_nothing_else_is_a_request(server: Server, images: np.ndarray):
+    request = body(tensor(images[:2]))
+    response = post_binary(server, MODELS[0], request)
+    assert response.headers["content-type"] == "application/json"
+    assert LENGTH not in response.headers
+    labels = post(server, MODELS[0], request).outputs[LABELS]
+    assert response.json()["outputs"][0]["data"] == labels
+
+
+@pytest.fixture
+def client(server: Server) -> Any:
+    """An unmodified client of Triton's, in its default way."""
+    client = triton.InferenceServerClient(server.rest.removeprefix("http://"))
+    yield client
+    client.close()
+
+
+def input_of(images: np.ndarray) -> Any:
+    sent = triton.InferInput("predict", list(images.shape), "UINT8")
+    sent.set_data_from_numpy(images)
+    return sent
+
+
+@each_model
+@pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
+def test_tritons_client_gets_the_right_labels_by_its_defaults(
+    server: Server, client: Any, images: np.ndarray, model: str, encoding: str | None
+):
+    images = images[:5]
+    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    more = {"request_compression_algorithm": encoding, "response_compression_algorithm": encoding}
+    plain = client.infer(model, [input_of(images)], **more)
+    assert plain.as_numpy(LABELS).tolist() == expected[LABELS]
+    requested = [triton.InferRequestedOutput(name) for name in OUTPUTS]
+    late = client.async_infer(model, [input_of(images)], outputs=requested, request_id="7", **more)
+    result = late.get_result()
+    assert result.get_response()["id"] == "7"
+    assert result.as_numpy(LABELS).tolist() == expected[LABELS]
+    assert np.array_equal(result.as_numpy("image"), images)
+    assert [text.decode() for text in result.as_numpy("label")] == expected["label"]
+
+
+def test_tritons_client_may_ask_all_else_too(client: Any):
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert sorted(model["name"] for model in client.get_model_repository_index()) == list(MODELS)
+    assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+    for model in MODELS:
+        assert client.is_model_ready(model, "v1")
+        assert client.get_model_metadata(model)["versions"] == ["v1"]
+        with pytest.raises(triton.InferenceServerException) as error:
+            client.get_model_config(model)
+        assert error.value.message() == (
+            f"expected a path of /v2/docs/dataplane.json, got GET /v2/models/{model}/config"
+        )
+        assert error.value.status() == str(UNKNOWN)
+
+
+def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(server: Server):
+    address = f"{server.rest}/v2/repository/index"
+    whole = requests.post(address, timeout=60)
+    assert {model["name"] for model in whole.json()} == set(MODELS)
+    assert requests.post(address, json={}, timeout=60).json() == whole.json()
+    ready = requests.post(address, json={"ready": True}, timeout=60)
+    assert [model["state"] for model in ready.json()] == ["READY", "READY"]
+    wrong = requests.post(address, data="[", timeout=60)
+    assert (wrong.status_code, wrong.json()["error"]) == (
+        REFUSED, 'expected a body like {"ready": true}, or none',
+    )  # fmt: skip

@@ -23,12 +23,6 @@ FREE = {f"MLSERVER_{name}_PORT": "0" for name in doctor.PORTS}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the project that knows no source but the one that a test names."""
-    return make_project(tmp_path / "checkout", "download.dataset=fashion-mnist")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A folder with four files named as published."""
     (tmp_path / "source").mkdir()

@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 from processes import check_served
-from scratch import edit_text, install, make_project, run, stand_in
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    return make_project(tmp_path / "checkout", "download.dataset=fashion-mnist")
+from scratch import edit_text, install, run, stand_in
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Every request leaves a line, and none waits for it.  Run: pytest tests/test_request_log.py"""
 
 import errno
+import json
 import os
 import resource
 import shutil
@@ -14,10 +15,10 @@ import grpc
 import numpy as np
 import pytest
 from processes import ready, started, wait_until
-from scratch import set_limits
+from scratch import ROOT, run, set_limits, write_log
 from wire import body, each_protocol, head, log_of, metrics, open_connection, post, tensor
 
-from serving.client import RestClient, connect
+from serving.client import GrpcClient, RestClient, connect
 from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
 from serving.fashion.inference import request_log
 from serving.fashion.inference.handler import RequestContext, ServedModel
@@ -252,3 +253,42 @@ def test_a_log_that_cannot_be_written_ends_the_start(repository: Path, tmp_path:
         line = log_of(server).strip().splitlines()[-1]
     assert line.startswith(f"error: FASHION_REQUEST_LOG is {folder}: ")
     assert "Not a directory" in line
+
+
+def replay(server: Server, folder: Path, *options: str, expect: int = 0) -> str:
+    address = ("--url", server.grpc if "grpc" in options else server.rest)
+    command = ("python", "-m", "serving.client", "replay", str(folder), *address, *options)
+    return run(ROOT, *command, expect=expect)
+
+
+def test_logged_images_are_sent_again_and_what_changes_is_told(
+    repository: Path, tmp_path: Path, images: np.ndarray
+):
+    log, counts = tmp_path / "log", {"fashion-sklearn": 4, "fashion-xgboost": 3}
+    variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"}
+    with ready(repository, tmp_path, **variables) as server:
+        assert "expected requests with pixels for a model" in replay(server, log, expect=1)
+        for model, count in counts.items():
+            with RestClient(server.rest) as rest, GrpcClient(server.grpc) as grpc:
+                for place in range(count):
+                    (rest, grpc)[place % 2].infer(model, images[10 * place :][:10])
+        wait_until(lambda: len(list(read_log(log))) == 7, "seven lines")
+        kept, lines = tmp_path / "kept", list(read_log(log))
+        write_log(kept, lines)
+        for protocol in ("rest", "grpc"):
+            found = json.loads(replay(server, kept, "--json", "--protocol", protocol))
+            for model, count in counts.items():
+                change = found[model]
+                assert (change["requests"], change["images"]) == (count, 10 * count)
+                assert change["changed"] == 0
+                assert change["probability"] < 1e-5
+                assert min(change["logged_ms"], change["now_ms"]) > 0
+        lines[0].labels[0] += 1 if lines[0].labels[0] < 9 else -1
+        write_log(kept, lines)
+        assert " 1        0.0250" in replay(server, kept, expect=3)
+        assert " 1        0.0250" in replay(server, kept, "--allow", "0.03")
+        assert " 1        0.0250" in replay(server, kept, "--allow", "0.02", expect=3)
+        only = replay(server, kept, "--model", "fashion-xgboost")
+        assert "fashion-xgboost  3         30" in only
+        assert "fashion-sklearn" not in only
+        assert "not found" in replay(server, kept, "--version", "v9", expect=1)
