@@ -3,21 +3,19 @@
 Without settings.json's repository, with workers, or where MLServer is none that was tested.
 """
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from processes import is_ready, started, wait_until
-from scratch import ROOT, deep, run
+from processes import ready
+from scratch import ROOT, deep, edit_json, run
 from wire import MODELS, ask, body, log_of, offline, tensor
 
 from serving.fashion.contract import LABELS
-from serving.launch import MLSERVER, Server, on_free_ports
+from serving.launch import MLSERVER, on_free_ports
 
 OK, REFUSED = 200, 400
 REPOSITORY = "model_repository_implementation"
@@ -33,47 +31,29 @@ main()
 """
 
 
-def change_settings(repository: Path, **changes: object) -> None:
-    path = repository / "settings.json"
-    settings = json.loads(path.read_text("utf-8")) | changes
-    path.write_text(json.dumps({k: v for k, v in settings.items() if v is not None}), "utf-8")
-
-
 def without_ours(repository: Path, workers: int = 0) -> None:
-    names = {REPOSITORY: None, f"{REPOSITORY}_args": None}
-    change_settings(repository, parallel_workers=workers, **names)
+    def change(settings: dict[str, Any]) -> None:
+        del settings[REPOSITORY], settings[f"{REPOSITORY}_args"]
+        settings["parallel_workers"] = workers
 
-
-@contextmanager
-def changed_mlserver(repository: Path, folder: Path) -> Iterator[Server]:
-    program = [sys.executable, "-c", CHANGED, "start"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("processes.MLSERVER", program)
-        with started(repository, folder) as server:
-            yield server
-
-
-@contextmanager
-def stock(repository: Path, folder: Path, workers: int) -> Iterator[Server]:
-    without_ours(repository, workers)
-    with started(repository, folder) as server:
-        yield server
+    edit_json(repository / "settings.json", change)
 
 
 @pytest.mark.parametrize(
     "kind", ["no repository of ours", pytest.param("workers", marks=deep), "untested"]
 )
 def test_both_protocols_give_the_labels_that_the_files_give(
-    own_repository: Path, tmp_path: Path, images: np.ndarray, kind: str
+    own_repository: Path,
+    tmp_path: Path,
+    images: np.ndarray,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    workers = 2 if kind == "workers" else 0
-    serve = (
-        changed_mlserver(own_repository, tmp_path)
-        if kind == "untested"
-        else stock(own_repository, tmp_path, workers)
-    )
-    with serve as server:
-        wait_until(lambda: is_ready(server), "both models to be ready")
+    if kind == "untested":
+        monkeypatch.setattr("processes.MLSERVER", [sys.executable, "-c", CHANGED, "start"])
+    else:
+        without_ours(own_repository, 2 if kind == "workers" else 0)
+    with ready(own_repository, tmp_path) as server:
         for model in MODELS:
             labels = offline(own_repository, model, images[:20])[LABELS].tolist()
             request = body(tensor(images[:20], datatype="UINT8"), outputs=(LABELS, "label"))

@@ -13,7 +13,7 @@ from serving.fashion.model.pictures import read_picture
 from stages import download
 from stages.console import StageError
 from stages.data import own_images
-from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, read_idx, read_labels
+from stages.data.idx import RAW, TEST_FILES, TRAIN_FILES, read_idx
 from stages.data.processed import Images
 from stages.params import load_params
 
@@ -98,7 +98,7 @@ def test_two_images_of_each_class_train_and_one_tests_whatever_the_share(share: 
 
 def test_images_to_test_on_come_in_no_order_of_classes(folder: Path, tmp_path: Path):
     own_images.main([str(folder), str(tmp_path / "idx"), "--test-share", "0.5"])
-    assert len(set(labels_in(tmp_path / "idx")[1][:10])) > 2
+    assert len(set(read_set(tmp_path / "idx")[1].labels[:10])) > 2
 
 
 def make_pictures(folder: Path, *names: str) -> None:
@@ -114,19 +114,17 @@ def copy(folder: Path, source: str, *names: str) -> None:
         shutil.copy(folder / source, folder / name)
 
 
-def read_set(target: Path) -> tuple[list[bytes], list[bytes]]:
-    """The pictures that train, and those that test."""
-    parts = (read_idx(target / i, target / k, ("a",) * 255) for i, k in (TRAIN_FILES, TEST_FILES))
-    train, test = ([image.tobytes() for image in part.images] for part in parts)
+def read_set(target: Path) -> Digits:
+    """What was written to train with, and to test with."""
+    train, test = (
+        read_idx(target / i, target / k, ("a",) * 255) for i, k in (TRAIN_FILES, TEST_FILES)
+    )
     return train, test
 
 
-def labels_in(target: Path) -> tuple[list[int], list[int]]:
-    """Of those that train, and of those that test."""
-    train, test = (
-        read_labels(target / name, ("a",) * 255).tolist()
-        for name in (TRAIN_FILES[1], TEST_FILES[1])
-    )
+def pictures_in(target: Path) -> tuple[list[bytes], list[bytes]]:
+    """The pictures that train, and those that test."""
+    train, test = ([image.tobytes() for image in part.images] for part in read_set(target))
     return train, test
 
 
@@ -139,7 +137,7 @@ def test_copies_of_a_picture_never_lie_on_both_sides_and_are_named(
         for n in range(5):
             copy(tmp_path / "in", f"{c}/{n}.png", *(f"{c}/{n}-{k}.png" for k in range(3)))
     own_images.main([str(tmp_path / "in"), str(tmp_path / "idx"), "--seed", str(seed)])
-    train, test = read_set(tmp_path / "idx")
+    train, test = pictures_in(tmp_path / "idx")
     assert (len(train), len(test)) == (32, 8)
     assert not set(train) & set(test)
     error, one = capsys.readouterr().err, tmp_path / "in/a"
@@ -153,7 +151,7 @@ def test_a_picture_in_two_classes_is_named_and_never_tests(
     make_pictures(tmp_path / "in", "a/0", "a/1", "a/2", "b/0", "b/1")
     copy(tmp_path / "in", "a/1", "b/x")
     own_images.main([str(tmp_path / "in"), str(tmp_path / "idx"), "--test-share", "0.9"])
-    train, test = read_set(tmp_path / "idx")
+    train, test = pictures_in(tmp_path / "idx")
     assert (len(train), len(test)) == (4, 2)
     assert train.count(read_picture((tmp_path / "in/b/x").read_bytes(), False).tobytes()) == 2
     assert (
@@ -172,11 +170,11 @@ def test_folders_train_and_test_keep_the_split_and_copies_across_it_are_named(
     make_pictures(tmp_path / "in/validation", "a/8", "c/8")
     shutil.copy(train / "b/3", test / "b/8")
     own_images.main([str(tmp_path / "in"), str(tmp_path / "idx")])
-    assert [sorted(labels) for labels in labels_in(tmp_path / "idx")] == [
+    assert [sorted(part.labels) for part in read_set(tmp_path / "idx")] == [
         [0] * 4 + [1] * 4,
         [0, 1, 1],
     ]
-    parts = read_set(tmp_path / "idx")
+    parts = pictures_in(tmp_path / "idx")
     for part, folder in zip(parts, (train, test), strict=True):
         files = folder.glob("*/*")
         assert sorted(part) == sorted(read_picture(f.read_bytes(), False).tobytes() for f in files)
@@ -193,7 +191,7 @@ def test_classes_may_be_named_train_and_test(tmp_path: Path):
         tmp_path / "in", *(f"{c}/{n}" for c in ("bus", "test", "train") for n in range(3))
     )
     own_images.main([str(tmp_path / "in"), str(tmp_path / "idx")])
-    assert sorted(labels_in(tmp_path / "idx")[1]) == [0, 1, 2]
+    assert sorted(read_set(tmp_path / "idx")[1].labels) == [0, 1, 2]
 
 
 def test_each_class_that_a_side_lacks_is_named(tmp_path: Path):
@@ -218,7 +216,7 @@ def test_what_systems_leave_behind_is_passed_over_and_any_suffix_will_do(tmp_pat
     (tmp_path / "in/__MACOSX").mkdir()
     (tmp_path / "in/b/link").symlink_to(tmp_path / "in/b/0.JPEG")
     own_images.main([str(tmp_path / "in"), str(tmp_path / "idx")])
-    assert sum(map(len, read_set(tmp_path / "idx"))) == 10
+    assert sum(map(len, pictures_in(tmp_path / "idx"))) == 10
 
 
 def test_all_bad_files_are_named_at_once_and_skipped_if_that_is_wanted(
@@ -239,7 +237,7 @@ def test_all_bad_files_are_named_at_once_and_skipped_if_that_is_wanted(
     assert not (tmp_path / "idx").exists()
     own_images.main([*arguments, "--skip-bad"])
     assert capsys.readouterr().err.count(": left out: ") == 3
-    assert sum(map(len, read_set(tmp_path / "idx"))) == 6
+    assert sum(map(len, pictures_in(tmp_path / "idx"))) == 6
 
 
 def test_bright_borders_are_named_unless_they_are_inverted(

@@ -1,6 +1,5 @@
 """Every request leaves a line, and none waits for it.  Run: pytest tests/test_request_log.py"""
 
-import errno
 import json
 import os
 import resource
@@ -105,28 +104,6 @@ def test_what_does_not_arrive_or_is_no_message_leaves_its_reason(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (other.status, other.protocol) == (400, "grpc")
     assert other.error == "expected a ModelInferRequest, got other bytes"
-
-
-def test_a_disk_that_fails_at_the_end_of_a_file_too_loses_lines_alone(tmp_path: Path):
-    class Full(FileIO):
-        def write(self, _: object) -> int:
-            raise OSError(errno.ENOSPC, "full")
-
-        def close(self) -> None:
-            if not self.closed:
-                super().close()
-                raise OSError(errno.ENOSPC, "full")
-
-    counts: list[int] = []
-    log = RequestLog(tmp_path, 0, 1, counts.append)
-    log._file.close()
-    (path,) = log_files(tmp_path)
-    log._file = Full(path, "w")
-    log.add(context_of(np.zeros((1, PIXELS), np.uint8)))
-    wait_until(lambda: counts == [1], "a lost line")
-    log.add(context_of(np.zeros((2, PIXELS), np.uint8)))
-    log.close()
-    assert [line.images for line in read_log(tmp_path)] == [2]
 
 
 def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(

@@ -33,14 +33,6 @@ def scored(features: np.ndarray, scores: FittedScores) -> np.ndarray:
     return Rbf(landmarks, float(gamma))(features) @ weights
 
 
-def test_the_kernel_is_a_function_of_squared_distances():
-    rows, vectors = problem(40)[0], problem(30)[0]
-    distances = ((rows[:, None] - vectors[None]).astype(np.float64) ** 2).sum(axis=2)
-    values = Rbf(vectors, 0.07)(rows)
-    assert values.dtype == np.float32
-    assert np.allclose(values, np.exp(-0.07 * distances), atol=1e-5)
-
-
 def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: ClassScores):
     features, labels = problem(300)
     every = section.model_copy(update={"landmarks": 300, "ridge": 1e-2})
