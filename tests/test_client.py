@@ -4,7 +4,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -159,30 +160,20 @@ def test_a_closed_port_is_an_error_in_one_line(small: Images, protocol: str, sch
     assert "\n" not in str(error.value)
 
 
-def test_a_server_that_starts_late_is_reached():
+def test_a_server_that_starts_late_is_reached(tmp_path: Path):
     (port,) = free_ports(1)
-    client = RestClient(f"http://127.0.0.1:{port}")
-    paths: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
+    (tmp_path / "v2/health").mkdir(parents=True)
+    (tmp_path / "v2/health/ready").touch()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
 
     def serve() -> None:
-        with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
             server.handle_request()
 
     late = threading.Timer(0.1, serve)
     late.start()
-    assert client.ready()
+    assert RestClient(f"http://127.0.0.1:{port}").ready()
     late.join()
-    assert paths == ["/v2/health/ready"]
 
 
 @pytest.fixture(params=["rest", "grpc"])

@@ -1,6 +1,7 @@
 """The layout keeps what it promises.  Run: pytest tests/test_structure.py"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_a_stage_depends_on_all_code_that_determines_its_output_and_on_no_other(
         assert "stages/__init__.py" in code
     if name == "evaluate":  # the server that it starts imports all of it
         assert {"serving/fashion", "serving/launch"} <= set(code)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_each_section_of_the_params_that_it_reads(name: str):
+    doc = ast.get_docstring(ast.parse((ROOT / f"stages/{name}.py").read_text("utf-8"))) or ""
+    (documented,) = re.findall(r"(?m)^Params +(.*)$", doc)
+    listed, read = PIPELINE["stages"][name]["params"], documented.split(", ")
+    assert {key.split(".")[0] for key in listed} == {key.split(".")[0] for key in read}
 
 
 def test_no_stage_but_the_first_two_reads_the_test_files():

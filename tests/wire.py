@@ -137,7 +137,8 @@ def service(server: Server) -> Iterator[GRPCInferenceServiceStub]:
 
 
 def infer_url(server: Server, model: str, version: str = "") -> str:
-    return f"{server.rest}/v2/models/{model}{version and f'/versions/{version}'}/infer"
+    path = f"/versions/{version}" if version else ""
+    return f"{server.rest}/v2/models/{model}{path}/infer"
 
 
 def post_raw(
