@@ -37,12 +37,13 @@ def test_a_change_is_compared_with_its_base_as_the_workflow_does(project: Path, 
     comment = (project / "comment.md").read_text("utf-8")
     assert comment.startswith("## proposed beside base\n\n### Parameters\n")
     assert re.search(r"(?m)^\| params\.yaml +\| svm\.C +\| 5 +\| 0\.01 +\|$", comment)
-    change = r"\| fashion-sklearn\.accuracy +\| (0\.\d+) +\| (0\.\d+) +\| -0\.\d+ +\|"
+    change = r"fashion-sklearn\.json +\| accuracy +\| (0\.\d+) +\| (0\.\d+) +\| -0\.\d+ +\|"
     ((before, after),) = re.findall(change, comment)
     assert float(after) < float(before)
-    assert "fashion-xgboost.accuracy" not in comment
-    assert "fashion-sklearn, images by" in (project / "dvc_plots/index.html").read_text("utf-8")
-    assert "fashion-sklearn.accuracy" in (tmp_path / "summary.md").read_text("utf-8")
+    assert "fashion-xgboost.json" not in comment
+    page = (project / "dvc_plots/index.html").read_text("utf-8")
+    assert "metrics/predictions/fashion-sklearn.csv" in page
+    assert "fashion-sklearn.json" in (tmp_path / "summary.md").read_text("utf-8")
 
 
 def test_where_nothing_differs_the_comparison_says_so(trained: Path):

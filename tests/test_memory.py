@@ -68,7 +68,7 @@ def preprocess(folder: Path) -> int:
 def test_eight_times_the_images_take_the_memory_of_a_few(tmp_path: Path):
     train, test = make_digits()
     few = train._replace(images=np.tile(train.images, (5, 1)), labels=np.tile(train.labels, 5))
-    small = ("features.kind=pixels", "features.components=250", "scores.landmarks=100")
+    small = ("features.kind=pixels", "features.components=250", "xgboost.scores.landmarks=100")
     once = preprocess(project(tmp_path / "once", few, test, 1, *small))
     many = project(tmp_path / "many", few, test, TIMES, *small)
     assert preprocess(many) < once + (150 << 20)

@@ -64,7 +64,7 @@ def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
         "preprocess.train_limit=2000",
         "preprocess.validation=2000",
         *FULL_SIZE,
-        "scores.landmarks=1000",
+        "xgboost.scores.landmarks=1000",
         "xgboost.n_estimators=20",
         "evaluate.min_accuracy=0.7",
     )
