@@ -26,7 +26,7 @@ doctor: ## what would keep this project from running here; nothing need be insta
 	[ -x $$python ] || { $(FIND_PYTHON); python=$${python:-$$unfit}; $(NEED_PYTHON); }; \
 	"$$python" doctor.py "$(PYTHONS)"
 
-run: $(INSTALLED) ## install, train both models, measure them over the wire
+run: $(INSTALLED) ## install, train the models, measure them over the wire
 	@if python doctor.py data; then \
 	  dvc repro && $(SHOW_METRICS) && \
 	  echo "Serve the models:   make serve" && \
@@ -68,7 +68,7 @@ report: $(DEV) ## one page on the last evaluation, report.html, that opens anywh
 pictures: $(DEV) ## the pictures of README and docs, of the models that are served; needs Chromium
 	@python -m report.pictures
 
-serve: $(INSTALLED) ## serve both models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
+serve: $(INSTALLED) ## serve the models on http://localhost:8080 (REST) and localhost:8081 (gRPC)
 	@exec mlserver start serving
 
 check: $(DEV) ## lint, format and types
@@ -80,16 +80,16 @@ check: $(DEV) ## lint, format and types
 # threads each, their libraries would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: $(DEV) ## the tests, on real DVC and real servers, in four minutes
+test: $(DEV) ## the tests, on real DVC and real servers, in eight minutes
 	$(PYTEST)
 
 test-deep: $(DEV) ## the same, with what is slow and rarely breaks; each night on GitHub
 	DEEP=1 $(PYTEST)
 
-dask: $(INSTALLED) ## install what xgboost.engine: dask needs beside
+dask: $(INSTALLED) ## install what xgboost.engine: dask needs in addition
 	@$(PIP_INSTALL) requirements-dask.lock
 
-bench: $(DEV) ## this project's training beside the blog's, about 40 minutes (QUICK=1: 4)
+bench: $(DEV) ## this project's training compared with the blog's, about 40 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
 bench-serving: $(DEV) ## this project's serving compared with MLServer's, 8 minutes (QUICK=1: 2)
@@ -129,7 +129,7 @@ pull: $(INSTALLED) ## install, fetch the packaged models from DVC's remote: then
 image: ## a container image of the packaged models (BASE_IMAGE=… on another base)
 	@deploy/image.sh build
 
-image-run: ## serve both models out of the image
+image-run: ## serve the models out of the image
 	@deploy/image.sh run
 
 test-image: $(DEV) ## build the image on a base of Debian, serve from it, ask both models
