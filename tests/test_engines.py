@@ -28,6 +28,7 @@ from scratch import (
 from xgboost import XGBClassifier
 
 from serving.fashion.contract import CLASS_NAMES
+from serving.fashion.model.scores import ScoreArrays, ScoreMap
 from stages import train_xgboost
 from stages.console import StageError
 from stages.data.idx import TRAIN_FILES, read_idx
@@ -45,9 +46,13 @@ def on_dask(params: Params, scheduler: str | None = None, **changes: object) -> 
     return params.xgboost.model_copy(update=update)
 
 
-def accuracy(model: XGBClassifier, fitted: Fitted, test: Images) -> float:
-    features = fitted[0](test.images)[:, : model.n_features_in_]
-    return float((model.predict(features) == test.labels).mean())
+def accuracy(
+    model: XGBClassifier, fitted: Fitted, test: Images, scores: ScoreArrays | None = None
+) -> float:
+    inputs = fitted[0](test.images)
+    if scores:
+        inputs = np.hstack([ScoreMap(scores)(inputs), inputs])
+    return float((model.predict(inputs[:, : model.n_features_in_]) == test.labels).mean())
 
 
 def test_in_memory_trains_what_xgboosts_own_classifier_does(everything: Subset, params: Params):
@@ -148,12 +153,12 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     data = read_idx(REAL_DATA / TRAIN_FILES[0], REAL_DATA / TRAIN_FILES[1], names)
     train, other = slice(0, 6_000), slice(6_000, 16_000)
     fitted, features = fit_features(data.images[train], params)
-    inputs = features[:, : params.xgboost.components]
+    inputs, scores = train_xgboost.see(features, data.labels[train], params.xgboost)
     unseen = data._replace(images=data.images[other], labels=data.labels[other])
     found = []
     for section in (params.xgboost, on_dask(params, two_workers)):
         trained = train_xgboost.fit(inputs, data.labels[train], section, params.calibration)
-        found.append(accuracy(trained.model, (fitted, features), unseen))
+        found.append(accuracy(trained.model, (fitted, features), unseen, scores))
     assert found[0] > 0.85
     assert found[1] == pytest.approx(found[0], abs=0.003)
 
