@@ -1,4 +1,4 @@
-"""Functions and servers in processes of their own, and the memory and time that these take."""
+"""Functions and servers in separate processes, and the memory and time that these take."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def serving(repository: Path) -> Iterator[Server]:
 
 
 def processes(server: Server) -> list[psutil.Process]:
-    """The server's own processes, not the guard that ends them."""
+    """The server's processes, not the guard that ends them."""
     return psutil.Process(server.guard.pid).children(recursive=True)
 
 
@@ -73,8 +73,8 @@ def cpu_seconds(server: Server) -> float:
 def memory_mb(server: Server) -> float:
     """Of all of the server's processes, the files that they share, libraries mostly, once.
 
-    (Linux also divides shared pages by the processes that have them, other programs' included,
-    whose end would then look like growth.)
+    (Linux also divides shared pages by the processes that have them, other programs' included; when
+    one of these ends, that would look like growth.)
     """
     of = [process.memory_info() for process in processes(server)]
     return float(sum(m.rss - m.shared for m in of) + max(m.shared for m in of)) / MB

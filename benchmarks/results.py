@@ -46,13 +46,14 @@ def write(path: Path, result: dict[str, Any]) -> None:
     print(f"{path} written")
 
 
-def sentence(result: dict[str, Any]) -> str:
+def describe(result: dict[str, Any]) -> str:
     """The conditions of a result file, command excepted."""
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return f"{result['hardware']}, {result['date']}, commit {result['commit']}; {versions}."
 
 
-def markdown(head: str, rows: Iterable[Iterable[str]]) -> str:
-    """A table. head: its first line; rows: their cells."""
-    rule = "|---" * (head.count("|") - 1) + "|"
-    return "\n".join([head, rule, *(f"| {' | '.join(cells)} |" for cells in rows)])
+def markdown(rows: Iterable[dict[str, str]]) -> str:
+    """A Markdown table of rows, each with the same columns: cells by heading."""
+    first, *others = rows
+    lines = [first.keys(), ["---"] * len(first), *(row.values() for row in (first, *others))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

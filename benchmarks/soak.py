@@ -1,7 +1,8 @@
 """Send good and bad requests for ten minutes, at 70 % of what a server can do: nothing goes wrong.
 
-Both models, over REST and gRPC, on schedule (see load.py); a tenth of the requests must be refused.
-Every response is compared with the first of its kind, and that with the model's files, loaded here.
+Both models, over REST and gRPC, on schedule (see load.py); a tenth of the requests is invalid.
+Every response is compared with the first one to the same request, and that with the labels that
+the model's files give here.
 Loopback only; ends after --minutes, at most an hour.
 
 Run: make soak, or python -m benchmarks.soak [--minutes N], after make run
@@ -20,7 +21,7 @@ import uvloop
 from benchmarks import load, results
 from benchmarks.processes import cpu_seconds, memory_mb, serving
 from benchmarks.results import published
-from benchmarks.serving import OUR_GRPC, OUR_REST, Way, request
+from benchmarks.serving import OUR_GRPC, OUR_REST, Setup, request
 from serving.client import connect
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
@@ -31,33 +32,33 @@ from stages.data.idx import TEST_FILES
 
 RESULT = Path("benchmarks/soak.json")
 SHARE = 0.7  # of saturation
-CONNECTIONS, SAMPLE_SECONDS = 64, 10.0
+CONNECTIONS = 64
 FIRST_RATE, STEP, PROBE_SECONDS = 200.0, 1.15, 5.0
 LATE = 1.1  # times the seconds in which requests are due, of a server that falls behind
-REFUSED = {"rest": "400", "grpc": "INVALID_ARGUMENT"}
+REJECTED = {"rest": "400", "grpc": "INVALID_ARGUMENT"}
 SETTLED_SECONDS = 60.0  # when the first memory is taken that the last is compared with
 MINUTES, LONGEST_MINUTES = 10.0, 60.0
 
 
 class TrafficShare(NamedTuple):
-    """Of the mix. share: of all requests; rows: images a request; good: not to be refused."""
+    """Of the mix. share: of all requests; rows: images a request; valid: else to be rejected."""
 
-    way: Way
+    setup: Setup
     kind: str
     share: float
     rows: int
-    good: bool
+    valid: bool
 
 
 MIX = (
-    TrafficShare(OUR_REST, "sklearn", 0.25, 1, good=True),
-    TrafficShare(OUR_REST, "xgboost", 0.25, 1, good=True),
-    TrafficShare(OUR_GRPC, "sklearn", 0.18, 1, good=True),
-    TrafficShare(OUR_GRPC, "xgboost", 0.18, 1, good=True),
-    TrafficShare(OUR_REST, "xgboost", 0.02, 5, good=True),
-    TrafficShare(OUR_GRPC, "sklearn", 0.02, 5, good=True),
-    TrafficShare(OUR_REST, "sklearn", 0.05, 1, good=False),
-    TrafficShare(OUR_GRPC, "xgboost", 0.05, 1, good=False),
+    TrafficShare(OUR_REST, "sklearn", 0.25, 1, valid=True),
+    TrafficShare(OUR_REST, "xgboost", 0.25, 1, valid=True),
+    TrafficShare(OUR_GRPC, "sklearn", 0.18, 1, valid=True),
+    TrafficShare(OUR_GRPC, "xgboost", 0.18, 1, valid=True),
+    TrafficShare(OUR_REST, "xgboost", 0.02, 5, valid=True),
+    TrafficShare(OUR_GRPC, "sklearn", 0.02, 5, valid=True),
+    TrafficShare(OUR_REST, "sklearn", 0.05, 1, valid=False),
+    TrafficShare(OUR_GRPC, "xgboost", 0.05, 1, valid=False),
 )
 
 
@@ -65,9 +66,9 @@ def job(
     server: Server, part: TrafficShare, images: np.ndarray, rate: float, seconds: float
 ) -> load.Job:
     """A share of the mix, at a rate of all; a bad request has a shape of one image too many."""
-    count = None if part.good else part.rows + 1
-    sent = request(server, part.way, part.kind, images[: part.rows], count)
-    expected = "" if part.good else REFUSED[part.way.protocol]
+    count = None if part.valid else part.rows + 1
+    sent = request(server, part.setup, part.kind, images[: part.rows], count)
+    expected = "" if part.valid else REJECTED[part.setup.protocol]
     return load.Job(*sent, CONNECTIONS, part.share * rate, seconds, expected)
 
 
@@ -90,9 +91,7 @@ async def send_mix(
 
 
 async def saturation(server: Server, images: np.ndarray) -> float:
-    """Requests a second of the mix that the server can do: at STEP times as many, the responses
-    to some share fall behind.
-    """
+    """Requests a second of the mix that the server can do: at STEP times that, it falls behind."""
     rate = FIRST_RATE
     while all(
         result.seconds <= LATE * PROBE_SECONDS
@@ -102,51 +101,40 @@ async def saturation(server: Server, images: np.ndarray) -> float:
     return rate / STEP
 
 
-async def sample_memory(server: Server, into: list[tuple[float, float]]) -> None:
-    """Add seconds since the start and the server's MB, again and again."""
-    start = time.monotonic()
-    while True:
-        await asyncio.sleep(SAMPLE_SECONDS)
-        used = await asyncio.to_thread(memory_mb, server)
-        into.append((round(time.monotonic() - start, 1), round(used, 1)))
-
-
 async def soak(server: Server, images: np.ndarray, minutes: float) -> dict[str, Any]:
     """Find the rate, send the mix, and return what soak.json holds."""
     most = await saturation(server, images)
     rate, seconds = SHARE * most, 60 * minutes
     print(f"{most:,.0f} requests a second at most; {rate:,.0f} for {minutes:g} minutes", flush=True)
-    memory: list[tuple[float, float]] = []
-    sampling = asyncio.create_task(sample_memory(server, memory))
     used, start = cpu_seconds(server), time.monotonic()
-    parts = list(zip(MIX, await send_mix(server, images, rate, seconds), strict=True))
+    sending = asyncio.create_task(send_mix(server, images, rate, seconds))
+    await asyncio.sleep(min(SETTLED_SECONDS, seconds / 2))
+    settled = await asyncio.to_thread(memory_mb, server)
+    shares = list(zip(MIX, await sending, strict=True))
     cores = (cpu_seconds(server) - used) / (time.monotonic() - start)
-    sampling.cancel()
-    memory.append((round(seconds, 1), round(memory_mb(server), 1)))
-    settled = next(mb for at, mb in memory if at >= min(SETTLED_SECONDS, seconds / 2))
     return {
         "saturation_per_second": round(most, 1),
         "offered_per_second": round(rate, 1),
         "minutes": minutes,
-        "sent": sum(result.sent for _, result in parts),
-        "wrong": sum(result.wrong for _, result in parts),
-        "refused_as_they_should": sum(r.sent - r.wrong for part, r in parts if not part.good),
+        "sent": sum(result.sent for _, result in shares),
+        "wrong": sum(result.wrong for _, result in shares),
+        "rejected": sum(r.sent - r.wrong for share, r in shares if not share.valid),
         "cpu_cores": round(cores, 2),
-        "memory_mb": {"settled": round(settled), "last": round(memory[-1][1]), "at": memory},
-        "parts": [
-            part._asdict() | {"way": part.way._asdict()} | result._asdict()
-            for part, result in parts
+        "memory_mb": {"settled": round(settled), "last": round(memory_mb(server))},
+        "shares": [
+            share._asdict() | {"setup": share.setup._asdict()} | result._asdict()
+            for share, result in shares
         ],
     }
 
 
 def summary(result: dict[str, Any]) -> str:
-    """A sentence."""
+    """One line."""
     memory = result["memory_mb"]
     return (
         f"{result['sent']:,} requests in {result['minutes']:g} minutes, "
-        f"{result['refused_as_they_should']:,} of them refused as they should, "
-        f"{result['wrong']:,} answers wrong; memory after a minute {memory['settled']:,} MB, "
+        f"{result['rejected']:,} invalid ones rejected, "
+        f"{result['wrong']:,} wrong responses; memory after a minute {memory['settled']:,} MB, "
         f"at the end {memory['last']:,} MB"
     )
 
@@ -161,9 +149,9 @@ def main() -> None:
     with serving(REPOSITORY) as server:
         check_first(server, images[: max(part.rows for part in MIX)])
         result = uvloop.run(soak(server, images, minutes))
-    for part in result["parts"]:
-        what = f"{part['kind']} over {part['way']['protocol']}, {part['rows']} images"
-        print(f"{what}: {part['per_second']:,.0f} a second, p99 {part['p99']} ms")
+    for share in result["shares"]:
+        what = f"{share['kind']} over {share['setup']['protocol']}, {share['rows']} images"
+        print(f"{what}: {share['per_second']:,.0f} a second, p99 {share['p99']} ms")
     print(summary(result))
     if minutes >= MINUTES:
         results.write(RESULT, result)

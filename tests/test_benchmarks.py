@@ -1,10 +1,9 @@
-"""What the benchmarks ask, and how they sum up.  Run: pytest tests/test_benchmarks.py"""
+"""What the benchmarks send, and how they sum up.  Run: pytest tests/test_benchmarks.py"""
 
 import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,8 @@ from scratch import ROOT
 from benchmarks import load, results, scaling, serving, soak, training
 from benchmarks.load import Job, Result, run
 from benchmarks.processes import cpu_seconds, in_new_process, memory_mb, only_cores
-from benchmarks.serving import (
-    OUR_GRPC,
-    OUR_REST,
-    Figures,
-    Load,
-    Way,
-    median,
-    ratio,
-    request,
-    runs_of,
-    table,
-)
-from benchmarks.soak import MIX, REFUSED, TrafficShare
+from benchmarks.serving import OUR_GRPC, Figures, Load, Setup, ratio, request, runs_of
+from benchmarks.soak import MIX, REJECTED, TrafficShare
 from serving.fashion.contract import PIXELS, SIDE
 from serving.launch import Server
 from stages.data.processed import Images
@@ -34,7 +22,9 @@ from stages.data.processed import Images
 README = (ROOT / "benchmarks/README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("part", MIX, ids=lambda p: f"{p.way.protocol}-{p.kind}-{p.rows}-{p.good}")
+@pytest.mark.parametrize(
+    "part", MIX, ids=lambda p: f"{p.setup.protocol}-{p.kind}-{p.rows}-{p.valid}"
+)
 def test_every_part_of_the_soak_gets_the_responses_that_it_expects(
     server: Server, digits: tuple[Images, Images], part: TrafficShare
 ):
@@ -68,17 +58,12 @@ def test_a_pixel_is_shifted_and_mirrored():
     image = np.zeros((SIDE, SIDE), np.uint8)
     image[10, 3] = 255
     for change, place in (((-2, 1, False), (8, 4)), ((0, 2, True), (10, SIDE - 1 - 3 + 2))):
-        found = scaling.changed(image.reshape(1, PIXELS), *change).reshape(SIDE, SIDE)
+        found = scaling.shifted(image.reshape(1, PIXELS), *change).reshape(SIDE, SIDE)
         assert found[place] == found.sum() == 255
 
 
-def test_the_median_of_several_runs_counts_what_was_wrong_in_all():
-    found = [Figures(speed, 1, 2, 4, wrong) for speed, wrong in ((5, 0), (1, 2), (9, 1))]
-    assert median(found) == Figures(5, 1, 2, 4, 3)
-
-
 def test_ratios_are_of_runs_of_the_same_repeat_and_above_1_where_ours_is_faster():
-    ours, other = Load("sklearn", OUR_GRPC, 8, 1), Load("sklearn", Way("default", "rest"), 8, 1)
+    ours, other = Load("sklearn", OUR_GRPC, 8, 1), Load("sklearn", Setup("default", "rest"), 8, 1)
     runs = {
         load: [Figures(speed, 1, 2, 1, 0) for speed in speeds]
         for load, speeds in ((ours, (300, 600)), (other, (100, 100)))
@@ -86,40 +71,32 @@ def test_ratios_are_of_runs_of_the_same_repeat_and_above_1_where_ours_is_faster(
     assert ratio(runs, ours, "default") == "4.50 (3.00–6.00)"
 
 
-def test_the_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "GROWTH", tmp_path / "growth.svg")
-    curve = {"images": [1000, 2000], "seconds": [3, 6], "accuracy": [0.8, 0.9], "exponent": 1.0}
-    training.draw_growth({"ours_sklearn": curve, "ours_xgboost": curve})
-    assert "fashion-sklearn" in (tmp_path / "growth.svg").read_text("utf-8")
-
-
 @pytest.mark.parametrize(
-    ("name", "of_page"),
+    ("name", "table"),
     [
-        ("engines", lambda result: scaling.preprocess_table(result["preprocess"])),
-        ("engines", lambda result: scaling.engines_table(result["boosting"])),
-        ("approximation", lambda result: scaling.svm_table(result["rows"])),
-        ("serving", lambda result: table(runs_of(result))),
-        ("serving", results.sentence),
-        ("serving", lambda result: serving.scaling_table(result["scaling"])),
+        ("scaling", lambda result: scaling.engines_table(result["engines"])),
+        ("scaling", lambda result: scaling.svm_table(result["svm"])),
+        ("serving", lambda result: serving.table(runs_of(result))),
+        ("training", lambda result: training.table(result["medians"])),
     ],
 )
-def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, of_page: Any):
+def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, table: Any):
     result = json.loads((ROOT / f"benchmarks/{name}.json").read_text("utf-8"))
-    assert f"\n\n{of_page(result)}\n\n" in README
+    assert f"\n\n{table(result)}\n\n" in README
+    assert results.describe(result) in " ".join(README.split())
 
 
-each_way = pytest.mark.parametrize("way", [OUR_REST, OUR_GRPC], ids=lambda way: way.protocol)
+each_protocol = pytest.mark.parametrize("setup", serving.OURS, ids=lambda setup: setup.protocol)
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-@each_way
+@each_protocol
 def test_a_status_other_than_the_expected_one_is_wrong(
-    server: Server, digits: tuple[Images, Images], way: Way
+    server: Server, digits: tuple[Images, Images], setup: Setup
 ):
-    bad = request(server, way, "xgboost", digits[1].images[:1], 2)
-    for expected, wrong in ((REFUSED[way.protocol], 0), ("", 10)):
+    bad = request(server, setup, "xgboost", digits[1].images[:1], 2)
+    for expected, wrong in ((REJECTED[setup.protocol], 0), ("", 10)):
         result = asyncio.run(run(Job(*bad, 2, 20.0, 0.5, expected)))
         assert (result.sent, result.wrong) == (10, wrong)
         assert (result.per_second > 0) == (wrong == 0)

@@ -1,10 +1,8 @@
 """What leads to an image: tools, locks, its health check.  Run: pytest tests/test_deploy.py"""
 
 import json
-import math
 import re
 import shutil
-import statistics
 import subprocess
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from scratch import ROOT, edit_text, environment, install, make_project, run, st
 
 from serving.launch import Server, free_ports
 
-MEASURED = json.loads((ROOT / "benchmarks/serving.json").read_text("utf-8"))
 PROGRAMS = ("sh", "sed", "dirname")  # all that the script needs but a container tool
 
 
@@ -70,27 +67,6 @@ def test_the_bill_of_materials_names_what_the_lock_names(tmp_path: Path):
     found = {part["name"]: part["version"] for part in bill["components"]}
     locked = pins(ROOT / "deploy/requirements.lock")
     assert found == {name.split(" ; ")[0]: version for name, (version, _) in locked.items()}
-
-
-@pytest.mark.parametrize(("sent", "protocol"), [("REST", "rest"), ("gRPC", "grpc")])
-@pytest.mark.parametrize(("rows", "connections"), [(1, 64), (1024, 1)])
-def test_the_replicas_to_plan_for_follow_from_what_was_measured(
-    sent: str, protocol: str, rows: int, connections: int
-):
-    readme = (ROOT / "deploy/README.md").read_text("utf-8")
-    for kind, model in (("sklearn", "SVM"), ("xgboost", "trees")):
-        load = {
-            "kind": kind,
-            "way": {"whose": "fashion", "protocol": protocol},
-            "connections": connections,
-            "rows": rows,
-        }
-        (runs,) = [x["runs"] for x in MEASURED["loads"] if load.items() <= x.items()]
-        images = rows * 1000 / statistics.median(run["cpu_ms"] for run in runs)
-        replicas = [math.ceil(rate / (0.7 * images)) for rate in (1_000, 100_000)]
-        images_sent = f"{rows:,} image{'s' * (rows > 1)}"
-        row = f"| {sent}, {images_sent} | {model} | {images:,.0f} | {replicas[0]} | {replicas[1]} |"
-        assert row in readme
 
 
 def test_a_version_that_is_not_packaged_is_one_line(packaged: Path, tmp_path: Path):
