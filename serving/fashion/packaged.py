@@ -31,13 +31,9 @@ def models_in(repository: Path, any_runtime: bool = False) -> list[Model]:
     for path in sorted(repository.rglob(MODEL_SETTINGS)):
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-            is_ours = settings["implementation"].startswith(RUNTIMES)
-            parameters = settings["parameters"] if is_ours else settings.get("parameters") or {}
-            if is_ours:
-                uri, version = parameters["uri"], parameters["version"]
-            else:
+            if any_runtime or settings["implementation"].startswith(RUNTIMES):
+                parameters = settings.get("parameters") or {}
                 uri, version = parameters.get("uri", ""), parameters.get("version", "")
-            if is_ours or any_runtime:
                 found.append(Model(settings["name"], version, path.parent / uri))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RepositoryError(

@@ -6,7 +6,7 @@ settings say so; any other one predicts on the event loop, as in MLServer.
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ from ..inference.messages import InferRequest, OutputTensor, RequestedOutput
 from ..inference.metrics import ModelMetrics
 from ..inference.predictor import NUMBERS, Encoded, Predictor, Results, Signature
 from ..inference.tensors import BYTES, read_tensor
-from ..integrity import RAISE_IF_UNFIT
+from ..integrity import RAISE_IF_UNFIT, UnfitModelError
 from .payloads import check_inputs, from_outputs, plain, to_payload
 
 # Of models whose settings name none, in parameters.extra.limits.
@@ -44,10 +44,18 @@ NUMPY = NumpyCodec.ContentType
 
 
 def serve(model: MLModel) -> None:
-    """Give a model, which may not be loaded yet, what the handler needs: `served`, `metrics`."""
-    settings, name, version = model.settings, model.name, model.version or ""
-    limits = _limits(settings)
-    metrics = ModelMetrics(name, version)
+    """Give a model, which is not loaded yet, what the handler and the metrics need.
+
+    One of this project's (runtimes.py) has `served` and `metrics` once it is loaded.
+    """
+    if not hasattr(model, "served"):
+        metrics = ModelMetrics(model.name, model.version or "")
+        vars(model).update(served=_served(model, metrics), metrics=metrics)
+    vars(model).update(load=partial(_load, model), unload=partial(_unload, model))
+
+
+def _served(model: MLModel, metrics: ModelMetrics) -> ServedModel:
+    settings, limits = model.settings, _limits(model.settings)
     signature: Signature
     if is_stock(model):
         signature = StockPredictor(model)
@@ -56,29 +64,39 @@ def serve(model: MLModel) -> None:
         delay = settings.max_batch_time * 1000 if is_batched else 0
         predict = metrics.counted(signature)
         infer: Any = Batcher(signature, predict, max_rows, delay, limits.waiting)
-        metrics.register(lambda: model.ready, infer)
     else:
         signature, infer = RuntimeSignature(model), calls_to(model, limits.waiting)
-        metrics.register(lambda: model.ready)
-    vars(model).update(served=ServedModel(name, version, signature, limits, infer), metrics=metrics)
-    vars(model)["load"] = partial(_load, model)
+    return ServedModel(model.name, model.version or "", signature, limits, infer)
 
 
 async def _load(model: MLModel) -> bool:
-    """As the runtime does. At the start, one that raises would end the server of all models."""
+    """As the runtime does; at the start, an error leaves the other models served."""
+    is_loaded = False
     try:
-        return await type(model).load(model)
+        is_loaded = await type(model).load(model)
     except Exception as error:
         if RAISE_IF_UNFIT.get():
             raise
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        is_unfit = isinstance(error, UnfitModelError)
+        reason = str(error) if is_unfit else f"{type(error).__name__}: {one_line(error)}"
         name = NOT_SERVED.format(name=model.name, version=model.version or "")
-        logger.exception("%s%s", name, reason)
-        return False
+        logger.error("%s%s", name, reason, exc_info=not is_unfit)
+    model.metrics.register(lambda: model.ready, getattr(model.served, "infer", None))
+    return is_loaded
+
+
+async def _unload(model: MLModel) -> bool:
+    model.metrics.unregister()
+    return await type(model).unload(model)
+
+
+def extra_settings(settings: ModelSettings) -> dict[str, Any]:
+    """The object parameters.extra of model-settings.json, empty for none."""
+    return (settings.parameters and settings.parameters.extra) or {}
 
 
 def _limits(settings: ModelSettings) -> Limits:
-    extra = (settings.parameters and settings.parameters.extra) or {}
+    extra = extra_settings(settings)
     try:
         return msgspec.convert(extra["limits"], Limits) if "limits" in extra else NO_LIMITS
     except msgspec.ValidationError as error:
@@ -146,9 +164,6 @@ class StockPredictor(Predictor):
 
     def __init__(self, model: MLModel) -> None:
         self._model, self._settings = model, model.settings
-        self._methods = STOCK[type(model).predict.__module__]
-        extra = (self._settings.parameters and self._settings.parameters.extra) or {}
-        self._default = extra.get("predict_fn", self._methods[0])
 
     @property
     def _estimator(self) -> Any:
@@ -192,14 +207,13 @@ class StockPredictor(Predictor):
             raise RequestError(f"expected shape [n, {count}], got {list(data.shape)}")
         return data
 
-    def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
-        for output in request.outputs:
-            if output.name not in self._methods or not hasattr(self._estimator, output.name):
-                names = [name for name in self._methods if hasattr(self._estimator, name)]
-                raise RequestError(
-                    f"expected outputs out of {', '.join(names)}, got {quote(output.name)}"
-                )
-        return request.outputs or [RequestedOutput(self._default, request.binary)]
+    @cached_property
+    def output_names(self) -> list[str]:
+        """The methods that the estimator has, first the one that settings name as `predict_fn`."""
+        methods = STOCK[type(self._model).predict.__module__]
+        default = extra_settings(self._settings).get("predict_fn", methods[0])
+        others = [name for name in methods if name != default and hasattr(self._estimator, name)]
+        return [default, *others]
 
     def predict(self, rows: Rows) -> Results:
         return {name: getattr(self._estimator, name)(rows.data) for name in rows.outputs}

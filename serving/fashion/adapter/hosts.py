@@ -129,18 +129,10 @@ class RestServer(Host, RESTServer):
         await self._server.serve()
 
     async def add_custom_handlers(self, model: MLModel) -> MLModel:
-        """Serve a model that is about to be loaded; one of ours knows itself how."""
+        """Serve a model that is about to be loaded."""
         model = await super().add_custom_handlers(model)
         vars(model)["settings_file"] = read_settings_file(model)
-        if not hasattr(model, "served"):
-            serve(model)
-        return model
-
-    async def delete_custom_handlers(self, model: MLModel) -> MLModel:
-        """Show no metrics of a model that is unloaded."""
-        model = await super().delete_custom_handlers(model)
-        if hasattr(model, "metrics"):
-            model.metrics.unregister()
+        serve(model)
         return model
 
     @property

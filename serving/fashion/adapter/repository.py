@@ -16,7 +16,7 @@ from mlserver.types import RepositoryIndexRequest, State
 from ..contract import NOT_SERVED
 from ..inference.errors import RequestError, one_line
 from ..inference.handler import ServedModel
-from ..integrity import RAISE_IF_UNFIT
+from ..integrity import RAISE_IF_UNFIT, UnfitModelError
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
 from .preflight import check_start, outranked_variables
@@ -128,6 +128,8 @@ class RegistryModels:
             await self._handlers.load(name)
         except MLServerError as error:
             raise RequestError(str(error), error.status_code) from None
+        except UnfitModelError as error:
+            raise RequestError(f"{name} is not loaded: {error}", HTTPStatus.CONFLICT) from None
         finally:
             RAISE_IF_UNFIT.reset(strict)
         versions = await self._registry.get_models(name)

@@ -18,7 +18,6 @@ from mlserver.utils import get_model_uri
 from mlserver_sklearn import SKLearnModel
 from mlserver_xgboost import XGBoostModel
 
-from ..contract import NOT_SERVED
 from ..inference.batching import Batcher
 from ..inference.errors import RequestError, one_line
 from ..inference.handler import ServedModel
@@ -29,7 +28,7 @@ from ..model.classifiers import classifier_of
 from ..model.features import ROWS_PER_THREAD
 from ..model.metrics import PredictionMetrics
 from ..model.predictor import FashionPredictor
-from .foreign import NO_LIMITS
+from .foreign import NO_LIMITS, extra_settings
 from .options import OPTIONS
 from .payloads import from_payload, to_response
 
@@ -59,34 +58,28 @@ class FashionModel(MLModel):
     served: ServedModel | None = None
 
     async def load(self) -> bool:
-        """Load the model, then what lies beside its file.
+        """Load the model, then the other files of its folder.
 
-        False, with a line in the log, where its files are not those that were packaged or a library
-        does not fit; MLServerError, 409, instead where a request asked for it, or where MLServer's
-        own servers run, which would serve it all the same.
+        Raises UnfitModelError where they are not those that were packaged or a library does not
+        fit.
         """
         OPTIONS.check_hosts()
-        # MLServer's own batching, if it is configured, puts itself here; it has no part in this.
+        # MLServer's adaptive batching, if it is configured, sets this attribute.
         self.__dict__.pop("predict", None)
-        self._metrics = ModelMetrics(self.name, self.version or "")
+        self.metrics = ModelMetrics(self.name, self.version or "")
         try:
-            settings = msgspec.convert(self._extra, PackagedSettings)
+            settings = msgspec.convert(extra_settings(self.settings), PackagedSettings)
             folder = Path(await get_model_uri(self.settings)).parent
             await _off_loop(check_files, folder, settings.sha256)
             for warning in check_libraries(settings.libraries):
                 logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
             await _off_loop(_finish, super().load())
             self.served = await _off_loop(self._serve, folder, settings)
-        except Exception as error:  # one model must not end the server of all
-            reason = str(error)
-            if not isinstance(error, UnfitModelError | MLServerError):
-                reason = f"{type(error).__name__}: {one_line(error)}; package it again"
-            if RAISE_IF_UNFIT.get() or not OPTIONS.hosts_installed:
-                message = f"{self.name} is not loaded: {reason}"
-                raise MLServerError(message, HTTPStatus.CONFLICT) from None
-            self._metrics.register(lambda: False)
-            logger.error(NOT_SERVED.format(name=self.name, version=self.version) + reason)
-            return False
+        except UnfitModelError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {one_line(error)}; package it again"
+            raise UnfitModelError(reason) from None
         settle()
         return True
 
@@ -98,15 +91,12 @@ class FashionModel(MLModel):
         names, rows, limits = settings.class_names, settings.max_rows, settings.limits
         counts = PredictionMetrics(name, version, names)
         predictor = FashionPredictor(classifier, names, rows, counts)
-        predict = self._metrics.counted(predictor)
+        predict = self.metrics.counted(predictor)
         batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
-        self._metrics.register(lambda: self.ready, batcher)
         return ServedModel(name, version, predictor, limits, batcher)
 
     async def unload(self) -> bool:
-        """Show no metrics of it any more; requests that it has are answered."""
-        if hasattr(self, "_metrics"):
-            self._metrics.unregister()
+        """Free its memory, once its last requests have responses."""
         asyncio.get_running_loop().call_later(SETTLE_SECONDS, settle)
         return True
 
@@ -132,15 +122,10 @@ class FashionModel(MLModel):
         metadata.parameters = Parameters(
             **{
                 name: value if isinstance(value, str | int) else json.dumps(value)
-                for name, value in self._extra.items()
+                for name, value in extra_settings(self.settings).items()
             }
         )
         return metadata
-
-    @property
-    def _extra(self) -> dict[str, Any]:
-        assert self.settings.parameters is not None
-        return self.settings.parameters.extra or {}
 
 
 async def _off_loop(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -50,12 +50,12 @@ class ModelMetrics:
         self._model = name, version
         self._batch = BATCH.labels(name, version)
 
-    def register(self, is_ready: Callable[[], bool], batcher: Batcher | None = None) -> None:
-        """Have it shown whether the model is ready, and the queue of one that is batched."""
+    def register(self, is_ready: Callable[[], bool], infer: object = None) -> None:
+        """Show whether the model is ready, and the queue where `infer` is a Batcher."""
         self._loaded[self._model] = self
         READY.labels(*self._model).set_function(lambda: float(is_ready()))
-        if batcher:
-            WAITING.labels(*self._model).set_function(lambda: batcher.queue_size)
+        if isinstance(infer, Batcher):
+            WAITING.labels(*self._model).set_function(lambda: infer.queue_size)
 
     def counted(self, predictor: Predictor) -> Callable[[Any], Results]:
         """The predictor's predict, with each batch counted here and by the predictor."""

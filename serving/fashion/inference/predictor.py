@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,9 +56,14 @@ class Signature:
         """
         return read_tensor(only_input(request.inputs), self.inputs[0], self.max_rows)
 
+    @cached_property
+    def output_names(self) -> list[str]:
+        """What a request can name, the first one for a request that names none."""
+        return [spec.name for spec in self.outputs]
+
     def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
-        """The outputs that a request gets. Raises RequestError for one that there is not."""
-        names = [spec.name for spec in self.outputs]
+        """The outputs that a request gets. Raises RequestError for an unknown one."""
+        names = self.output_names
         for output in request.outputs:
             if output.name not in names:
                 raise RequestError(
