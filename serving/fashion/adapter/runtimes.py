@@ -24,7 +24,7 @@ from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
 from ..integrity import RAISE_IF_UNFIT, UnfitModelError, check_files, check_libraries
-from ..model.classifiers import classifier_of
+from ..model.classifiers import Classifier
 from ..model.features import ROWS_PER_THREAD
 from ..model.metrics import PredictionMetrics
 from ..model.predictor import FashionPredictor
@@ -87,7 +87,7 @@ class FashionModel(MLModel):
         name, version, serving = self.name, self.version or "", settings.serving
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
-        classifier = classifier_of(self._model, folder, int(rows_per_thread))
+        classifier = Classifier(self._model, folder, int(rows_per_thread))
         names, rows, limits = settings.class_names, settings.max_rows, settings.limits
         counts = PredictionMetrics(name, version, names)
         predictor = FashionPredictor(classifier, names, rows, counts)

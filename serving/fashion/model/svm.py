@@ -71,9 +71,10 @@ class NystroemDecisions:
         return self._kernel_values(rows).astype(np.float64) @ self._coefficients + self._intercepts
 
 
-def is_approximation(model: object) -> bool:
-    """Whether it is the pipeline that stages/training/nystroem.py makes."""
-    return isinstance(model, Pipeline) and [*model.named_steps] == ["nystroem", "linear"]
+def is_svm(model: object) -> bool:
+    """Whether it is an SVC, or the pipeline that stages/training/nystroem.py makes."""
+    steps = [*model.named_steps] if isinstance(model, Pipeline) else []
+    return isinstance(model, SVC) or steps == ["nystroem", "linear"]
 
 
 def decisions(model: SVC | Pipeline) -> Decisions:
