@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .errors import RequestError, quote
+
 
 class Tensor(NamedTuple):
     """An input. data: raw bytes, a flat array, or what JSON or a message holds, lists mostly."""
@@ -36,6 +38,14 @@ class InferRequest(NamedTuple):
     parameters: dict[str, Any]
     binary: bool = False
     headers: Callable[[], dict[str, str]] = dict
+
+
+def read_flag(parameters: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    """A parameter that is true or false. Raises RequestError."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise RequestError(f"expected parameter {name} as true or false, got {quote(value)}")
+    return value
 
 
 class OutputTensor(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import RequestError, quote
-from .messages import InferRequest, OutputTensor, RequestedOutput, Tensor
+from .messages import InferRequest, OutputTensor, RequestedOutput, Tensor, read_flag
 from .tensors import (
     BYTES,
     DTYPES,
@@ -24,7 +24,7 @@ from .tensors import (
 __all__ = [  # what a predictor of one's own needs of this package
     "BYTES", "DTYPES", "InferRequest", "Predictor", "RequestError", "Results", "Tensor",
     "TensorSpec", "check_datatype", "check_row_count", "only_input", "quote", "read_elements",
-    "read_numbers",
+    "read_flag", "read_numbers",
 ]  # fmt: skip
 
 Results = dict[str, Any]  # arrays, mostly

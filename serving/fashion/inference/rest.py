@@ -17,7 +17,7 @@ import orjson
 import simdjson
 
 from .errors import RequestError, quote
-from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor
+from .messages import InferRequest, InferResponse, OutputTensor, RequestedOutput, Tensor, read_flag
 from .tensors import BYTES, as_list, raw_bytes
 
 JSON, BINARY = "application/json", "application/octet-stream"
@@ -95,7 +95,7 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
         raise RequestError("expected a body in JSON, got a byte order mark before it")
     content = _decode(DECODER.decode, text)
     parameters = content.parameters or {}
-    binary = _flag(parameters, ALL_AS_BINARY, default=False)
+    binary = read_flag(parameters, ALL_AS_BINARY)
     inputs = []
     for index, tensor in enumerate(content.inputs):
         tensor_parameters = tensor.parameters or {}
@@ -111,7 +111,7 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
             f"expected as many bytes after the JSON as {SIZE} adds up to, got {len(raw):,} more"
         )
     outputs = [
-        RequestedOutput(output.name, _flag(output.parameters or {}, AS_BINARY, binary))
+        RequestedOutput(output.name, read_flag(output.parameters or {}, AS_BINARY, binary))
         for output in content.outputs or ()
     ]
     return InferRequest(content.id, inputs, outputs, parameters, binary)
@@ -139,13 +139,6 @@ def _split(
             f"the body, got {quote(json_length)}"
         )
     return whole[:length], whole[length:]
-
-
-def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise RequestError(f"expected parameter {name} as true or false, got {quote(value)}")
-    return value
 
 
 def _split_binary(

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..contract import PIXELS, SIDE
+from ..inference.predictor import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 NAMES = "PNG, JPEG, WebP or BMP"
@@ -38,8 +39,8 @@ DAMAGED = (
 )
 
 
-class PixelError(ValueError):
-    """Pixels that no image has; the message says what was expected and what came."""
+class PixelError(RequestError):
+    """Pixels that no image has; the message has what was expected and the actual values."""
 
 
 def is_picture(content: bytes) -> bool:

@@ -23,6 +23,7 @@ from ..inference.predictor import (
     only_input,
     quote,
     read_elements,
+    read_flag,
     read_numbers,
 )
 from .pictures import (
@@ -46,15 +47,12 @@ def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
     if len(request.inputs) > 1:
         return _read_columns(request.inputs, max_rows)
     tensor = only_input(request.inputs)
-    invert = _is_inverted(tensor.parameters, request.parameters)
+    invert = read_flag({**request.parameters, **tensor.parameters}, INVERT)
     if tensor.datatype == BYTES:
         return _read_pictures(tensor, invert, max_rows)
     check_datatype(tensor.datatype, [*DTYPES, BYTES])
     rows = _row_count(tensor.shape, max_rows)
-    try:
-        images = validate_pixels(read_numbers(tensor, rows * PIXELS).reshape(rows, PIXELS))
-    except PixelError as error:
-        raise RequestError(str(error)) from None
+    images = validate_pixels(read_numbers(tensor, rows * PIXELS).reshape(rows, PIXELS))
     return PIXEL_MAX - images if invert else images
 
 
@@ -76,10 +74,7 @@ def _read_columns(columns: Sequence[Tensor], max_rows: int) -> np.ndarray:
                 f"expected columns of one shape, {list(shape)}, got {list(column.shape)}"
             )
         values.append(read_numbers(column, rows).reshape(rows))
-    try:
-        return validate_pixels(np.stack(values, axis=1))
-    except PixelError as error:
-        raise RequestError(str(error)) from None
+    return validate_pixels(np.stack(values, axis=1))
 
 
 def validate_pixels(images: np.ndarray) -> np.ndarray:
@@ -112,13 +107,6 @@ def validate_pixels(images: np.ndarray) -> np.ndarray:
             f"multiply them by {PIXEL_MAX}"
         )
     return np.rint(images).astype(np.uint8)
-
-
-def _is_inverted(*parameters: dict[str, Any]) -> bool:
-    values = [given[INVERT] for given in parameters if INVERT in given]
-    if values and not isinstance(values[0], bool):
-        raise RequestError(f"expected parameter {INVERT} as true or false, got {quote(values[0])}")
-    return bool(values and values[0])
 
 
 def _row_count(shape: Sequence[int], max_rows: int) -> int:
