@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Iterator, List, Tuple  # noqa: UP035 (Python 3.8)
 
-from serving.fashion.adapter.preflight import refusal
+from serving.fashion.adapter.preflight import port_error
 from stages.data.forms import TEST_FILES, TRAIN_FILES, failure
 
 DISK_GB, INSTALLED_GB = 3.0, 1.8  # for everything, and the part that is installed into .venv
@@ -42,7 +42,7 @@ def check_ports() -> Iterator[Result]:
         port = settings.get(variable, str(default))
         refused = f"{variable} is {port!r}; expected a whole number"
         if port.isdigit():
-            refused = refusal(host, int(port), variable)
+            refused = port_error(host, int(port), variable)
         yield not refused, f"port {port}", refused or f"free on {host}"
 
 

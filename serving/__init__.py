@@ -1,1 +1,1 @@
-"""What a server needs, and what asks one: this folder alone is a complete model repository."""
+"""A complete model repository with its server's code, the client, and a launcher."""

@@ -232,7 +232,7 @@ def test_a_token_can_be_taken_away_and_another_given_while_the_server_runs(tmp_p
     for bad in ("", "short"):
         private(file, bad)
         tokens.refresh()
-        assert tokens.allow([new])  # what was read before stays
+        assert tokens.allow([new])  # the previous content stays
     file.unlink()
     tokens.refresh()
     assert tokens.allow([new])
@@ -255,7 +255,7 @@ def test_a_bad_or_missing_file_is_told_once(tmp_path: Path, caplog: pytest.LogCa
             tokens.refresh()
         (record,) = caplog.records
         assert words in record.getMessage()
-        assert "what was read before stays" in record.getMessage()
+        assert "the previous content stays" in record.getMessage()
 
 
 def test_metrics_are_open_by_choice_and_a_warning_names_what_is_open(
@@ -393,7 +393,7 @@ def test_the_metrics_speak_tls_by_choice_and_a_warning_says_where_they_do_not(
 
         wait_until(lambda: status() == 401, "the metrics to answer")
         assert status(Authorization=f"Bearer {TOKEN}") == 200
-        words = "tokens travel in clear to the port of the metrics"
+        words = "tokens are sent unencrypted to the port of the metrics"
         assert (words in log()) == (scheme == "http")
 
 
@@ -419,7 +419,7 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
         "KEY_VALUES_MISMATCH",
     )
     yield {token: str(folder)}, f"{folder}: expected a file"
-    yield {"FASHION_TOKEN": "x"}, "FASHION_TOKEN is no setting; expected FASHION_TOKEN_FILE"
+    yield {"FASHION_TOKEN": "x"}, "FASHION_TOKEN is not a setting; expected FASHION_TOKEN_FILE"
     yield {"FASHION_REQUEST_LOG_IMAGES": "7"}, "FASHION_REQUEST_LOG_IMAGES is '7': Input should be"
 
 

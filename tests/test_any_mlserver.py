@@ -77,7 +77,7 @@ def test_what_only_our_servers_do_is_not_left_out_silently(
 ):
     without_ours(own_repository)
     text = ends(own_repository, tmp_path, **{variable: str(tmp_path / "file")})
-    assert f"{variable} is set, which MLServer's own servers ignore; expected" in text
+    assert f"{variable} is set, which MLServer's servers ignore; expected" in text
     assert not (tmp_path / "file").exists()
 
 

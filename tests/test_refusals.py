@@ -228,7 +228,7 @@ BY_BINARY: dict[str, tuple[Any, bytes, dict[str, str | None], str]] = {
     "data twice": (body(ONE_BINARY | {"data": [0]}), ONE, {},
         "expected inputs[0].data or its parameter binary_data_size, got both"),
     "no header": (body(ONE_BINARY), b"", {LENGTH: None},
-        f"expected the header {LENGTH} beside binary_data_size, got none"),
+        f"expected the header {LENGTH} with binary_data_size, got none"),
     "a header in words": (body(ONE_BINARY), ONE, {LENGTH: "all"}, f"expected {LENGTH} from 1 to "),
     "a header that cuts the JSON": (body(ONE_BINARY), ONE, {LENGTH: "20"}, NO_JSON + "an error: "),
     "an output's flag in words": (body(tensor(IMAGE)) | {

@@ -170,5 +170,5 @@ def test_broken_settings_and_missing_samples_leave_the_other_model_served(
         response = requests.get(f"{server.rest}/demo/samples.json", timeout=60)
         assert response.status_code == 404
         assert response.json()["error"] == (
-            "expected samples.json beside the models, got none; package them again"
+            "expected samples.json in the folder of models, got none; package them again"
         )

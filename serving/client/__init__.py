@@ -37,7 +37,7 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 class ResponseError(RuntimeError):
     """A server rejected a request, or its response does not fit the request."""
 
-    is_rejection = False  # of what the request holds, which another request may do without
+    is_rejection = False  # because of the request's content: another request may succeed
 
 
 class Client(ABC):
@@ -59,7 +59,7 @@ class Client(ABC):
 
     @abstractmethod
     def ready(self, model: str = "", version: str = "") -> bool:
-        """Whether the server, or a model, is ready; one that the server lacks is an error."""
+        """Whether the server, or a model, is ready; an unknown model is an error."""
 
     def metadata(self, model: str = "", version: str = "") -> dict[str, Any]:
         """Metadata of the server, or of a model; its `parameters` over REST alone."""
@@ -73,7 +73,7 @@ class Client(ABC):
         return sorted({model["name"] for model in self._index()})
 
     def reasons(self) -> dict[str, str]:
-        """What the server says of the state of models in its repository, where it does, by name."""
+        """The reasons that the repository's index has for the states of models, by name."""
         return {m["name"]: m["reason"] for m in self._index() if m.get("reason")}
 
     def image_models(self) -> list[str]:
@@ -162,7 +162,7 @@ def tls_mismatch(url: str, error: object) -> str:
 
 
 def rejection(url: str, status: str, message: object) -> ResponseError:
-    """The error for a server's own message, in one line."""
+    """The error with a server's message, in one line."""
     error = ResponseError(f"{url}: {status}: {' '.join(str(message).split())[:SHOWN]}")
     error.is_rejection = status in REJECTIONS
     return error
@@ -171,9 +171,9 @@ def rejection(url: str, status: str, message: object) -> ResponseError:
 class RestClient(Client):
     """Over HTTP; threads may share it. url: as http://localhost:8080; token, ca: see `connect`.
 
-    tritonclient.http writes and reads the bodies, requests sends them: tritonclient's own
-    connections keep a hub of gevent for each thread, cannot be shared by threads, and do not tell
-    a timeout of connecting, which may be tried again, from that of a response.
+    tritonclient.http encodes and decodes the bodies, requests sends them: connections of
+    tritonclient keep a hub of gevent for each thread, cannot be shared by threads, and do not
+    distinguish a timeout of connecting, which may be retried, from that of a response.
     """
 
     _field = staticmethod(operator.getitem)  # of JSON
@@ -263,7 +263,7 @@ class GrpcClient(Client):
     _field = staticmethod(getattr)  # of a protocol buffer
 
     def __init__(self, url: str = GRPC_URL, token: str = "", ca: str = "") -> None:
-        # Not at the top: where MLServer is imported, it has these protocol buffers itself.
+        # Not at the top: MLServer, where it is imported, registers the same protocol buffers.
         import tritonclient.grpc as triton  # noqa: PLC0415
 
         direct = [("grpc.enable_http_proxy", 0)]
@@ -313,9 +313,8 @@ class GrpcClient(Client):
 def connect(protocol: str, url: str = "", token: str = "", ca: str = "") -> Client:
     """A client for `rest` or `grpc`.
 
-    url: of the server, "" for this machine's usual one, https://… for one that speaks TLS; token:
-    for a server that asks for one; ca: a file of certificates, PEM, that may have signed the
-    server's, "" for those that the system trusts.
+    url: of the server, "" for the default port of this machine, https://… for TLS; token: for a
+    server that requires one; ca: a file of trusted certificates, PEM, "" for the system's.
     """
     if protocol == "grpc":
         return GrpcClient(url or GRPC_URL, token, ca)

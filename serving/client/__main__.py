@@ -33,11 +33,11 @@ def parser() -> argparse.ArgumentParser:
     every.add_argument("--url", default="", help=f"of the server (default: {REST_URL}, {GRPC_URL})")
     every.add_argument(
         "--token-file", type=Path, default=os.environ.get("FASHION_TOKEN_FILE") or None,
-        help="whose first line the server asks for (default: FASHION_TOKEN_FILE)",
+        help="the file with the token, in its first line (default: FASHION_TOKEN_FILE)",
     )  # fmt: skip
     every.add_argument(
         "--ca", default=os.environ.get("FASHION_CA", ""),
-        help="that may have signed the server's certificate (default: FASHION_CA, the system's)",
+        help="a file of trusted certificates (default: FASHION_CA, else the system's)",
     )  # fmt: skip
     every.add_argument("--json", action="store_true", help="print JSON, not a table")
     program = argparse.ArgumentParser(
@@ -107,7 +107,7 @@ def class_names(client: Client, model: str, version: str, count: int) -> list[st
 
 
 def health(client: Client, options: argparse.Namespace) -> Result:
-    """Which are ready; the exit code tells whether all are."""
+    """Which are ready; exit code 1 unless all are."""
     ready = {"server": client.ready()}
     ready |= {m: client.ready(m, options.version) for m in options.model or client.models()}
     reasons = {} if options.model else client.reasons()
@@ -206,7 +206,7 @@ def _show(
 
 
 def show_changes(client: Client, options: argparse.Namespace) -> Result:
-    """What changes where logged requests are sent again; the exit code tells whether too much."""
+    """What changes when logged requests are sent again; exit code CHANGED above --allow."""
     requests = logged(options.folder, options.model or [])
     changes = {m: replay(client, m, options.version, lines) for m, lines in requests.items()}
     heading = [name.replace("_", " ") for name in next(iter(changes.values()))]
@@ -274,7 +274,7 @@ COMMANDS = {"health": health, "metadata": metadata, "predict": predict, "replay"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; exits with 1 and one line where something is wrong."""
     options = parser().parse_args(arguments)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line of its own
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # else each retry is a line
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else each failed handshake is one
     try:
         token = read_token(options.token_file)

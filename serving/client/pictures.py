@@ -1,4 +1,4 @@
-"""Pictures on the disk: found, read, and sent in batches that a server takes."""
+"""Picture files: found, read, and sent in batches within the server's limits."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from serving.client import Outputs, ResponseError
 from serving.fashion.model.pictures import SIDE, PixelError, open_picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-BATCH_FILES, BATCH_BYTES = 100, 8 * 2**20  # of a request, which may take 64 MiB, and some time
+BATCH_FILES, BATCH_BYTES = 100, 8 * 2**20  # of a request
 BRIGHT = 128  # of 255, the mean of a border from which on it is bright
 
 Files = dict[str, bytes]  # by name
@@ -31,7 +31,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 
 def read(paths: Sequence[Path]) -> tuple[Files, dict[str, str]]:
-    """The files by name, and why others cannot be read. Names are paths where two are alike."""
+    """The files by name, and errors of those that cannot be read. Equal names become paths."""
     files, errors = {}, {}
     short = len({path.name for path in paths}) == len(paths)
     for path in paths:
@@ -46,11 +46,11 @@ def read(paths: Sequence[Path]) -> tuple[Files, dict[str, str]]:
 def infer(
     send: Callable[[list[bytes]], Outputs], files: Files, title: str
 ) -> tuple[dict[str, Outputs], dict[str, str]]:
-    """The outputs of each file, and why others were rejected. title: of the progress bar."""
+    """The outputs of each file, and errors of those rejected. title: of the progress bar."""
     results: dict[str, Outputs] = {}
     errors: dict[str, str] = {}
 
-    def take(names: list[str]) -> None:
+    def infer_batch(names: list[str]) -> None:
         try:
             outputs = send([files[name] for name in names])
         except ResponseError as error:
@@ -58,16 +58,16 @@ def infer(
                 raise
             if len(names) == 1:
                 errors[names[0]] = str(error)
-            else:  # one of them is bad, or all are too much
+            else:  # one of them is bad, or all are too large together
                 for name in names:
-                    take([name])
+                    infer_batch([name])
             return
         for row, name in enumerate(names):
             results[name] = {o: values[row : row + 1] for o, values in outputs.items()}
 
     with tqdm(total=len(files), desc=title, unit="picture", disable=None, leave=False) as bar:
         for batch in _batches(files):
-            take(batch)
+            infer_batch(batch)
             bar.update(len(batch))
     return results, errors
 
@@ -86,7 +86,7 @@ def _batches(files: Files) -> Iterator[list[str]]:
 
 
 def bright(files: Files) -> list[str]:
-    """The names of pictures whose border is bright, where the data set's is black."""
+    """The names of pictures with a bright border; the data set's is black."""
     return [name for name, content in files.items() if _is_bright(content)]
 
 

@@ -8,18 +8,18 @@ PIXELS = SIDE * SIDE
 PIXEL_MAX = 255
 
 INPUT_NAME = "predict"
-# What a request may ask for: labels, which it gets unless it names something, probabilities of the
-# classes, names of the classes that the labels stand for, and the pixels that the model saw.
+# Outputs: labels, the default, probabilities of the classes, the class names of the labels, and the
+# pixels that the model classified.
 OUTPUTS = LABELS, PROBABILITIES, CLASS_LABELS, IMAGES = "predict", "predict_proba", "label", "image"
 
-CONFIDENCES = "confidence"  # not for clients: the probabilities of the labels
+CONFIDENCES = "confidence"  # internal: the probabilities of the labels
 
-# What lies beside a model's own file: how it was trained, and is served (stages/training/saved.py);
-# and, where the model has such inputs, the map from pixels to features, and to class scores.
+# Other files of a model's folder: how it was trained, and is served (stages/training/saved.py);
+# the maps from pixels to features, and to class scores, for a model that has such inputs.
 TRAINING_FILE = "training.json"
 FEATURES_FILE, SCORES_FILE = "features.npz", "scores.npz"
 
-# Beside the models, in the folder models: images for the try-it page to choose from.
+# In the folder models: images for the try-it page to choose from.
 SAMPLES_FILE = "samples.json"
 
 # By data set, in the order of the labels 0, 1, 2 …
@@ -40,5 +40,5 @@ CLASS_NAMES = {
     "digits": tuple("0123456789"),
 }
 
-# What the log says of a model that must not be loaded, before the reason.
+# Begins the line of the log for a model that must not be loaded, before the reason.
 NOT_SERVED = "{name} {version} is not served: "

@@ -1,4 +1,4 @@
-"""Whether what lies in a model's folder may be loaded: unaltered, and by libraries that fit."""
+"""Whether a model's files may be loaded: unaltered, and with libraries that fit."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from packaging.version import Version
 
 
 class UnfitModelError(RuntimeError):
-    """A model that must not be loaded; the message says why and what to do."""
+    """A model that must not be loaded; the message has the reason and what to do."""
 
 
-# Whether such a model is an error, as for a request to load it. At the start of a server it is a
-# line of the log, and the other models are served.
+# Whether such a model raises, as in a request to load it. At the start of a server it is a line of
+# the log, and the other models are served.
 RAISE_IF_UNFIT: ContextVar[bool] = ContextVar("RAISE_IF_UNFIT", default=False)
 
-# What reads a model's files. A saved scikit-learn model is only sure to work with the version that
-# saved it (User Guide, 11.1.3); XGBoost reads models of earlier versions, not of later ones
-# (documentation, "Introduction to Model IO"); with the others, results could differ, slightly.
+# Libraries that read a model's files. A saved scikit-learn model is only sure to work with the
+# version that saved it (User Guide, 11.1.3); XGBoost reads models of earlier versions, not of later
+# ones (documentation, "Introduction to Model IO"). With other libraries, results could differ.
 EXACT, NOT_OLDER = ("scikit-learn",), ("xgboost",)
 
 
@@ -52,9 +52,9 @@ def installed(name: str) -> str:
 
 
 def check_libraries(trained_with: Mapping[str, str]) -> list[str]:
-    """Warnings, of libraries of another version than the one that trained, by name.
+    """Warnings for libraries of another version than in training.
 
-    Raises UnfitModelError for one that cannot be trusted with the model.
+    Raises UnfitModelError for one that may not read the model.
     """
     warnings = []
     for name, trained in trained_with.items():

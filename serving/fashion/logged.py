@@ -1,4 +1,4 @@
-"""What the request log has of images."""
+"""Lines of the request log, with images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from .inference import request_log
 
 
 class LoggedImages(request_log.Line):
-    """A request. probabilities: of the labels; pixels: uint8 [images, 784], in base64 as JSON."""
+    """A request. probabilities: of the labels; pixels: uint8 [images, 784], base64 in JSON."""
 
     images: int = 0
     labels: list[int] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Which of this project's models lie in a repository. Needs nothing but Python."""
+"""The models of a repository. Imports the standard library alone."""
 
 import json
 from collections.abc import Sequence
@@ -45,13 +45,13 @@ def models_in(repository: Path, any_runtime: bool = False) -> list[Model]:
 
 
 def version_number(version: str) -> int:
-    """By which versions are ordered: 10 for v10; -1 for what is no number."""
+    """The number by which versions are ordered: 10 for v10; -1 for one without a number."""
     digits = version.removeprefix("v")
     return int(digits) if digits.isdecimal() else -1
 
 
 def newest(models: Sequence[Model]) -> list[Model]:
-    """Of each model the version with the highest number, by name."""
+    """The version with the highest number of each model, by name."""
     latest: dict[str, Model] = {}
     for model in sorted(models, key=lambda model: version_number(model.version)):
         latest[model.name] = model

@@ -1,9 +1,9 @@
-"""What settings.json names, through which MLServer starts with the parts of this folder."""
+"""The repository that settings.json names; importing it installs this project's servers."""
 
 import os
 
-# The event loop and the threads of models share the processor; OpenMP's, which wait by spinning,
-# would take it from them. Set before the libraries load that read it.
+# OpenMP's threads spin while they wait, and would take the processor from the event loop and the
+# threads of models. Set before the libraries load that read it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from .adapter.patches import install

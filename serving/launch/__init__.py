@@ -1,6 +1,6 @@
-"""Start an MLServer on free ports, wait until each model answers, and always stop it.
+"""Start an MLServer on free ports, wait until each model is ready, and always stop it.
 
-The server runs under a guard (guard.py), so that it never outlives the one who asked for it.
+The server runs under a guard (guard.py), so that it never outlives this process.
 """
 
 import os
@@ -27,7 +27,7 @@ START_SECONDS = 120.0
 NOTICE_SECONDS = 1.0  # for the guard to see that its server has ended
 POLL_SECONDS = 0.1
 LOG_LINES = 15
-SERVER_VARIABLES = "MLSERVER_", "FASHION_"  # of the user's own server, no part of this one
+SERVER_VARIABLES = "MLSERVER_", "FASHION_"  # prefixes of variables that this server does not get
 MLSERVER = [sys.executable, "-c", "from mlserver.cli import main; main()", "start"]
 
 
@@ -67,24 +67,24 @@ def running(repository: Path = REPOSITORY) -> Iterator[Server]:
 
 
 def _start(repository: Path, folder: Path) -> Server:
-    own = on_free_ports(folder)
+    variables = on_free_ports(folder)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(SERVER_VARIABLES)}
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, guard.__file__, *MLSERVER, str(repository)],
             cwd=folder,
-            env=environment | own,
+            env=environment | variables,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return server_of(own, log, process)
+    return server_of(variables, log, process)
 
 
 def on_free_ports(folder: Path) -> dict[str, str]:
-    """The variables of a server that takes no other one's ports, nor its files: in `folder`."""
+    """Variables of a server with free ports, and with its files in `folder`."""
     ports = zip(("HTTP", "GRPC", "METRICS"), free_ports(3), strict=True)
     return {f"MLSERVER_{name}_PORT": str(port) for name, port in ports} | {
         "MLSERVER_HOST": HOST,
@@ -100,7 +100,7 @@ def server_of(variables: Mapping[str, str], log: Path, process: subprocess.Popen
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nothing listened a moment ago, all different."""
+    """Different free ports of 127.0.0.1."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
@@ -133,10 +133,10 @@ def _check_alive(server: Server, when: str) -> None:
 
 
 def _check_served(server: Server, model: Model) -> None:
-    refusal = NOT_SERVED.format(name=model.name, version=model.version)
+    message = NOT_SERVED.format(name=model.name, version=model.version)
     for line in _log_lines(server):
-        if refusal in line:
-            raise ServerError(line[line.index(refusal) :])
+        if message in line:
+            raise ServerError(line[line.index(message) :])
 
 
 def _failure(server: Server, what: str) -> ServerError:

@@ -1,7 +1,7 @@
 """Run a command until it ends or standard input closes, then end its whole process group.
 
-Started as a program in a process group of its own, with a pipe as standard input. The system
-closes that pipe even when the process which opened it is killed, so nothing outlives it.
+Started as a program in a new process group, with a pipe as standard input. The system closes that
+pipe even when the process which opened it is killed, so nothing outlives it.
 """
 
 import os

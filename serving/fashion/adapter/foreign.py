@@ -1,7 +1,7 @@
-"""Models of any runtime that MLServer loads, as inference/ serves them.
+"""Models of other runtimes that MLServer loads, as inference/ serves them.
 
 MLServer's stock runtimes for scikit-learn and XGBoost compute in a thread, batched where their
-settings say so; any other one predicts on the event loop, as in MLServer.
+settings set it; any other one predicts on the event loop, as in MLServer.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -33,13 +33,13 @@ from ..inference.tensors import BYTES, read_tensor
 from ..integrity import RAISE_IF_UNFIT, UnfitModelError
 from .payloads import check_inputs, from_outputs, plain, to_payload
 
-# Of models whose settings name none, in parameters.extra.limits.
+# Of models without parameters.extra.limits in their settings.
 NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
 STOCK = {  # the outputs of MLServer's runtimes, the first by default
     "mlserver_sklearn.sklearn": ("predict", "predict_proba", "transform"),
     "mlserver_xgboost.xgboost": ("predict", "predict_proba"),
 }
-CODEC_ERROR = "decoding the payload: "  # ends what MLServer says before the reason
+CODEC_ERROR = "decoding the payload: "  # in MLServer's messages, before the reason
 NUMPY = NumpyCodec.ContentType
 
 
@@ -105,7 +105,7 @@ def _limits(settings: ModelSettings) -> Limits:
 
 
 class RuntimeSignature(Signature):
-    """A model that its runtime's `predict` alone knows."""
+    """A model whose requests its runtime's `predict` decodes."""
 
     def __init__(self, model: MLModel) -> None:
         self._settings = model.settings
@@ -115,7 +115,7 @@ class RuntimeSignature(Signature):
         return to_payload(check_inputs(request, self._settings))
 
     def check_outputs(self, request: InferRequest) -> Sequence[RequestedOutput]:
-        """All that a request names, since the runtime alone knows them; "" for what it does not."""
+        """All that a request names: the runtime checks them. "" stands for those not named."""
         return request.outputs or [RequestedOutput("", request.binary)]
 
     def encode(self, results: InferenceResponse, outputs: Sequence[RequestedOutput]) -> Encoded:
@@ -123,10 +123,10 @@ class RuntimeSignature(Signature):
 
 
 def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
-    """What has a runtime predict, on the event loop, at most so many requests at a time.
+    """A function that calls a runtime's `predict` on the event loop, `most` at a time at most.
 
-    It raises RequestError where the runtime raises MLServerError. MLServer's own batching, which
-    is an attribute of the model, is left out.
+    It raises RequestError for an MLServerError. MLServer's adaptive batching, which is an attribute
+    of the model, is not used.
     """
     waiting = WaitingLimit(most)
 
@@ -150,7 +150,7 @@ def is_stock(model: MLModel) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Of a request. data: an array or a DataFrame; outputs: the methods to be called with it."""
+    """The rows of a request. data: array or DataFrame; outputs: methods to call with it."""
 
     data: Any
     outputs: tuple[str, ...]
@@ -160,7 +160,7 @@ class Rows:
 
 
 class StockPredictor(Predictor):
-    """What MLServer's runtimes for scikit-learn and XGBoost do, for several requests at a time."""
+    """Predicts as MLServer's runtimes for scikit-learn and XGBoost, several requests at a time."""
 
     def __init__(self, model: MLModel) -> None:
         self._model, self._settings = model, model.settings
@@ -170,11 +170,11 @@ class StockPredictor(Predictor):
         return self._model._model
 
     def decode(self, request: InferRequest) -> Rows:
-        """Rows as an array, or as what the content types name. Raises RequestError."""
+        """Rows as an array, or as the content types name them. Raises RequestError."""
         request = check_inputs(request, self._settings)
         outputs = tuple(output.name for output in self.check_outputs(request))
         is_array = self._is_array(request)
-        data = read_tensor(request.inputs[0]) if is_array else self._decode_as_named(request)
+        data = read_tensor(request.inputs[0]) if is_array else self._decode_by_content_type(request)
         return Rows(self._check_columns(data), outputs)
 
     def _is_array(self, request: InferRequest) -> bool:
@@ -185,11 +185,11 @@ class StockPredictor(Predictor):
         named = [request.parameters.get("content_type"), tensor.parameters.get("content_type")]
         return {*named, *map(content_type, declared)} <= {None, NUMPY}
 
-    def _decode_as_named(self, request: InferRequest) -> Any:
+    def _decode_by_content_type(self, request: InferRequest) -> Any:
         payload = to_payload(request)
         try:
             return self._model.decode_request(payload, NumpyRequestCodec)
-        except Exception as error:  # whatever a codec raises: the request is what it cannot read
+        except Exception as error:  # whatever a codec raises for a request that it cannot read
             reason = one_line(error).partition(CODEC_ERROR)[2] or one_line(error)
             raise RequestError(f"expected a request that can be decoded, got {reason}") from None
 
@@ -209,7 +209,7 @@ class StockPredictor(Predictor):
 
     @cached_property
     def output_names(self) -> list[str]:
-        """The methods that the estimator has, first the one that settings name as `predict_fn`."""
+        """The estimator's methods, first the one that settings name as `predict_fn`."""
         methods = STOCK[type(self._model).predict.__module__]
         default = extra_settings(self._settings).get("predict_fn", methods[0])
         others = [name for name in methods if name != default and hasattr(self._estimator, name)]
@@ -224,7 +224,7 @@ class StockPredictor(Predictor):
             return rows.outputs, rows.data.dtype, rows.data.shape[1:]
         if hasattr(rows.data, "columns"):
             return rows.outputs, tuple(rows.data.columns), tuple(rows.data.dtypes)
-        return id(rows)  # a list, say, is computed alone
+        return id(rows)  # computed alone
 
     def concatenate(self, batch: Sequence[Rows]) -> Rows:
         data = [rows.data for rows in batch]
@@ -249,11 +249,11 @@ class StockPredictor(Predictor):
 
 
 def content_type(declared: Any) -> str | None:
-    """What settings declare, of a model or a tensor."""
+    """The content type that settings declare for a model or a tensor."""
     return getattr(getattr(declared, "parameters", None), "content_type", None)
 
 
 def _as_array(output: RequestedOutput, values: np.ndarray) -> OutputTensor:
-    values = values if values.ndim > 1 else values[:, None]  # as MLServer has it
+    values = values if values.ndim > 1 else values[:, None]  # as MLServer sends it
     datatype, parameters = to_datatype(values.dtype).value, {} if output.binary else NUMBERS
     return OutputTensor(output.name, datatype, values, output.binary, parameters)

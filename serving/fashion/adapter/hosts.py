@@ -1,6 +1,6 @@
 """MLServer's servers of REST, gRPC and metrics, with the applications of inference/ in them.
 
-The try-it page, at /demo, is a folder of files that ask the models by the same routes as everyone.
+The try-it page, at /demo, is a folder of files that use the same routes as every client.
 """
 
 import os
@@ -46,7 +46,7 @@ from .preflight import is_local
 from .repository import RegistryModels, read_settings_file
 
 DEMO, DEMO_PATH = Path(__file__).parents[2] / "demo", "/demo"
-# The page asks for a token, so it has to be shown without one; what it shows is not.
+# The page prompts for a token, so its files are served without one.
 OPEN_PATHS = frozenset(
     ["/", DEMO_PATH, f"{DEMO_PATH}/", *(f"{DEMO_PATH}/{path.name}" for path in DEMO.glob("*"))]
 )
@@ -54,7 +54,7 @@ REPOSITORY_SERVICE = "inference.model_repository.ModelRepositoryService"
 
 
 class Host:
-    """Of MLServer's servers, each with the handler of all inference."""
+    """What the REST and the gRPC server share: the handler of inference."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Host:
         data_plane: DataPlane,
         model_repository_handlers: ModelRepositoryHandlers,
     ) -> None:
-        settings.host = host = settings.host.strip("[]")  # of an IPv6 address, which URLs have
+        settings.host = host = settings.host.strip("[]")  # brackets of an IPv6 address
         self._host = f"[{host}]" if ":" in host else host
         super().__init__(settings, data_plane, model_repository_handlers)  # type: ignore[call-arg]
         self._models = RegistryModels(data_plane, model_repository_handlers)
@@ -70,7 +70,7 @@ class Host:
 
 
 class RestServer(Host, RESTServer):
-    """Serves RestApp, behind which MLServer's application stays for what only that has."""
+    """Serves RestApp, with MLServer's application as the fallback for its documentation."""
 
     _is_announced = False
     _replaced = frozenset[str]()
@@ -79,7 +79,7 @@ class RestServer(Host, RESTServer):
         config, settings = super()._get_config(), self._settings
         for error in (MLServerError, HTTPException):
             self._app.add_exception_handler(error, send_error)
-        # MLServer's other routes of inference would lead past limits, checks and log.
+        # MLServer's other routes of inference would bypass limits, checks and log.
         self._app.router.routes = [
             route
             for route in self._app.routes
@@ -106,7 +106,7 @@ class RestServer(Host, RESTServer):
         return config
 
     def _page(self) -> list[BaseRoute]:
-        if not DEMO.is_dir():  # which a copy of the models and their code alone lacks
+        if not DEMO.is_dir():  # a copy without the page
             return []
         return [
             Route("/", RedirectResponse(f".{DEMO_PATH}/")),
@@ -122,7 +122,7 @@ class RestServer(Host, RESTServer):
             disable_health_access_logs()
         if not (OPTIONS.tokens or is_local(self._settings.host)):
             logger.warning(
-                "everyone who reaches %s is served: name a file of tokens, FASHION_TOKEN_FILE",
+                "no token is required by %s: set FASHION_TOKEN_FILE to a file of tokens",
                 self._settings.host,
             )
         logger.info("HTTP server running on %s", self._url)
@@ -156,7 +156,7 @@ class RestServer(Host, RESTServer):
             connection.end_if_late(seconds)
 
     async def _announce(self) -> None:
-        """Log, once, that all models are ready, and where; and which files were replaced since."""
+        """Log once that all models are ready, with the URLs, and each model whose files changed."""
         replaced = await self._models.replaced()
         for name in replaced.keys() - self._replaced:
             logger.warning("%s: %s", name, replaced[name])
@@ -173,12 +173,12 @@ class RestServer(Host, RESTServer):
         path = Path(self._settings.model_repository_root, "models", SAMPLES_FILE)
         if path.is_file():
             return FileResponse(path)
-        message = f"expected {path.name} beside the models, got none; package them again"
+        message = f"expected {path.name} in the folder of models, got none; package them again"
         return error_response(request.url.path, HTTPStatus.NOT_FOUND, message)
 
 
 def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
-    """Speak TLS by it, and by what it becomes."""
+    """Use TLS with it, renewed or not."""
     config.ssl_certfile, config.ssl_keyfile = map(str, certificate.paths)
     config.load()
     if config.ssl:
@@ -186,7 +186,7 @@ def use_certificate(config: uvicorn.Config, certificate: Certificate) -> None:
 
 
 def _docs(prefix: str) -> list[BaseRoute]:
-    """MLServer's pages of documentation, where a proxy serves them under a prefix."""
+    """MLServer's pages of documentation under the prefix of a proxy, if there is one."""
     schema = "/v2/docs/dataplane.json"
 
     async def page(_: Request) -> Response:
@@ -204,7 +204,7 @@ class GrpcServer(Host, GRPCServer):
     _is_stopping = False
 
     async def stop(self, sig: int | None = None) -> None:
-        """End when all calls have their response; at once where it is told so again."""
+        """End when all calls have their response; at the second signal, at once."""
         if self._is_stopping:
             logger.warning("a second signal: ended at once")
             os._exit(1)
@@ -233,7 +233,7 @@ class GrpcServer(Host, GRPCServer):
 
 
 class MetricsServer(GracefulServer):
-    """The server of the metrics, which asks for a token as the others do, unless it is open."""
+    """The server of the metrics, which requires a token as the others do, unless it is open."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         settings = OPTIONS.settings
@@ -242,8 +242,8 @@ class MetricsServer(GracefulServer):
             config.app = AuthMiddleware(app, OPTIONS.tokens)
             if not settings.metrics_tls:
                 logger.warning(
-                    "tokens travel in clear to the port of the metrics: name a certificate, and "
-                    "FASHION_METRICS_TLS=true"
+                    "tokens are sent unencrypted to the port of the metrics: set FASHION_TLS_CERT, "
+                    "FASHION_TLS_KEY and FASHION_METRICS_TLS=true"
                 )
         if settings.metrics_tls and OPTIONS.certificate:
             use_certificate(config, OPTIONS.certificate)

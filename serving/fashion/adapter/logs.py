@@ -9,7 +9,7 @@ from mlserver.logging import logger as mlserver_logger
 
 
 class LogFormatter(ModelLoggerFormatter):
-    """Encodes each record, stack included; MLServer puts texts between quotes as they are."""
+    """Encodes each record, stack included; MLServer does not escape quotes in texts."""
 
     def format(self, record: logging.LogRecord) -> str:
         if not self.use_structured_logging:
@@ -27,7 +27,7 @@ class LogFormatter(ModelLoggerFormatter):
 
 
 def share_handlers() -> None:
-    """Have uvicorn log as MLServer does, where that is structured."""
+    """Let uvicorn log by MLServer's handlers, where they are structured."""
     formatters = [handler.formatter for handler in mlserver_logger.handlers]
     if any(isinstance(f, LogFormatter) and f.use_structured_logging for f in formatters):
         for name in ("uvicorn", "uvicorn.access"):

@@ -1,7 +1,4 @@
-"""What a process has been asked for beyond MLServer's settings: read once, used by each host.
-
-A log of requests, tokens and TLS, from variables of the environment.
-"""
+"""Settings of the servers beyond MLServer's: request log, tokens, TLS. Read once a process."""
 
 import os
 import sys
@@ -19,11 +16,11 @@ from ..inference.metrics import LOST, add_request
 from ..inference.request_log import RequestLog
 
 PREFIX = "FASHION_"  # of the variables
-ALIKE = 0.8  # of 1, from which on a variable is taken for a misspelt one
+SIMILARITY = 0.8  # of 1, from which on a variable counts as misspelt
 
 
 class ServerSettings(BaseSettings):
-    """Variables FASHION_REQUEST_LOG and so on; what a file of settings has of them comes second.
+    """Variables FASHION_REQUEST_LOG and so on, which outrank the same options of settings.json.
 
     request_log: a folder; request_log_images: the share of requests whose inputs it has, 0 to 1;
     request_log_mb: MiB of all its files; token_file: of authorized clients, a token a line;
@@ -54,30 +51,29 @@ class ServerSettings(BaseSettings):
 
 
 def read_settings(options: dict[str, Any]) -> ServerSettings:
-    """The variables, then options of settings.json. Ends the program in one line for a bad one."""
+    """The variables, then options of settings.json. Exits in one line for an invalid one."""
     variables = {PREFIX + name.upper(): name for name in ServerSettings.model_fields}
     for name in os.environ.keys() - variables:
-        if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, ALIKE)):
-            sys.exit(f"error: {name} is no setting; expected {close[0]}")
-    given = {variables[name] for name in variables.keys() & os.environ.keys() if os.environ[name]}
-    second = {name: value for name, value in options.items() if name not in given and value != ""}
+        if name.startswith(PREFIX) and (close := get_close_matches(name, variables, 1, SIMILARITY)):
+            sys.exit(f"error: {name} is not a setting; expected {close[0]}")
+    from_env = {field for name, field in variables.items() if os.environ.get(name)}
+    second = {name: v for name, v in options.items() if name not in from_env and v != ""}
     try:
         return ServerSettings(**second)
     except ValidationError as error:
         first = error.errors()[0]
         name = "".join(map(str, first["loc"]))
         place = f"settings.json: {name}" if name in second else PREFIX + name.upper()
-        shown = f"{place} is {first['input']!r}: " if name else ""
-        sys.exit(f"error: {shown}{first['msg'].removeprefix('Value error, ')}")
+        prefix = f"{place} is {first['input']!r}: " if name else ""
+        sys.exit(f"error: {prefix}{first['msg'].removeprefix('Value error, ')}")
 
 
 class HostOptions:
-    """observers: of each inference request; allow_load: models by request.
+    """State of the process. observers: of each inference request; allow_load: by request.
 
-    settings: of this server; tokens, certificate: from the files that these name, if any;
-    expected: the models that were to be loaded, by name and version; broken: settings that cannot
-    be read, at the start; warnings: to be logged once the server starts;
-    hosts_installed: whether the servers are those of hosts.py, which alone do all of this.
+    settings: of this server; tokens, certificate: from the files in `settings`; expected: name and
+    version of each model to be loaded; broken: model settings that could not be read at the start;
+    warnings: to log once the server starts; hosts_installed: whether the servers of hosts.py run.
     """
 
     hosts_installed = False
@@ -93,9 +89,9 @@ class HostOptions:
         self.warnings: list[str] = []
 
     def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:
-        """Read settings and the files that they name. Ends the program, in one line, for bad ones.
+        """Read settings and the files that they name. Exits in one line for invalid ones.
 
-        Does so once: MLServer makes two repositories, of which it serves one.
+        Once: MLServer creates two repositories, of which it serves one.
         """
         if hasattr(self, "settings"):
             return
@@ -104,7 +100,7 @@ class HostOptions:
             self.observers.append(add_request)
         self.settings = settings = read_settings(options)
         if not self.hosts_installed:
-            if why := _unmet(settings):
+            if why := _ignored(settings):
                 sys.exit(f"error: {why}")
             return
         try:
@@ -121,20 +117,20 @@ class HostOptions:
             sys.exit(f"error: FASHION_REQUEST_LOG is {settings.request_log}: {error.strerror}")
 
     def check_hosts(self) -> None:
-        """Raise MLServerError where variables ask for what MLServer's own servers do not do."""
+        """Raise MLServerError for variables that MLServer's servers, if they run, would ignore."""
         settings = ServerSettings()  # type: ignore[call-arg]
-        if not self.hosts_installed and (why := _unmet(settings)):
+        if not self.hosts_installed and (why := _ignored(settings)):
             raise MLServerError(why)
 
 
-def _unmet(settings: ServerSettings) -> str:
-    """What MLServer's own servers would leave out, and what to do; "" for nothing."""
+def _ignored(settings: ServerSettings) -> str:
+    """The error for settings that MLServer's servers would ignore; "" for none."""
     named = "token_file", "tls_cert", "request_log"
-    asked = [PREFIX + name.upper() for name in named if getattr(settings, name)]
-    if not asked:
+    set_here = [PREFIX + name.upper() for name in named if getattr(settings, name)]
+    if not set_here:
         return ""
     return (
-        f"{', '.join(asked)} is set, which MLServer's own servers ignore; expected "
+        f"{', '.join(set_here)} is set, which MLServer's servers ignore; expected "
         "fashion.repository.Repository as its setting model_repository_implementation, "
         "and a tested MLServer"
     )

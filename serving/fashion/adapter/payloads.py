@@ -22,7 +22,7 @@ from ..inference.tensors import (
 
 
 def check_inputs(request: InferRequest, settings: ModelSettings) -> InferRequest:
-    """A request whose tensors have what the model declares, if it does. Raises RequestError."""
+    """A request with tensors as the model declares them, if it does. Raises RequestError."""
     if not settings.inputs:
         return request
     declared = [
@@ -65,7 +65,7 @@ def _to_input(tensor: Tensor) -> dict[str, Any]:
 
 
 def from_payload(payload: InferenceRequest) -> InferRequest:
-    """A request that MLServer has read."""
+    """A request out of MLServer's types."""
     inputs = [
         Tensor(t.name, t.shape, Datatype(t.datatype).value, t.data.root, plain(t.parameters))
         for t in payload.inputs
@@ -77,7 +77,7 @@ def from_payload(payload: InferenceRequest) -> InferRequest:
 def from_outputs(
     tensors: Sequence[ResponseOutput], outputs: Sequence[RequestedOutput]
 ) -> list[OutputTensor]:
-    """What a runtime has predicted. outputs: of the request; its runtime may add others."""
+    """A runtime's outputs. outputs: of the request; the runtime may add others."""
     binary = {output.name: output.binary for output in outputs}
     default = all(binary.values())
     return [_from_output(tensor, binary.get(tensor.name, default)) for tensor in tensors]
@@ -112,5 +112,5 @@ def to_response(encoded: Encoded, name: str, version: str, identifier: str | Non
 
 
 def plain(parameters: Parameters | None) -> dict[str, Any]:
-    """What MLServer's parameters hold."""
+    """MLServer's parameters as a dictionary."""
     return parameters.model_dump(exclude_none=True) if parameters else {}

@@ -1,6 +1,6 @@
 """Checks before a server starts: ports, settings, and whether a model is packaged; one line each.
 
-MLServer itself prints a stack trace where a port is taken, and goes on where nothing is packaged.
+MLServer prints a stack trace if a port is in use, and starts if nothing is packaged.
 """
 
 import json
@@ -17,8 +17,8 @@ from ..packaged import MODEL_SETTINGS
 PORTS = ("http_port", "grpc_port", "metrics_port")
 
 
-def refusal(host: str, port: int, variable: str) -> str:
-    """Why a port cannot be had, and what to do; empty if it can. variable: names another port."""
+def port_error(host: str, port: int, variable: str) -> str:
+    """The error if a port cannot be bound, else "". variable: sets another port."""
     host = host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,11 +33,11 @@ def refusal(host: str, port: int, variable: str) -> str:
 
 
 def check_start(root: Path, allow_load: bool, one_process: bool, settings: Any) -> None:
-    """End the program in one line for what a server cannot serve with.
+    """Exit in one line where a server could not serve.
 
-    one_process: whether workers would see no requests; settings: of MLServer.
+    one_process: whether workers would get no requests; settings: of MLServer.
     """
-    named = "MLSERVER_MODEL_NAME" in os.environ  # as KServe has it, of a model without settings
+    named = "MLSERVER_MODEL_NAME" in os.environ  # by KServe, for a model without settings
     if not (allow_load or named or any(root.rglob(MODEL_SETTINGS))):
         sys.exit(f"error: {root}: no model packaged; package them with: dvc repro")
     if one_process and settings.parallel_workers:
@@ -52,20 +52,21 @@ def check_start(root: Path, allow_load: bool, one_process: bool, settings: Any) 
                 f"ports: {' '.join(f'MLSERVER_{name.upper()}=…' for name in equal[1:])}"
             )
     for name in PORTS:
-        if why := refusal(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}"):
-            sys.exit(f"error: {why}")
+        error = port_error(settings.host, getattr(settings, name), f"MLSERVER_{name.upper()}")
+        if error:
+            sys.exit(f"error: {error}")
 
 
 def outranked_variables(path: Path) -> list[str]:
     """A warning for each variable of MLServer's that a file of settings outranks."""
     settings = json.loads(path.read_bytes()) if path.exists() else {}
-    given = {
+    actual = {
         name: os.environ.get(f"MLSERVER_{name.upper()}", str(settings[name])) for name in settings
     }
     return [
-        f"MLSERVER_{name.upper()}={given[name]} is ignored: {path.name} has {name}: {value}"
+        f"MLSERVER_{name.upper()}={actual[name]} is ignored: {path.name} has {name}: {value}"
         for name, value in settings.items()
-        if given[name].lower() != str(value).lower()
+        if actual[name].lower() != str(value).lower()
     ]
 
 
@@ -78,7 +79,7 @@ def is_local(host: str) -> bool:
 
 
 def report_invalid_settings() -> None:
-    """Have settings that MLServer cannot read end the program in one line, not in a stack trace."""
+    """End the program in one line, not in a stack trace, for invalid settings of MLServer."""
     from pydantic import ValidationError  # noqa: PLC0415
 
     previous = sys.excepthook

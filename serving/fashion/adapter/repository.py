@@ -1,4 +1,4 @@
-"""The folder of models, and MLServer's registry of them, as inference/ asks for its models."""
+"""The folder of models, and MLServer's registry of them as the `Models` of inference/."""
 
 from contextlib import suppress
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from .preflight import check_start, outranked_variables
 
 
 class Repository(SchemalessModelRepository):
-    """A folder of models. Ends the program, in one line, where a server could not serve.
+    """A folder of models. Exits in one line where a server could not serve.
 
     root: the folder; allow_load: whether models are loaded and unloaded by request; options: of
     ServerSettings. settings.json has all but the first.
@@ -40,10 +40,10 @@ class Repository(SchemalessModelRepository):
         OPTIONS.configure(allow_load, bool(settings.metrics_endpoint), options)
 
     async def list(self) -> list[ModelSettings]:
-        """The settings in the folder; those of the first time are what is to be loaded.
+        """The settings in the folder; the models of the first call are to be loaded.
 
-        Then, one whose implementation cannot be imported, which would end the server of all, is
-        left out, with a line in the log.
+        That call leaves out one whose implementation cannot be imported, which would end the
+        server of all models, and logs a line.
         """
         found = await super().list()
         if not Repository._is_listed:  # MLServer makes two repositories
@@ -71,7 +71,7 @@ def is_newer(a: MLModel, b: MLModel) -> int:
 
 
 class RegistryModels:
-    """See inference.handler.Models. Each rejection of MLServer's is a RequestError here."""
+    """See inference.handler.Models. An MLServerError becomes a RequestError."""
 
     def __init__(self, data_plane: DataPlane, handlers: ModelRepositoryHandlers) -> None:
         self._data_plane = data_plane
@@ -79,7 +79,7 @@ class RegistryModels:
         self._handlers = RepositoryHandlers(handlers._repository, self._registry)
 
     async def are_ready(self) -> bool:
-        """Whether all models are that were to be loaded, and there is one."""
+        """Whether all models to be loaded are, and there is one."""
         models = list(await self._registry.get_models())
         ready = {(model.name, model.version or "") for model in models if model.ready}
         missing = OPTIONS.broken or OPTIONS.expected - ready
@@ -98,7 +98,7 @@ class RegistryModels:
         ]
 
     async def replaced(self) -> dict[str, str]:
-        """By name, the models in memory that are no longer those in the folder: what to do."""
+        """Messages for the models in memory that differ from the folder's, by name."""
         what = "restart the server" + (", or load it anew" if OPTIONS.allow_load else "")
         return {
             model.name: f"its files were replaced after it was loaded; {what}"
@@ -169,7 +169,7 @@ class RegistryModels:
 
 
 class RepositoryHandlers(ModelRepositoryHandlers):
-    """MLServer's, with the state of the version in question, where MLServer takes the newest's."""
+    """MLServer's, with the state of each version; MLServer has the newest's for all."""
 
     async def _get_state(self, model_settings: ModelSettings) -> State:
         with suppress(ModelNotFound):
@@ -189,7 +189,7 @@ def _check_allowed(action: str) -> None:
 
 
 def read_settings_file(model: MLModel) -> bytes:
-    """What model-settings.json has now; of this project's models, the SHA-256 of all files too."""
+    """The content of model-settings.json, in which this project's have SHA-256 of all files."""
     with suppress(OSError):
         return Path(model.settings._source or "").read_bytes()
     return b""

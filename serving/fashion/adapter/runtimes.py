@@ -34,11 +34,11 @@ from .payloads import from_payload, to_response
 
 # Objects and collections; requests leave hardly any cycles.
 GC_THRESHOLD = 20_000, 20, 20
-SETTLE_SECONDS = 1.0  # after a model is unloaded: its last requests have ended
+SETTLE_SECONDS = 1.0  # after which the last requests of an unloaded model have ended
 
 
 class PackagedSettings(msgspec.Struct):
-    """What `package` has put into model-settings.json for the server, in parameters.extra.
+    """The object parameters.extra of model-settings.json, which `package` writes.
 
     sha256: of each file; class_names: by label; libraries: that trained, with their versions;
     max_rows: images a request; serving: see params.yaml, package.serving.
@@ -101,7 +101,7 @@ class FashionModel(MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """What a server of MLServer's own asks. Raises MLServerError."""
+        """Called by MLServer's servers. Raises MLServerError."""
         if self.served is None:
             raise MLServerError(f"Model {self.name} is not ready yet.", HTTPStatus.BAD_REQUEST)
         signature, request = self.served.signature, from_payload(payload)
@@ -114,9 +114,9 @@ class FashionModel(MLModel):
         return to_response(encoded, self.name, self.version, payload.id)
 
     async def metadata(self) -> MetadataModelResponse:
-        """What MLServer has of a model, and what was packaged: classes, training, checksums.
+        """MLServer's metadata, with what was packaged: classes, training, checksums.
 
-        As text, in JSON where it has parts, which both protocols can carry.
+        Objects as text in JSON, which both protocols can carry.
         """
         metadata = await super().metadata()
         metadata.parameters = Parameters(
@@ -129,22 +129,22 @@ class FashionModel(MLModel):
 
 
 async def _off_loop(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a thread where a request asked for the model, since others are served meanwhile."""
+    """In a thread if a request loads the model, since others are served meanwhile."""
     if RAISE_IF_UNFIT.get():
         return await asyncio.to_thread(function, *arguments)
     return function(*arguments)
 
 
 def _finish(load: Coroutine[Any, Any, bool]) -> None:
-    """Run what a stock runtime loads, which waits for nothing."""
+    """Run a stock runtime's `load`, which awaits nothing."""
     with suppress(StopIteration):
         load.send(None)
 
 
 def settle() -> None:
-    """Free what is garbage, and search the rest no more, which lives as long as the server.
+    """Collect garbage, and exclude the rest, which lives as long as the server, from collections.
 
-    Searching it time and again took a third of a request's time.
+    These took a third of a request's time.
     """
     gc.unfreeze()
     gc.collect()
@@ -153,8 +153,8 @@ def settle() -> None:
 
 
 class ScikitLearnModel(FashionModel, SKLearnModel):
-    """Serves any classifier of scikit-learn with predict_proba, and a SVC fast."""
+    """Serves any classifier of scikit-learn with predict_proba, or an SVC."""
 
 
 class XgboostModel(FashionModel, XGBoostModel):
-    """Serves any XGBClassifier, and trees of three classes or more fast."""
+    """Serves any XGBClassifier."""

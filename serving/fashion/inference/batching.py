@@ -1,4 +1,4 @@
-"""Requests that arrive while a model computes are computed together, next."""
+"""Computes requests that arrive while a model computes together, next."""
 
 import asyncio
 import time
@@ -11,24 +11,24 @@ from typing import Any, NamedTuple
 from .limits import check_waiting
 from .predictor import Predictor, Results
 
-MOST_BATCHES = 16  # that the thread is given at a time
-WHILE_SECONDS = 0.005  # after which it hands over what it has computed
+MAX_BATCHES = 16  # that the thread gets at a time: waking it takes long
+BATCHES_SECONDS = 0.005  # after which it returns the batches that it has computed
 Outcome = Results | Exception
 
 
 class Pending(NamedTuple):
-    """A request that waits: its rows, and where its results go."""
+    """A request that waits: its rows, and the future of its results."""
 
     rows: Any
     results: asyncio.Future[Results]
 
 
 class Batcher:
-    """Runs a predictor in one thread, on what waits for it.
+    """Runs a predictor in one thread, on the requests that wait for it.
 
-    predict: the predictor's, or what counts its batches too; max_rows: joined at most; a request
-    that has more is computed alone; max_batch_delay_ms: to wait for more where some requests wait
-    already; max_queue_size: requests.
+    predict: the predictor's, or one that counts its batches too; max_rows: of a batch; a request
+    with more is computed alone; max_batch_delay_ms: to wait for more requests if some wait already;
+    max_queue_size: requests.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, rows: Any) -> Results:
-        """The results of these rows alone. Raises RequestError, 503, where too many wait."""
+        """The results of these rows. Raises RequestError, 503, if too many requests wait."""
         check_waiting(len(self._queue), self._max_queue_size)
         results: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
         self._queue.append(Pending(rows, results))
@@ -73,15 +73,15 @@ class Batcher:
                     _deliver(batch, outcome)
                 for batch in reversed(batches[len(outcomes) :]):  # not computed yet
                     self._queue.extendleft(reversed(batch))
-                if self._queue:  # and so have others: those just answered may ask again
+                if self._queue:  # clients that got a response may send the next request meanwhile
                     await asyncio.sleep(self._delay)
         finally:
             self._task = None
 
     def _next_batches(self) -> list[list[Pending]]:
-        """The next batch, and others to be computed after it: waking a thread takes its time."""
+        """The next batches, to be computed one after another."""
         batches = [self._next_batch()]
-        while self._queue and len(batches) < MOST_BATCHES:
+        while self._queue and len(batches) < MAX_BATCHES:
             batches.append(self._next_batch())
         return batches
 
@@ -90,7 +90,7 @@ class Batcher:
         count = 0
         while self._queue and (not batch or self._fits(batch[0], count)):
             pending = self._queue.popleft()
-            if not pending.results.done():  # its client has gone
+            if not pending.results.done():  # else its client has disconnected
                 batch.append(pending)
                 count += len(pending.rows)
         return batch
@@ -101,9 +101,9 @@ class Batcher:
         return count + len(rows) <= self._max_rows and key(rows) == key(first.rows)
 
     def _predict_batches(self, batches: list[list[Any]]) -> list[list[Outcome]]:
-        """What becomes of each request of the first batches, of as many as take a while."""
+        """The outcomes of each batch, until BATCHES_SECONDS have passed."""
         outcomes: list[list[Outcome]] = []
-        end = time.perf_counter() + WHILE_SECONDS
+        end = time.perf_counter() + BATCHES_SECONDS
         for batch in batches:
             outcomes.append(self._outcomes(batch))
             if time.perf_counter() > end:
@@ -111,7 +111,7 @@ class Batcher:
         return outcomes
 
     def _outcomes(self, batch: list[Any]) -> list[Outcome]:
-        """Of each request; where they fail together, each is computed alone."""
+        """The outcome of each request; if they fail together, each is computed alone."""
         try:
             return list(self._predict_batch(batch))
         except Exception as error:

@@ -22,20 +22,20 @@ from .errors import RequestError
 
 TOKEN = re.compile(rb"[!-~]{16,}")  # fewer characters can be guessed
 SCHEME = b"bearer "
-# Readiness says nothing that a probe of a cluster, which sends no token, need not know.
+# Open to everyone: probes of a cluster send no token.
 HEALTH = re.compile(r"/v2/health/(live|ready)|/v2/models/[^/]+(/versions/[^/]+)?/ready")
 HEALTH_CALLS = "ServerLive", "ServerReady", "ModelReady", "Check", "Watch"
 UNAUTHENTICATED = "expected a token of this server in the header Authorization, as Bearer TOKEN"
 
 
 class SecretError(ValueError):
-    """A file that will not do; the message is one line that says why."""
+    """A file of secrets that is invalid; the message is one line."""
 
 
 class ReloadableFile(ABC):
-    """Files that are read again when they change; what was read before stays where they are bad.
+    """Files that are read again when they change; if they are invalid, the previous content stays.
 
-    paths: of them, the last one a secret. Raises SecretError.
+    paths: the last one is secret. Raises SecretError.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -47,13 +47,13 @@ class ReloadableFile(ABC):
             raise SecretError(f"{error.filename or paths[0]}: {error.strerror}") from None
 
     def refresh(self) -> None:
-        """Read what has changed; a line in the log where it will not do."""
+        """Read the files if they have changed; logs a line if they are invalid."""
         warning = ""
         try:
             if self._read():
                 logger.info("%s: read again", self.paths[0])
         except (SecretError, OSError) as error:
-            warning = f"{error}; what was read before stays"
+            warning = f"{error}; the previous content stays"
             if warning != self._warning:
                 logger.warning(warning)
         self._warning = warning
@@ -68,11 +68,11 @@ class ReloadableFile(ABC):
 
     @abstractmethod
     def load(self, contents: list[bytes]) -> None:
-        """Use what the files have now. Raises SecretError."""
+        """Use the files' new contents. Raises SecretError."""
 
 
 class Tokens(ReloadableFile):
-    """Of authorized clients: the lines of a file, each of 16 or more printable characters."""
+    """Tokens of authorized clients: lines of a file, each of 16 or more printable characters."""
 
     def load(self, contents: list[bytes]) -> None:
         tokens = [line.strip() for line in contents[0].splitlines() if line.strip()]
@@ -88,12 +88,12 @@ class Tokens(ReloadableFile):
         """Whether the Authorization fields are one, with a token of these; in constant time."""
         if len(fields) != 1 or fields[0][: len(SCHEME)].lower() != SCHEME:
             return False
-        given = fields[0][len(SCHEME) :].strip()
-        return sum(hmac.compare_digest(given, token) for token in self._tokens) > 0
+        actual = fields[0][len(SCHEME) :].strip()
+        return sum(hmac.compare_digest(actual, token) for token in self._tokens) > 0
 
 
 class Certificate(ReloadableFile):
-    """A certificate's chain and its key, PEM; contexts that have it get a renewed one too."""
+    """A certificate's chain and its key, PEM; `contexts` get a renewed one too."""
 
     def __init__(self, *paths: Path) -> None:
         self.contexts: list[ssl.SSLContext] = []
@@ -129,10 +129,9 @@ def check_private(path: Path) -> None:
 
 
 class AuthMiddleware:
-    """An ASGI application in front of another, for those who have a token.
+    """ASGI middleware that rejects requests without a token.
 
-    open_paths: for everyone, as health is; reject: called for each other request without a token,
-    of which nothing else is kept.
+    open_paths: served without one, as health is; reject: called for each rejected request.
     """
 
     def __init__(
@@ -179,9 +178,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler:
         metadata = handler_call_details.invocation_metadata
         fields = [value for name, value in metadata if name == "authorization"]
-        given = [text.encode() if isinstance(text, str) else text for text in fields]
+        fields = [text.encode() if isinstance(text, str) else text for text in fields]
         is_health = handler_call_details.method.rpartition("/")[2] in HEALTH_CALLS
-        if is_health or self._tokens.allow(given):
+        if is_health or self._tokens.allow(fields):
             return await continuation(handler_call_details)
         self._reject("grpc", RequestError(UNAUTHENTICATED, HTTPStatus.UNAUTHORIZED))
         return self._deny

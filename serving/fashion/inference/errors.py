@@ -1,14 +1,14 @@
-"""What is wrong with a request, in one short message for the client."""
+"""Errors of requests: one short message for the client."""
 
 from http import HTTPStatus
 
 QUOTED = 60  # characters of a client's value that a message quotes
 LONGEST = 500  # characters of a message
-RETRY_SECONDS = 1  # after which a busy server may be asked again
+RETRY_SECONDS = 1  # after which to send a request to a busy server again
 
 
 class RequestError(ValueError):
-    """A request that is rejected. message: a sentence for the client; status: of HTTP."""
+    """A request that is rejected. message: for the client, one line; status: of HTTP."""
 
     def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…")
@@ -16,7 +16,7 @@ class RequestError(ValueError):
 
 
 def quote(value: object) -> str:
-    """A client's value as a message quotes it: as it is where that is one short line."""
+    """A client's value for a message: as it is if that is one short line."""
     text = str(value)
     if text.isprintable() and 0 < len(text) <= QUOTED:
         return text
@@ -24,5 +24,5 @@ def quote(value: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """As it is, except for characters that would begin a new line, or not be seen, in the log."""
+    """The text, with characters escaped that would begin a new line, or be invisible."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))

@@ -1,7 +1,7 @@
 """gRPC messages: ModelInferRequest to requests, responses to ModelInferResponse.
 
-The messages are the caller's, who has their protocol buffers; here their fields are read and set.
-Their tensors are raw, or lists in a field for each datatype; a response's are as its request's.
+The caller, which has the protocol buffers, passes the messages; here their fields are read and
+set. Tensors are raw, or lists in a field for each datatype; a response's are as its request's.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from .errors import RequestError, quote
 from .messages import InferRequest, InferResponse, RequestedOutput, Tensor
 from .tensors import as_list, raw_bytes
 
-# The field of InferTensorContents for each datatype, as the protocol has it; FP16 is raw alone.
+# The protocol's field of InferTensorContents for each datatype; FP16 is raw alone.
 FIELDS = {
     "BOOL": "bool_contents",
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
@@ -19,7 +19,7 @@ FIELDS = {
     **{kind: f"{kind.lower()}_contents" for kind in ("UINT64", "INT64", "FP32", "FP64", "BYTES")},
 }
 
-PARAMETERS = {bool: "bool_param", int: "int64_param"}  # others travel as text
+PARAMETERS = {bool: "bool_param", int: "int64_param"}  # others are sent as text
 
 
 def read_request(message: Any) -> InferRequest:
@@ -47,7 +47,7 @@ def read_request(message: Any) -> InferRequest:
 
 
 def _read_contents(tensor: Any) -> list[Any]:
-    """The values of whichever field has some. Raises RequestError where two have."""
+    """The values of the field that has some. Raises RequestError if two have."""
     filled = tensor.contents.ListFields()
     field = FIELDS.get(tensor.datatype, "raw_input_contents")
     if len(filled) > 1 or (not filled and 0 not in tensor.shape):
@@ -89,7 +89,7 @@ def _write_parameters(parameters: Mapping[str, Any], fields: Any) -> None:
 
 
 def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
-    """Fill a ModelMetadataResponse, as far as it has the fields, and return it."""
+    """Fill a ModelMetadataResponse, and return it."""
     message.name, message.platform = metadata["name"], metadata.get("platform", "")
     message.versions.extend(metadata.get("versions", []))
     for kind in ("inputs", "outputs"):
@@ -97,6 +97,6 @@ def write_metadata(metadata: dict[str, Any], message: Any) -> Any:
             getattr(message, kind).add(
                 name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]
             )
-    if "parameters" in message.DESCRIPTOR.fields_by_name:  # which Triton's has not
+    if "parameters" in message.DESCRIPTOR.fields_by_name:  # not in Triton's
         _write_parameters(metadata.get("parameters", {}), message.parameters)
     return message

@@ -1,4 +1,4 @@
-"""The protocol over gRPC: its service, and the servers that take its calls."""
+"""The protocol over gRPC: its service, and the servers on one port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ from .messages import InferRequest, InferResponse
 
 SERVICE, HEALTH_SERVICE = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
-WATCH_SECONDS = 0.5  # from one look at what is ready to the next
+WATCH_SECONDS = 0.5  # between checks of readiness
 SERVERS = 16
 CODES: dict[int, grpc.StatusCode] = {
     HTTPStatus.BAD_REQUEST: grpc.StatusCode.INVALID_ARGUMENT,
@@ -47,7 +47,7 @@ class GrpcTransport:
         self._message: Any = None
 
     def address(self) -> tuple[str, str]:
-        """Model and version, out of the message: its lists are read later, by `parse`."""
+        """Model and version of the message; `parse` reads its lists."""
         try:
             self._message = self._pb.ModelInferRequest.FromString(self._content)
         except DecodeError:
@@ -86,8 +86,8 @@ class GrpcService:
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """All methods, for a server.
 
-        Inference takes and returns bytes: gRPC would read messages before it calls us, and keep
-        both until the response is sent: 24 of 31 MB at once took 2.9 GB, 2.4 this way.
+        Inference takes and returns bytes: gRPC would decode messages before it calls the method,
+        and keep both until the response is sent: 24 of 31 MB at once took 2.9 GB, instead of 2.4.
         """
         health: dict[str, Method] = {
             "ServerLive": self._server_live,
@@ -167,7 +167,7 @@ def _unary(methods: Mapping[str, Method], pb: Any, prefix: str = "") -> dict[str
 
 
 class Health:
-    """The health service of gRPC, which Kubernetes asks: of the server, "", and of each model.
+    """The health service of gRPC, of the server, "", and of each model; Kubernetes probes it.
 
     Its messages have one field each, as those of google.protobuf.wrappers: a text and a number.
     Source: gRPC Health Checking Protocol, grpc.health.v1.
@@ -228,10 +228,10 @@ def _abort(error: RequestError, context: Any) -> None:
 
 
 class GrpcServers:
-    """Several servers of grpc.aio on one port; the system shares connections out among them.
+    """Several servers of grpc.aio on one port; the system distributes connections among them.
 
-    One takes one call a turn of the event loop, or of two: next to many requests over REST, which
-    make turns long, others would wait for seconds.
+    A server accepts one call every turn or two of the event loop: with many requests over REST,
+    which make turns long, calls would wait for seconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The one way of every inference request, over REST and gRPC alike.
+"""Handles every inference request, over REST and gRPC.
 
 handle: find the model, admit the request, decode it, predict, encode the response. A request's
 context ends in one place, where it is counted and logged.
@@ -28,15 +28,15 @@ LONGEST_ID = 1000  # characters
 SECONDS_PER_LINE = 60  # of rejections before a request is read
 MOST_INPUTS = 10_000  # of a request: the columns of a table
 MOST_AXES = 32  # of a tensor, as in NumPy
-CLIENT_GONE = 499  # of nginx: the client has hung up before its response
-# What is large is decoded and encoded off the event loop, one at a time, since each takes several
-# times its own size; elements of BYTES may be files, whose reading takes long: two at a time.
+CLIENT_GONE = 499  # of nginx: the client has disconnected before its response
+# Large tensors are decoded and encoded off the event loop, one at a time, since each takes several
+# times its size; elements of BYTES may be picture files, which take long: two at a time.
 LARGE, FILES = ThreadPoolExecutor(1), ThreadPoolExecutor(2)
-READS = WaitingLimit(1000)  # of requests with files to be read
+READS = WaitingLimit(1000)  # of requests with files to decode
 
 
 class ServedModel(NamedTuple):
-    """A loaded model. version: "" for none; infer: from what `decode` returns to the results."""
+    """A loaded model. version: "" for none; infer: from the rows of `decode` to results."""
 
     name: str
     version: str
@@ -46,14 +46,14 @@ class ServedModel(NamedTuple):
 
 
 class Models(Protocol):
-    """The models of a server, wherever they come from.
+    """The models of a server.
 
-    version: "" for the highest one. Each method but the first three raises RequestError, 404 for a
-    model that is not there.
+    version: "" for the highest one. Each method except the first three raises RequestError, 404 for
+    an unknown model.
     """
 
     async def are_ready(self) -> bool:
-        """Whether each of them is."""
+        """Whether each of them is ready."""
 
     async def server_metadata(self) -> dict[str, Any]:
         """Name, version and extensions of the server."""
@@ -71,14 +71,14 @@ class Models(Protocol):
         """Name, versions, platform, inputs, outputs and parameters of a model."""
 
     async def load(self, name: str) -> None:
-        """Load a model, or load it anew."""
+        """Load a model, or reload it."""
 
     async def unload(self, name: str) -> None:
         """Unload all versions of a model."""
 
 
 class Transport(Protocol):
-    """One request, as its protocol carries it."""
+    """One request of a protocol."""
 
     protocol: str  # rest or grpc
 
@@ -89,21 +89,20 @@ class Transport(Protocol):
         """All of the request's bytes, counted. Raises RequestError."""
 
     def parse(self, payload: Any) -> InferRequest:
-        """What was received, as a request. Raises RequestError."""
+        """The request in the received bytes. Raises RequestError."""
 
     def write(self, response: InferResponse) -> Any:
-        """A response, as the protocol sends it."""
+        """A response, in the protocol's form."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestContext:
     """One request, from its arrival to its end, which calls the observers.
 
-    protocol: rest or grpc; model, version, id: as the client gives them, "" until they are read;
-    served: the model, once it is found; results: what it predicted; time: of the head's arrival, in
-    seconds since 1970; seconds: from the whole request, or from its head where it is rejected
-    before, to the end; status: of HTTP; error: the message of a rejection; is_logged: whether the
-    request log has it.
+    protocol: rest or grpc; model, version, id: as the client sends them, "" until they are read;
+    served: the model, once it is found; results: its predictions; time: of the head's arrival, in
+    seconds since 1970; seconds: from the whole request, or from its head if it is rejected before,
+    to the end; status: of HTTP; error: the message of a rejection; is_logged: in the request log.
     """
 
     protocol: str
@@ -124,7 +123,7 @@ class RequestContext:
         return self
 
     def arrived(self) -> None:
-        """The request is there, whole: a slow client's time is its own."""
+        """The whole request has arrived: a slow client's time does not count."""
         self._start = clock.perf_counter()
 
     def __exit__(
@@ -139,7 +138,7 @@ class RequestContext:
         for observe in self.observers:
             try:
                 observe(self)
-            except Exception:  # of a predictor's own, say: no request fails for it
+            except Exception:  # in a predictor's metrics, for example: no request fails for it
                 logger.exception("%s: counting or logging a request failed", self.model)
 
 
@@ -147,7 +146,7 @@ Observer = Callable[[RequestContext], None]  # called at the end of a request
 
 
 class Handler:
-    """Takes every inference request. observers: called with each at its end."""
+    """Handles every inference request. observers: called with each at its end."""
 
     _rejected, _next_line = 0, 0.0  # of the process, over REST and gRPC
 
@@ -170,7 +169,7 @@ class Handler:
                     raise RequestError(message, HTTPStatus.INTERNAL_SERVER_ERROR) from None
 
     def reject(self, protocol: str, error: RequestError) -> None:
-        """Count a request that is rejected before it is read, which anyone can send.
+        """Count a request without a token, which is rejected before it is read.
 
         Logs the first one of a minute, and how many there were since the last line.
         """
@@ -194,7 +193,7 @@ async def _respond(
     signature = model.signature
     large = LARGE if admission.counted else None
     request = await run_in(large, transport.parse, payload)
-    del payload  # which the rows of a large request replace
+    del payload  # to free its memory
     check_sizes(request)
     context.id = request.id or ""
     if request.id is None:
@@ -206,7 +205,7 @@ async def _respond(
     else:
         rows = await run_in(large, signature.decode, request)
     context.id, context.version = str(request.id), model.version
-    del request  # whose values the rows replace
+    del request  # to free its memory
     context.results = results = await model.infer(rows)
     encoded = await run_in(large, signature.encode, results, outputs)
     size = sum(output.values.nbytes for output in encoded.outputs)
@@ -215,7 +214,7 @@ async def _respond(
 
 
 def check_sizes(request: InferRequest) -> None:
-    """Raise RequestError for what would set how much is done, or sent back."""
+    """Raise RequestError for sizes that would determine how much is computed or sent back."""
     if len(request.id or "") > LONGEST_ID:
         length = len(request.id or "")
         raise RequestError(f"expected an id of at most {LONGEST_ID:,} characters, got {length:,}")
@@ -234,7 +233,7 @@ def check_sizes(request: InferRequest) -> None:
 async def run_in(
     pool: ThreadPoolExecutor | None, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """The result of a function that a thread of a pool runs, or the event loop's where none is."""
+    """The result of a function, run in a thread of a pool, or here if that is None."""
     if pool is None:
         return function(*arguments)
     return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)

@@ -17,22 +17,22 @@ from . import logger
 from .rest import JSON
 
 HEAD_BYTES = 64 * 1024  # of a request's line and headers, at most
-DRAIN_SECONDS = 0.1  # to take the connections that the system has already made
-GRACE_SECONDS = 2.0  # at most, for a request to arrive on a connection that is there
+DRAIN_SECONDS = 0.1  # to accept the connections in the system's queue
+GRACE_SECONDS = 2.0  # at most, for a request to arrive on an open connection
 END_SECONDS = 20  # at most, for the requests that have arrived; then they are cut off
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Rejects requests whose headers are too long, or which do not arrive whole in time.
+    """Rejects requests with too long headers, or which do not arrive whole in time.
 
     An offer to upgrade the protocol is ignored (RFC 9110, 7.8): uvicorn loses the body behind it.
     """
 
     _since: float | None  # when the request that is arriving began to
     _in_head = False
-    _segment_bytes = 0  # of whole segments within a head, whose last field may have no end
+    _segment_bytes = 0  # of whole segments within a head, whose last field may not have ended
     _fields = _field_bytes = 0  # of a head, as far as they are counted
-    _is_resuming = False  # after an offer to upgrade: the parser reads the head that is known
+    _is_resuming = False  # after an offer to upgrade: the new parser reads a head again
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,7 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._resume()
 
     def _resume(self) -> None:
-        """Have a new parser read the body, of which the old one takes the length for nothing."""
+        """Parse the body with a new parser, since the old one ignores its length."""
         if self.scope["method"] == "CONNECT":
             raise httptools.HttpParserError("CONNECT")
         keep = (b"content-length", b"transfer-encoding")
@@ -105,7 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._since is None or self.loop.time() - self._since <= seconds:
             return
         is_done = self.cycle is None or self.cycle.response_complete
-        if is_done and not self._in_head:  # has sent nothing, or nothing more
+        if is_done and not self._in_head:  # idle
             self.transport.close()
         elif self._in_head or not self.cycle.response_started:
             self._reject(
@@ -114,7 +114,7 @@ class HttpProtocol(HttpToolsProtocol):
             )
 
     def is_whole(self) -> bool:
-        """Whether nothing is missing of the last request, or none has begun."""
+        """Whether the last request has arrived whole, and no other has begun."""
         return self.cycle is not None and not self._in_head and not self.cycle.more_body
 
     def send_400_response(self, msg: str) -> None:
@@ -124,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._since = None
-        if self.cycle:  # whose body will not arrive
+        if self.cycle:  # its body will not arrive
             self.cycle.scope["rejected"] = status, message  # type: ignore[typeddict-unknown-key]
         logger.warning("rejected with %d: %s", status, message)
         body = orjson.dumps({"error": message})
@@ -134,7 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class GracefulServer(uvicorn.Server):
-    """Drains open connections on shutdown; leaves signals to whoever starts it."""
+    """Drains open connections on shutdown; leaves signals to its caller."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         config.timeout_graceful_shutdown = END_SECONDS
@@ -150,11 +150,11 @@ class GracefulServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Drain connections first; a request that does not arrive whole meanwhile is rejected."""
+        """Drain connections first; reject a request that does not arrive whole meanwhile."""
         for server in self.servers:
             for listening in server.sockets:
                 with socket(fileno=os.dup(listening.fileno())) as same:
-                    same.listen(0)  # takes nobody new while those who wait are taken
+                    same.listen(0)  # no new connections while the queue is accepted
         await asyncio.sleep(DRAIN_SECONDS)
         for server in self.servers:
             server.close()

@@ -1,4 +1,4 @@
-"""What the server takes on at once, so that nobody can take it down by sending."""
+"""Limits on bytes in flight and on waiting requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,11 +11,11 @@ import msgspec
 from .errors import RequestError
 
 MB = 2**20
-SMALL_BODY = 64 * 1024  # bytes, which a connection holds anyway: not counted, never kept out
+SMALL_BODY = 64 * 1024  # bytes, which a connection buffers anyway: neither counted nor rejected
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """params.yaml: package.limits, which travels with each packaged model.
+    """params.yaml: package.limits, packaged with each model.
 
     body_mb: MiB of a request's body; bodies_mb: MiB of all bodies in flight; request_seconds: for a
     request to arrive whole; waiting: requests that wait for a model.
@@ -54,9 +54,9 @@ class Admission:
         self._release()
 
     def count(self, size: int) -> None:
-        """Count what has arrived of the body.
+        """Count the bytes of the body that have arrived.
 
-        Where too many bytes are in flight, the body that began last is rejected: RequestError, 503,
+        If too many bytes are in flight, the body that began last is rejected: RequestError, 503,
         here if it is this one. Raises RequestError, 413, for too large a body.
         """
         self.limits.check_body(size)
@@ -72,7 +72,7 @@ class Admission:
 
     @asynccontextmanager
     async def arriving(self) -> AsyncIterator[None]:
-        """While a body arrives in pieces, another may need its place. Raises RequestError, 503."""
+        """While a body arrives in pieces, it may be evicted. Raises RequestError, 503."""
         self._eviction = asyncio.timeout(None)
         self._arriving.append(self)
         try:
@@ -103,7 +103,7 @@ class Admission:
 
 
 def check_waiting(count: int, most: int) -> None:
-    """Raise RequestError, 503, where so many requests wait for a model already."""
+    """Raise RequestError, 503, if so many requests wait for a model already."""
     if count >= most:
         raise RequestError(
             f"expected at most {most:,} requests that wait for the model; send it again later",
@@ -112,7 +112,7 @@ def check_waiting(count: int, most: int) -> None:
 
 
 class WaitingLimit:
-    """Requests that wait, each for the time of a `with` block. Raises RequestError, 503."""
+    """Counts waiting requests, each for the time of a `with` block. Raises RequestError, 503."""
 
     def __init__(self, most: int) -> None:
         self._most, self._count = most, 0

@@ -1,4 +1,4 @@
-"""Requests and responses of the Open Inference Protocol, whichever way they travel."""
+"""Requests and responses of the Open Inference Protocol, over REST and gRPC."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from .errors import RequestError, quote
 
 
 class Tensor(NamedTuple):
-    """An input. data: raw bytes, a flat array, or what JSON or a message holds, lists mostly."""
+    """An input. data: raw bytes, a flat array, or the values of JSON or a message."""
 
     name: str
     shape: Sequence[int]
@@ -19,7 +19,7 @@ class Tensor(NamedTuple):
 
 
 class RequestedOutput(NamedTuple):
-    """An output that a request names. binary: whether its values are to be sent as raw bytes."""
+    """An output that a request names. binary: whether to send its values as raw bytes."""
 
     name: str
     binary: bool
@@ -28,8 +28,8 @@ class RequestedOutput(NamedTuple):
 class InferRequest(NamedTuple):
     """A request.
 
-    id: None if the client gave none; outputs: none for the model's default, which is sent as raw
-    bytes where `binary`; headers: returns those of HTTP, or the metadata of a call.
+    id: None if the client sent none; outputs: none for the model's default, which is sent as raw
+    bytes if `binary`; headers: returns those of HTTP, or the metadata of a call.
     """
 
     id: str | None

@@ -14,7 +14,7 @@ from .limits import Admission
 from .predictor import Predictor, Results
 
 MODEL_LABELS = ["model", "version"]
-OK, NO_MODEL = "ok", ("", "")  # the labels of a request for a model that is not there
+OK, NO_MODEL = "ok", ("", "")  # the labels of a request for an unknown model
 REQUESTS = Counter(
     "fashion_requests",
     "Requests: ok, or the status of HTTP.",
@@ -42,7 +42,7 @@ LOST = Counter("fashion_request_log_lost_lines", "Lines that the request log cou
 
 
 class ModelMetrics:
-    """Of a packaged model."""
+    """Metrics of a loaded model."""
 
     _loaded: ClassVar[dict[tuple[str, str], "ModelMetrics"]] = {}
 
@@ -69,11 +69,11 @@ class ModelMetrics:
         return predict
 
     def unregister(self) -> None:
-        """Show nothing more of the model, unless it has been loaded again meanwhile."""
+        """Remove the model's gauges, unless it has been reloaded meanwhile."""
         if self._loaded.get(self._model) is self:
             del self._loaded[self._model]
             for gauge in (READY, WAITING):
-                with suppress(KeyError):  # a model that is not batched has no queue
+                with suppress(KeyError):  # a model without batches has no queue
                     gauge.remove(*self._model)
 
 

@@ -1,4 +1,4 @@
-"""What a model is to the server: its tensors, and what it makes of rows."""
+"""The interface of a model: its tensors, and predictions from rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
@@ -21,18 +21,18 @@ from .tensors import (
     read_tensor,
 )
 
-__all__ = [  # what a predictor of one's own needs of this package
+__all__ = [  # all that a new Predictor imports from this package
     "BYTES", "DTYPES", "InferRequest", "Predictor", "RequestError", "Results", "Tensor",
     "TensorSpec", "check_datatype", "check_row_count", "only_input", "quote", "read_elements",
     "read_flag", "read_numbers",
 ]  # fmt: skip
 
 Results = dict[str, Any]  # arrays, mostly
-TEXT, NUMBERS = {"content_type": "str"}, {"content_type": "np"}  # as MLServer's clients know them
+TEXT, NUMBERS = {"content_type": "str"}, {"content_type": "np"}  # for MLServer's clients
 
 
 class Encoded(NamedTuple):
-    """What a response has of a model. parameters: of the whole response."""
+    """A model's part of a response. parameters: of the whole response."""
 
     outputs: Sequence[OutputTensor]
     parameters: Mapping[str, Any] = {}
@@ -41,8 +41,7 @@ class Encoded(NamedTuple):
 class Signature:
     """The tensors of a model: how its requests are decoded, and its results encoded.
 
-    inputs: what it takes; outputs: what it predicts, the first one for a request that names none;
-    max_rows: of a request.
+    outputs: the first one is for a request that names none; max_rows: of a request.
     """
 
     inputs: Sequence[TensorSpec] = ()
@@ -52,7 +51,7 @@ class Signature:
     def decode(self, request: InferRequest) -> Any:
         """The rows of a request, [rows, …] in the first input's datatype. Raises RequestError.
 
-        NaN is passed on, infinity rejected. A model that takes other requests has its own.
+        NaN is passed on, infinity rejected. Override it for other requests.
         """
         return read_tensor(only_input(request.inputs), self.inputs[0], self.max_rows)
 
@@ -72,7 +71,7 @@ class Signature:
         return request.outputs or [RequestedOutput(names[0], request.binary)]
 
     def encode(self, results: Any, outputs: Sequence[RequestedOutput]) -> Encoded:
-        """What a response has of the results."""
+        """The outputs of a response, from the results."""
         datatypes = {spec.name: spec.datatype for spec in self.outputs}
         tensors = []
         for output in outputs:
@@ -84,16 +83,16 @@ class Signature:
         return Encoded(tensors)
 
     def log_fields(self, results: Any, with_inputs: bool) -> dict[str, Any]:  # noqa: ARG002
-        """What the request log has of the results; with_inputs: of the rows too. JSON values."""
+        """Fields for the request log, JSON values. with_inputs: those of the rows too."""
         return {}
 
 
 class Predictor(Signature, ABC):
-    """A model that computes: rows of several requests at a time, which arrive meanwhile."""
+    """A model that is called with the rows of several requests at a time."""
 
     @abstractmethod
     def predict(self, rows: Any) -> Results:
-        """All outputs, by name, [rows, …], and whatever else `observe` and `log_fields` need."""
+        """All outputs, by name, [rows, …], and more for `observe` and `log_fields`."""
 
     def batch_key(self, rows: Any) -> Hashable:
         """Rows of equal keys may be computed together: of one datatype and trailing shape."""
@@ -104,4 +103,4 @@ class Predictor(Signature, ABC):
         return np.concatenate(batch)
 
     def observe(self, results: Results) -> None:
-        """Count the results of a batch in metrics of the model's own."""
+        """Count the results of a batch in the model's metrics."""

@@ -1,7 +1,7 @@
-"""The log of requests: JSON lines in a folder, written by a thread of its own.
+"""The log of requests: JSON lines in a folder, written by a thread.
 
-No request waits for the disk. Lines that cannot be written, or that wait while WAITING_BYTES do,
-are lost and counted.
+No request waits for the disk. Lines that cannot be written, or for which WAITING_BYTES leave no
+room, are lost and counted.
 """
 
 import atexit
@@ -22,16 +22,16 @@ from . import logger
 from .handler import RequestContext
 from .limits import MB
 
-WRITE_SECONDS = 0.5  # from one time that waiting lines are written to the next
+WRITE_SECONDS = 0.5  # between writes of the waiting lines
 WAITING_BYTES = 64 * MB
-FILE_SHARE = 16  # files that the folder holds, about
-OWNER_ALONE = 0o600  # reads what clients have sent
+FILES = 16  # that the folder holds, about
+OWNER_ONLY = 0o600
 HOUR = "%Y%m%dT%H"  # in a file's name
 LONGEST = 200  # characters of a client's id, or of a message
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """A request, as far as any model has it; what a model adds, a subclass has."""
+    """A request to any model; subclasses add the fields of their models."""
 
     time: datetime
     id: str
@@ -47,7 +47,7 @@ LineType = TypeVar("LineType", bound=Line)
 
 
 class RequestLog:
-    """Takes requests at their end, and writes them.
+    """Writes a line for each request at its end.
 
     folder: of the files; input_share: of requests whose inputs are written, 0 to 1; max_mb: MiB of
     all files, beyond which the oldest go; lost: called with a number of lost lines. Raises OSError
@@ -68,7 +68,7 @@ class RequestLog:
         atexit.register(self.close)
 
     def add(self, context: RequestContext) -> None:
-        """Have a request written. Called by one thread."""
+        """Queue a request's line. Called by one thread."""
         if not context.is_logged:
             return
         line = msgspec.json.encode(self._line(context)) + b"\n"
@@ -79,7 +79,7 @@ class RequestLog:
         self._waiting.append(line)
 
     def close(self) -> None:
-        """Write what waits, within seconds, and end."""
+        """Write the waiting lines, within seconds, and end."""
         self._ending.set()
         self._thread.join(10 * WRITE_SECONDS)
 
@@ -121,7 +121,7 @@ class RequestLog:
         except OSError as error:
             self._drop(bytes(left).count(b"\n"), error.strerror or str(error))
             with suppress(OSError):
-                self._file.close()  # whose last line may be cut off
+                self._file.close()  # its last line may be cut off
         self._done += len(text)
 
     def _should_rotate(self, now: datetime) -> bool:
@@ -129,28 +129,28 @@ class RequestLog:
         if self._file.closed or not of_hour:
             return True
         state = os.fstat(self._file.fileno())
-        return state.st_size >= self._max_bytes // FILE_SHARE or not state.st_nlink
+        return state.st_size >= self._max_bytes // FILES or not state.st_nlink
 
     def _open(self, now: datetime) -> FileIO:
         self._folder.mkdir(0o700, parents=True, exist_ok=True)
         path = self._folder / f"{now:{HOUR}%M%S.%f}-{os.getpid()}.jsonl"
-        file = FileIO(path, "x", opener=lambda name, how: os.open(name, how, OWNER_ALONE))
+        file = FileIO(path, "x", opener=lambda name, how: os.open(name, how, OWNER_ONLY))
         self._remove_oldest()
         return file
 
     def _remove_oldest(self) -> None:
-        total = self._max_bytes // FILE_SHARE  # of the file that begins
+        total = self._max_bytes // FILES  # of the file that begins
         for path in reversed(log_files(self._folder)):
-            with suppress(OSError):  # another server may have removed it, or be its owner
+            with suppress(OSError):  # removed by another server, or owned by one
                 total += path.stat().st_size
                 if total > self._max_bytes:
                     path.unlink()
 
-    def _drop(self, count: int, why: str) -> None:
+    def _drop(self, count: int, reason: str) -> None:
         self._lost(count)
         if not self._losing:
             self._losing = True
-            logger.warning("%s: lines of the request log are lost: %s", self._folder, why)
+            logger.warning("%s: lines of the request log are lost: %s", self._folder, reason)
 
 
 def log_files(folder: Path) -> list[Path]:

@@ -23,8 +23,8 @@ from .tensors import BYTES, as_list, raw_bytes
 JSON, BINARY = "application/json", "application/octet-stream"
 JSON_LENGTH = "inference-header-content-length"
 SIZE, AS_BINARY, ALL_AS_BINARY = "binary_data_size", "binary_data", "binary_data_output"
-LINE_END = b"\r\n"  # so that what a terminal, or a trace, shows next begins a line of its own
-INTEGERS = {"INT64": ("i", "i8"), "UINT64": ("u", "u8")}  # which float64 would round
+LINE_END = b"\r\n"  # after JSON, for terminals
+INTEGERS = {"INT64": ("i", "i8"), "UINT64": ("u", "u8")}  # float64 would round them
 NESTED = re.compile(rb"\[")
 INFLATE_ANY = 47  # of zlib: gzip or zlib, whichever its header names
 
@@ -87,7 +87,7 @@ DECODER = msgspec.json.Decoder(_Request)
 
 
 def read_request(body: bytes | bytearray, json_length: str | None = None) -> InferRequest:
-    """The request that a body holds; json_length: the header of that name. Raises RequestError."""
+    """The request in a body. json_length: the header. Raises RequestError."""
     text, raw = _split(body, json_length)
     if not text:
         raise RequestError("expected a body in JSON, got none")
@@ -149,7 +149,7 @@ def _split_binary(
         raise RequestError(f"expected parameter {SIZE} as a number of bytes, got {quote(size)}")
     if raw is None:
         raise RequestError(
-            f"expected the header Inference-Header-Content-Length beside {SIZE}, got none"
+            f"expected the header Inference-Header-Content-Length with {SIZE}, got none"
         )
     if data not in NONE:
         raise RequestError(f"expected inputs[{index}].data or its parameter {SIZE}, got both")
@@ -159,19 +159,19 @@ def _split_binary(
 
 
 def _values(data: msgspec.Raw, datatype: str) -> Any:
-    """Numbers as an array [k] where the JSON is one list of them, else what it is in Python."""
+    """An array [k] if the JSON is one list of numbers, else Python objects."""
     if datatype != BYTES and not NESTED.search(data, 1):
         kind, dtype = INTEGERS.get(datatype, ("d", "f8"))
         try:
             array: Any = simdjson.Parser().parse(memoryview(data))
             return np.frombuffer(array.as_buffer(of_type=kind), dtype)
-        except (ValueError, TypeError, RuntimeError, AttributeError):  # other than numbers
+        except (ValueError, TypeError, RuntimeError, AttributeError):  # not only numbers
             pass
     return _decode(msgspec.json.decode, data)
 
 
 def write_response(response: InferResponse) -> tuple[bytes, int | None]:
-    """The body of a response, and the length of its JSON where raw tensors follow it."""
+    """The body of a response, and the length of its JSON if raw tensors follow."""
     raw = [raw_bytes(output.values) if output.binary else None for output in response.outputs]
     content = {
         "model_name": response.model,

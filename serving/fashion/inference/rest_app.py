@@ -26,14 +26,14 @@ from .rest import BINARY, JSON, JSON_LENGTH, accepts_gzip, inflate, read_request
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 INFER = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
-OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # a few names, if any
+OTHER_BODIES = Limits(body_mb=1, bodies_mb=160, request_seconds=0, waiting=0)  # of other routes
 COMPRESSED_BYTES, GZIP_LEVEL = 1024, 1  # smaller responses go out in one packet anyway
 
 
 def error_response(
     path: str, status: int, message: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """The response of a rejected request, which leaves a line in the log."""
+    """The response of a rejected request; logs a line."""
     message = one_line(message)
     logger.warning("rejected with %d: %s: %s", status, one_line(path), message)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -42,10 +42,10 @@ def error_response(
 
 
 class RestApp:
-    """Answers inference first, then the other routes of the protocol and `routes`.
+    """Serves inference, the other routes of the protocol, and `routes`.
 
-    What is none of these goes to `fallback`, within OTHER_BODIES, or gets 404. compress: responses
-    by gzip, to clients that accept it.
+    Any other request goes to `fallback`, within OTHER_BODIES, or gets 404. compress: responses
+    with gzip, for clients that accept it.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class RestTransport:
 
 
 class ClientGoneError(RequestError):
-    """The connection has ended before the request had arrived: see HttpProtocol for a rejection."""
+    """The connection ended before the whole request arrived; HttpProtocol may have rejected it."""
 
     def __init__(self, status: int = CLIENT_GONE, message: str = "") -> None:
         super().__init__(message, status)
@@ -174,15 +174,15 @@ async def _next_message(scope: Scope, receive: Receive) -> Message:
 
 
 def _header(scope: Scope, name: str) -> str | None:
-    wanted = name.encode()
+    expected = name.encode()
     for key, value in scope["headers"]:
-        if key == wanted:
+        if key == expected:
             return value.decode("latin1")
     return None
 
 
 def _routes(models: Models) -> list[BaseRoute]:
-    """The protocol's, except inference, which is listed for what its path allows alone."""
+    """The protocol's routes; inference is listed for its methods alone."""
 
     def ready(content: dict[str, Any], is_ready: bool) -> Response:
         return JSONResponse(content | {"ready": is_ready}, HTTPStatus.OK if is_ready else 400)
@@ -246,7 +246,7 @@ def _model(request: Request) -> tuple[str, str]:
 
 
 async def send_error(request: Request, error: Exception) -> Response:
-    """The response of a route that rejects a request, or that there is not."""
+    """The response of a route that rejects a request, or of an unknown path or method."""
     path, message = request.url.path, str(error)
     status = getattr(error, "status", getattr(error, "status_code", HTTPStatus.BAD_REQUEST))
     headers = getattr(error, "headers", None)

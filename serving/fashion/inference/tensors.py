@@ -1,4 +1,4 @@
-"""Values of tensors, as a request has them and as a model declares them."""
+"""Values of tensors, as requests contain them and models declare them."""
 
 import math
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ class TensorSpec(NamedTuple):
 
 
 def read_numbers(tensor: Tensor, count: int, with_null: bool = False) -> np.ndarray:
-    """The numbers of a tensor, so many, in the type that they arrive in.
+    """The `count` numbers of a tensor, in the type in which they arrive.
 
-    with_null: whether null is NaN, as MLServer's clients send it. Raises RequestError.
+    with_null: null is NaN, as MLServer's clients send it. Raises RequestError.
     """
     expected = f"for shape {list(tensor.shape)}"
     dtype = np.dtype(np.bool_) if tensor.datatype == BOOL else DTYPES[tensor.datatype]
@@ -86,7 +86,7 @@ def _first_other(values: np.ndarray) -> str:
 
 
 def read_elements(data: Any) -> list[Any]:
-    """The elements of a BYTES tensor: bytes where it is raw, else what its list holds.
+    """The elements of a BYTES tensor: bytes if it is raw, else the list's elements.
 
     A list of lists of one each, as of shape [n, 1], is taken as one list. Raises RequestError.
     """
@@ -113,7 +113,7 @@ def split_elements(raw: bytes) -> list[bytes]:
 
 
 def raw_bytes(values: np.ndarray) -> bytes:
-    """An output's values as the protocol sends them raw: little-endian; text after its length."""
+    """An output's values as raw bytes: little-endian; text after its length."""
     if values.dtype.kind not in "UO":
         return values.tobytes()
     texts = as_list(values)
@@ -128,7 +128,7 @@ def as_list(values: np.ndarray) -> list[Any]:
 
 
 def check_row_count(rows: int, max_rows: int, shape: Sequence[int], rows_are: str = "rows") -> int:
-    """The number of rows, if a request may have so many. Raises RequestError."""
+    """The number of rows, if it is allowed. Raises RequestError."""
     if rows == -1:
         raise RequestError(f"expected the number of {rows_are} in place of -1, got {list(shape)}")
     if not 1 <= rows <= max_rows:
@@ -144,7 +144,7 @@ def only_input(inputs: Sequence[Tensor]) -> Tensor:
 
 
 def check_datatype(datatype: str, allowed: Sequence[str]) -> None:
-    """Raise RequestError for another datatype than those allowed."""
+    """Raise RequestError for a datatype that is not allowed."""
     if datatype not in allowed:
         *some, last = allowed
         names = f"{', '.join(some)} or {last}" if some else last
@@ -152,7 +152,7 @@ def check_datatype(datatype: str, allowed: Sequence[str]) -> None:
 
 
 def match_inputs(inputs: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[TensorSpec]:
-    """What is declared of each tensor, by name; a single one may have any. Raises RequestError."""
+    """The declaration of each tensor, by name; a single one may have any. Raises RequestError."""
     if len(specs) == 1 == len(inputs):
         return list(specs)
     by_name = {spec.name: spec for spec in specs}
@@ -166,7 +166,7 @@ def match_inputs(inputs: Sequence[Tensor], specs: Sequence[TensorSpec]) -> list[
 def read_tensor(
     tensor: Tensor, spec: TensorSpec | None = None, max_rows: int | None = None
 ) -> np.ndarray:
-    """The values of a tensor, of the declared datatype and number of axes, or else of its own.
+    """The values of a tensor, in the datatype and axes of `spec`, or else of the tensor.
 
     Numbers are converted where that loses nothing but digits of a fraction; NaN is passed on,
     infinity rejected. Elements of BYTES are objects: str or bytes. Raises RequestError.
@@ -220,7 +220,7 @@ def convert(values: np.ndarray, datatype: str) -> np.ndarray:
         if np.isinf(converted).any():
             raise RequestError(f"expected finite numbers of {datatype} or NaN, got infinity")
         if values.dtype.kind in "iu" and (converted.astype(values.dtype) != values).any():
-            raise RequestError(f"expected whole numbers that {datatype} has, got larger ones")
+            raise RequestError(f"expected whole numbers within {datatype}, got larger ones")
         return converted
     if values.dtype.kind == "f":
         check_whole(values, datatype)

@@ -1,1 +1,1 @@
-"""What a model makes of pixels: features, decisions, probabilities. Training uses it too."""
+"""Features and predictions from pixels, for training and serving."""

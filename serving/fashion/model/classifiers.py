@@ -22,8 +22,8 @@ from .inputs import read_inputs
 from .svm import decisions, is_svm, pairwise_log_proba
 from .trees import SmallBatchTrees
 
-# Images are shared out among threads, each of which computes all that its share needs. The threads
-# of the libraries, which would divide every step of it, wait for each other instead.
+# Images are divided among threads, each of which computes all steps for its block. Threads of the
+# libraries, which would divide every step, would wait for each other.
 threadpool_limits(1)
 POOL = ThreadPoolExecutor(THREADS)
 SMALL_BATCH = 32  # images, up to which array lookups are faster than XGBoost

@@ -1,8 +1,8 @@
-"""Responses of an image to two dictionaries of patches, the second above the first.
+"""Responses of an image to two layers of filters, which are dictionaries of patches.
 
-Each layer compares every patch with its directions and keeps the largest response of each block of
-2 × 2 places. The first layer's patches are of pixels, the second's of the first one's cells.
-Directions: stages/training/dictionary.py.
+Each layer applies its filters to every patch and keeps the largest response of each block of 2 × 2
+places. The first layer's patches are of pixels, the second's of the first layer's cells. Fitted by
+stages/training/dictionary.py.
 
 Sources: Coates, Lee and Ng, An analysis of single-layer networks in unsupervised feature learning,
 AISTATS 2011; Coates and Ng, Selecting receptive fields in deep networks, NIPS 2011.
@@ -21,10 +21,10 @@ from .exact import quantize
 if TYPE_CHECKING:
     from .features import FeatureMap
 
-BORDER = 2  # black pixels put around an image: clothes touch its edges, and there begin gradients
+BORDER = 2  # black pixels around an image: clothes touch its edges, where gradients are
 PIXEL_SIDE, CELL_SIDE = 5, 2  # of patches of pixels, and of cells
-CELL_LIMIT, CELL_PLACES = 4.0, 7  # of what the second layer sees, at most, and binary places
-THRESHOLD = 0.6  # of responses to the second layer, on either side
+CELL_LIMIT, CELL_PLACES = 4.0, 7  # of the second layer's inputs: largest value, binary places
+THRESHOLD = 0.6  # of responses to the second layer, of either sign
 GRID = 3  # places a side that are left of an image
 TILE = 64  # images at once: fewer cost more calls, more cost more memory traffic
 _buffers = threading.local()
@@ -41,7 +41,7 @@ def filter_responses(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     for start in range(0, len(images), TILE):
         tile = images[start : start + TILE]
         maps = channels(tile, fitted)
-        found = _compare(maps, CELL_SIDE, fitted.regions, fitted.contrast[1], centred=False)
+        found = _apply(maps, CELL_SIDE, fitted.regions, fitted.contrast[1], centred=False)
         found -= fitted.region_offset[:, None, None, None]
         beyond = np.stack([_pooled(found, np.maximum), -_pooled(found, np.minimum)])
         beyond -= np.float32(THRESHOLD)
@@ -51,7 +51,7 @@ def filter_responses(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
 
 
 def channels(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
-    """What the second layer sees of uint8 [n, 784] images: float32 [c, 7, 7, n]."""
+    """The second layer's inputs for uint8 [n, 784] images: float32 [c, 7, 7, n]."""
     found = cells(images, fitted)
     mixed = fitted.channels.T @ found.reshape(len(found), -1)
     mixed -= fitted.channel_offset[:, None]
@@ -61,14 +61,14 @@ def channels(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
 def cells(images: np.ndarray, fitted: "FeatureMap") -> np.ndarray:
     """Responses of uint8 [n, 784] images to the first layer, of either sign: [a, 7, 7, n]."""
     maps = pixels(images)
-    found = _compare(maps, PIXEL_SIDE, fitted.patches, fitted.contrast[0], centred=True)
+    found = _apply(maps, PIXEL_SIDE, fitted.patches, fitted.contrast[0], centred=True)
     largest = _pooled(np.abs(found, out=found), np.maximum)
     means = _halved(_halved(largest).swapaxes(1, 2)).swapaxes(1, 2)
     return _bounded(np.sqrt(np.ascontiguousarray(means)))
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """What the first layer sees of uint8 [n, 784] images: float32 [1, 32, 32, n], 0 to 255."""
+    """The first layer's inputs for uint8 [n, 784] images: float32 [1, 32, 32, n], 0 to 255."""
     squares = images.reshape(-1, SIDE, SIDE).transpose(1, 2, 0)[None]
     margin = (BORDER, BORDER)
     return np.pad(squares.astype(np.float32), ((0, 0), margin, margin, (0, 0)))
@@ -79,10 +79,10 @@ def _bounded(values: np.ndarray) -> np.ndarray:
     return quantize(values, CELL_PLACES)
 
 
-def _compare(
+def _apply(
     maps: np.ndarray, side: int, weights: np.ndarray, contrast: np.float32, *, centred: bool
 ) -> np.ndarray:
-    """Products [directions, q, q, n] of the patches of maps [c, s, s, n], of like contrast.
+    """Responses [filters, q, q, n] of the patches of maps [c, s, s, n], with normalized contrast.
 
     Each is divided by the root of contrast + the patch's mean square, or its variance, if centred.
     """
@@ -111,7 +111,7 @@ def _pooled(values: np.ndarray, chosen: np.ufunc) -> np.ndarray:
 def _halved(values: np.ndarray) -> np.ndarray:
     """Means of four neighbours along axis 1, every second one, with weights 1, 3, 3, 1 of 8.
 
-    Beyond the ends is nothing.
+    Values beyond the ends are 0.
     """
     first, second = values[:, ::2], values[:, 1::2]
     means = first + second
@@ -130,9 +130,9 @@ def _window_sums(values: np.ndarray, side: int) -> np.ndarray:
 
 
 def _buffer(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An array of this thread, float32, whose content lasts until the next one of that name.
+    """An array of this thread, float32, overwritten by the next one of that name.
 
-    Fresh memory for each step would take longer than the step.
+    Allocating memory for each step would take longer than the step.
     """
     size = math.prod(shape)
     held = vars(_buffers).get(name)

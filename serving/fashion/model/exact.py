@@ -1,4 +1,4 @@
-"""Values rounded such that sums of their products have no rounding errors.
+"""Rounding after which sums of products have no rounding errors.
 
 A float32 holds 24 binary places. Sums that need no more are the same in whatever order they are
 added, for a batch of any size and by any library.
@@ -7,7 +7,7 @@ added, for a batch of any size and by any library.
 import numpy as np
 
 PLACES = 24
-FEATURE_PLACES = 9  # of features and class scores (features.py says why)
+FEATURE_PLACES = 9  # of features and class scores; see features.py
 
 
 def quantize(values: np.ndarray, places: int) -> np.ndarray:

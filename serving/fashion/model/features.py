@@ -21,14 +21,14 @@ from ..contract import PIXEL_MAX, SIDE
 from .dictionary import BORDER, filter_responses
 from .exact import FEATURE_PLACES, quantize
 
-# OpenCV lets go of Python's lock while it takes histograms; its own threads gain nothing on images
-# this small.
+# OpenCV releases Python's lock while it computes histograms; its threads gain nothing on images of
+# this size.
 cv2.setNumThreads(1)
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 ROWS_PER_THREAD = 250  # images a thread takes at once, which bounds the memory: that × landmarks
 # of the class scores × 12 bytes
 CLIP, BLOCK_CELLS = 0.2, 2  # Dalal and Triggs: L2-Hys normalisation, blocks of 2 × 2 cells
-PATCH = 2  # pixels a side, of which the mean goes beside the histograms
+PATCH = 2  # pixels a side, whose means are features as well
 # Binary places that values are rounded to (exact.py). The norm of descriptors is below 2^6, so sums
 # of their products with directions have 6 + 8 + 10 = 24 bits; that of features is below 2^2, so
 # squared distances have 6 + 2 · 9 = 24 bits.
@@ -67,7 +67,7 @@ class FeatureMap(NamedTuple):
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """The features of uint8 [n, 784] images; float32 [n, k], finite.
 
-        All sums are exact, so an image has the same features in whatever batch it comes.
+        All sums are exact, so an image has the same features in any batch.
         """
         return standardize(project(describe(images, self), self), self)
 
@@ -96,7 +96,7 @@ def describe(images: np.ndarray, features: FeatureMap) -> np.ndarray:
     if len(images) <= ROWS_PER_THREAD:
         return _describe(images, features)
     length = _describe(images[:1], features).shape[1]
-    found = np.empty((len(images), length), np.float32)  # parts to join would take twice as much
+    found = np.empty((len(images), length), np.float32)  # joining blocks would take twice as much
 
     def fill(start: int) -> None:
         rows = slice(start, start + ROWS_PER_THREAD)
@@ -123,8 +123,8 @@ def _histograms_and_means(images: np.ndarray, features: FeatureMap) -> np.ndarra
         return quantize(images * weight, DESCRIPTOR_PLACES)
     squares = images.reshape(len(images), SIDE, SIDE)
     side = SIDE + 2 * BORDER
-    # One above the other, as windows of one tall image: OpenCV sets up its tables once a call. The
-    # black borders keep the images apart, so each has the histograms that it has alone.
+    # Windows of one tall image, since OpenCV sets up its tables once a call. The black borders
+    # separate the images, so each has the histograms that it has alone.
     tall = np.pad(squares, ((0, 0), (BORDER, BORDER), (BORDER, BORDER))).reshape(-1, side)
     hogs = [_histograms(cell, int(features.bins)) for cell in features.cells.tolist()]
     ends = np.cumsum([0, *(hog.getDescriptorSize() for hog in hogs)]).tolist()

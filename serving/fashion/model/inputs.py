@@ -1,4 +1,4 @@
-"""What a model sees of an image: pixels, features, or features after a score for each class."""
+"""The inputs of a model: pixels, features, or a score for each class and features."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +18,16 @@ def read_features(path: Path) -> FeatureMap:
 
 
 def read_inputs(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What makes a model's inputs, float32 [n, k], of uint8 [n, 784] images, by files beside it.
+    """The function from uint8 [n, 784] images to a model's inputs, float32 [n, k].
 
-    Features where there is a map to them, after scores where there is one to those, too; otherwise
-    the pixels themselves, 0 to 255.
+    folder: of the model. Features if it has a map to them, after class scores if it has a map to
+    these too; otherwise the pixels, 0 to 255.
     """
     if not (folder / FEATURES_FILE).exists():
         return lambda images: images.astype(np.float32)
     features, fitted = read_features(folder / FEATURES_FILE), _read_scores(folder)
     if fitted is None:
-        return cast(Callable[[np.ndarray], np.ndarray], features)  # which mypy takes for a tuple
+        return cast(Callable[[np.ndarray], np.ndarray], features)  # mypy takes it for a tuple
     scores = ScoreMap(fitted)
 
     def scores_and_features(images: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def read_inputs(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _read_scores(folder: Path) -> ScoreArrays | None:
     if (folder / SCORES_FILE).exists():
         return ScoreArrays(**_read(folder / SCORES_FILE))
-    # Versions that were packaged before have them with the features, empty for none.
+    # Versions packaged before have them in the file of the features, empty for none.
     arrays = _read(folder / FEATURES_FILE)
     if "weights" in arrays and arrays["weights"].size:
         return ScoreArrays(*(arrays[name] for name in ScoreArrays._fields))

@@ -1,4 +1,4 @@
-"""The Gaussian kernel, which the SVM and the class scores compare images with."""
+"""The Gaussian kernel, of the SVM and the class scores."""
 
 import numpy as np
 

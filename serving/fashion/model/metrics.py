@@ -1,4 +1,4 @@
-"""Metrics for Prometheus of what the models predict."""
+"""Metrics for Prometheus of predictions."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ CONFIDENCE = Histogram(
 
 
 class PredictionMetrics:
-    """Of a packaged model. class_names: by label."""
+    """Metrics of a packaged model. class_names: by label."""
 
     def __init__(self, name: str, version: str, class_names: Iterable[str]) -> None:
         self._predicted = [PREDICTED.labels(name, version, text) for text in class_names]
@@ -31,7 +31,7 @@ class PredictionMetrics:
 
 
 def observe_all(histogram: Histogram, values: np.ndarray) -> None:
-    """What observe does with each value: that takes 10 ms for 10,000. values: float [n]."""
+    """As `observe` with each value, which takes 10 ms for 10,000. values: float [n]."""
     indices = np.searchsorted(histogram._upper_bounds, values)
     for bucket, count in zip(histogram._buckets, np.bincount(indices).tolist(), strict=False):
         bucket.inc(count)

@@ -1,7 +1,7 @@
 """A picture's file as an image of the kind that the models know: 28 × 28, grey, bright on black.
 
-What is done is what the data set's makers did to photographs (Xiao, Rasul and Vollgraf,
-Fashion-MNIST, arXiv 1708.07747, section 2.1): grey, negated where the ground is bright, the longer
+The steps are those of the data set's makers (Xiao, Rasul and Vollgraf, Fashion-MNIST,
+arXiv 1708.07747, section 2.1): grey, negated where the ground is bright, the longer
 edge scaled to 28 pixels, centred on black.
 """
 
@@ -23,10 +23,10 @@ MAX_PIXELS = 4096 * 4096  # of a decoded picture: 64 MB with its four channels
 MAX_PIXELS_JPEG = 64 * 1024 * 1024  # which is decoded at a half, a quarter or an eighth of its size
 MAX_PIXELS_A_REQUEST = 256 * 1024 * 1024  # about two seconds
 DRAFT_SIDE = 1024  # pixels at least, of a JPEG's edge that is decoded smaller
-LONGEST_TO_SHORTEST = SIDE  # of a picture's edges: beyond it nothing is left of the shorter one
+LONGEST_TO_SHORTEST = SIDE  # of a picture's edges
 
 
-# What Pillow raises, also from within its readers of chunks and tags, for what is no sound file.
+# What Pillow, and its readers of chunks and tags, raise for damaged files.
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -49,20 +49,20 @@ def is_picture(content: bytes) -> bool:
 
 
 def read_picture(content: bytes, invert: bool) -> np.ndarray:
-    """A picture's pixels, uint8 [784]; a grey one of 28 × 28 comes through as it is.
+    """A picture's pixels, uint8 [784]; a grey one of 28 × 28 stays as it is.
 
-    content: of a file; invert: for dark clothes on a bright ground. What is transparent becomes
+    content: of a file; invert: for dark clothes on a bright ground. Transparent pixels become
     ground. Raises PixelError.
     """
     return fit_picture(open_picture(content), invert)
 
 
 def open_picture(content: bytes) -> Image.Image:
-    """A picture whose pixels are not read yet. Raises PixelError."""
+    """A picture, its pixels not decoded yet. Raises PixelError."""
     try:
         picture = Image.open(BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise PixelError(f"a {NAMES} file, got {_shown(content)}") from None
+        raise PixelError(f"a {NAMES} file, got {_describe(content)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
         raise PixelError(f"a picture of at most {MAX_PIXELS:,} pixels, got {pixels:,}") from None
@@ -104,5 +104,5 @@ def _grey(picture: Image.Image, ground: int) -> Image.Image:
     return picture.convert("L")
 
 
-def _shown(content: bytes) -> str:
+def _describe(content: bytes) -> str:
     return f"{len(content):,} bytes that begin with {content[:8]!r}" if content else "no bytes"

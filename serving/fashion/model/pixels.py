@@ -1,6 +1,6 @@
 """Images out of requests: one tensor of pixels, or of picture files.
 
-Each rejection is a RequestError that says what was expected and what the request has.
+Each error is a RequestError with the expectation and the actual value.
 """
 
 import base64
@@ -39,8 +39,8 @@ ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
 SPACE, BASE64 = re.compile(rb"\s+"), re.compile(rb"[A-Za-z0-9+/_=\s-]+")
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
-DATA_URL = re.compile(rb"\s*data:[\w/+.-]*;base64,")  # as a browser's FileReader has it
-INVERT = "invert"  # the parameter of a request that asks for 255 less each pixel
+DATA_URL = re.compile(rb"\s*data:[\w/+.-]*;base64,")  # of a browser's FileReader
+INVERT = "invert"  # the parameter of a request for 255 minus each pixel
 
 
 def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def read_images(request: InferRequest, max_rows: int) -> np.ndarray:
 
 
 def _read_columns(columns: Sequence[Tensor], max_rows: int) -> np.ndarray:
-    """Images out of a column a pixel, in their order, as MLServer's PandasCodec sends a table."""
+    """Images from a column for each pixel, in order, as MLServer's PandasCodec sends a table."""
     if len(columns) != PIXELS:
         raise RequestError(
             f"expected one input tensor, or {PIXELS} columns of a pixel each, got {len(columns):,}"
@@ -81,8 +81,8 @@ def _read_columns(columns: Sequence[Tensor], max_rows: int) -> np.ndarray:
 def validate_pixels(images: np.ndarray) -> np.ndarray:
     """Images, any numbers [n, 784], 0 to 255, rounded (halves to even) to uint8 [n, 784].
 
-    Raises PixelError for another shape, for what is no number, NaN, infinity, out of range, and for
-    fractions that are all at most 1: pixels divided by 255, of which the models would see black.
+    Raises PixelError for another shape, for values that are not numbers, NaN, infinity or out of
+    range, and for fractions that are all at most 1: pixels divided by 255, nearly black.
     """
     images = np.asarray(images)
     if images.shape[1:] != (PIXELS,):
@@ -96,7 +96,7 @@ def validate_pixels(images: np.ndarray) -> np.ndarray:
         whole = images.astype(np.uint8)
     if (whole == images).all():  # as nearly always: NaN, and numbers beyond a byte, are unequal
         return whole
-    if not (images.min() >= 0 and images.max() <= PIXEL_MAX):  # which NaN is neither
+    if not (images.min() >= 0 and images.max() <= PIXEL_MAX):  # NaN is neither
         row, pixel = np.argwhere(~((images >= 0) & (images <= PIXEL_MAX)))[0]
         raise PixelError(
             f"expected pixel values from 0 to {PIXEL_MAX}, "
@@ -144,7 +144,7 @@ def _read_pictures(tensor: Tensor, invert: bool, max_rows: int) -> np.ndarray:
 
 
 def _decoded(file: Any, is_base64: bool) -> bytes:
-    """A picture's file. Text is base64, as are bytes that are said to be, or plainly are."""
+    """A picture's file. Text is base64, as are bytes with that content type, or that look so."""
     if isinstance(file, str):
         return decode_base64(file.encode("utf-8", "replace"))
     if not isinstance(file, bytes):
@@ -159,7 +159,7 @@ def _decoded(file: Any, is_base64: bool) -> bytes:
 
 
 def decode_base64(text: bytes) -> bytes:
-    """Of base64, in lines or not, of either alphabet, padded or not, as a data URL or not.
+    """Decodes base64, in lines or not, of either alphabet, padded or not, or a data URL.
 
     Raises PixelError.
     """

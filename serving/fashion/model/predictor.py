@@ -1,4 +1,4 @@
-"""What a server makes of Fashion-MNIST's models: images to labels, probabilities and names."""
+"""Fashion-MNIST's models as predictors: images to labels, probabilities and names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ DECIMALS = 6  # of a probability in the request log
 class FashionPredictor(Predictor):
     """A classifier of images.
 
-    class_names: by label; max_rows: images a request; metrics: that count what is predicted.
+    class_names: by label; max_rows: images a request; metrics: count the predictions.
     """
 
     inputs = (TensorSpec(INPUT_NAME, "UINT8", (-1, PIXELS)),)
@@ -56,7 +56,7 @@ class FashionPredictor(Predictor):
         self._metrics.add(results[LABELS], results[CONFIDENCES])
 
     def log_fields(self, results: Results, with_inputs: bool) -> dict[str, Any]:
-        """As `LoggedImages` has them."""
+        """The fields of `LoggedImages`."""
         fields = {
             "images": len(results[LABELS]),
             "labels": results[LABELS].tolist(),

@@ -21,10 +21,10 @@ class ScoreArrays(NamedTuple):
 
 
 class ScoreMap:
-    """A fitted map to scores at work.
+    """Computes scores by a fitted map.
 
     Scores are summed in float64 and rounded by far more than that errs, since a tree may turn on
-    the last digit: an image has the same in whatever batch it comes.
+    the last digit: an image has the same scores in any batch.
     """
 
     def __init__(self, fitted: ScoreArrays) -> None:

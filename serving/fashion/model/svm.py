@@ -1,7 +1,7 @@
 """Decisions and probabilities of a fitted SVM of scikit-learn, by matrix products.
 
-scikit-learn's own prediction takes one image and one support vector at a time, in one thread.
-One product of all images with all support vectors decides the same, many times faster.
+scikit-learn takes one image and one support vector at a time, in one thread. One product of all
+images with all support vectors gives the same decisions, many times faster.
 """
 
 from collections.abc import Callable
@@ -19,16 +19,16 @@ Decisions = Callable[[np.ndarray], np.ndarray]
 
 
 class PairwiseDecisions:
-    """Decides between each pair of classes as a fitted SVC does, an image alike in every batch.
+    """Decisions between each pair of classes of a fitted SVC, equal for an image in any batch.
 
     Source of the decision rule: Chang and Lin, LIBSVM, ACM TIST 2(3), 2011, section 7; the layout
     of the coefficients: scikit-learn, User Guide, 1.4.1.1 "Multi-class classification".
     """
 
     def __init__(self, svc: SVC) -> None:
-        # _gamma: the number that gamma="scale" or "auto" stands for, which has no public name.
+        # _gamma: the number for gamma="scale" or "auto", which has no public name.
         self._kernel_values = kernel(svc, svc.support_vectors_, svc._gamma)
-        # Of two classes, scikit-learn turns the signs.
+        # Of two classes, scikit-learn inverts the signs.
         sign = -1.0 if len(svc.classes_) == 2 else 1.0  # noqa: PLR2004
         self._coefficients = sign * svc.dual_coef_.astype(np.float64)
         self._intercepts = sign * svc.intercept_.astype(np.float64)
@@ -52,10 +52,10 @@ class PairwiseDecisions:
 
 
 class NystroemDecisions:
-    """Decides likewise as a fitted Pipeline(Nystroem, OneVsOneClassifier of linear SVMs) does.
+    """Decisions of a fitted Pipeline(Nystroem, OneVsOneClassifier of linear SVMs).
 
-    The features are linear in the kernel's values and the decisions in the features, so a matrix
-    [landmarks, pairs] takes the one to the other.
+    The features are linear in the kernel's values and the decisions in the features, so one matrix
+    [landmarks, pairs] maps the values to the decisions.
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -78,12 +78,12 @@ def is_svm(model: object) -> bool:
 
 
 def decisions(model: SVC | Pipeline) -> Decisions:
-    """What decides as a fitted model does, of either kind."""
+    """The decision function of a fitted model, of either kind."""
     return NystroemDecisions(model) if isinstance(model, Pipeline) else PairwiseDecisions(model)
 
 
 def kernel(params: object, vectors: np.ndarray, gamma: float) -> Decisions:
-    """What gives the kernel values, float32 [n, vectors], of rows, float32 [n, k].
+    """The function from rows, float32 [n, k], to kernel values, float32 [n, vectors].
 
     params: anything with scikit-learn's names: kernel, degree, coef0.
     """

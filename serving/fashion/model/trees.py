@@ -1,6 +1,6 @@
 """Margins of boosted trees for a few images at once, by array lookups.
 
-XGBoost's own prediction takes 0.6 ms before the first image, as it sets itself up for thousands.
+XGBoost's prediction takes 0.6 ms before the first image, as it prepares for thousands.
 """
 
 import json
@@ -51,7 +51,7 @@ class SmallBatchTrees:
         self._leaves = np.array(leaves, np.float32)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Margins, float32 [n, classes], of float32 [n, k] features: XGBoost's own, to the bit."""
+        """Margins, float32 [n, classes], of float32 [n, k] features; the same bits as XGBoost's."""
         places = np.arange(len(rows))[:, None] * rows.shape[1]
         nodes = np.tile(self._trees, (len(rows), 1))
         values = rows.ravel()
@@ -65,7 +65,7 @@ class SmallBatchTrees:
 
 
 class _Tree:
-    """A tree as the file has it."""
+    """A tree of the file."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         self.values = content["split_conditions"]  # of a leaf: what it adds
@@ -73,7 +73,7 @@ class _Tree:
         self._children = list(zip(content["left_children"], content["right_children"], strict=True))
 
     def depth(self, node: int = 0) -> int:
-        """Tests below a node, on the longest way."""
+        """Tests below a node, on the longest path."""
         if self._is_leaf(node):
             return 0
         return 1 + max(self.depth(below) for below in self._children[node])
