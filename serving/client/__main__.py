@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = program.add_subparsers(dest="command", required=True)
     commands.add_parser("health", parents=[every], help="check that server and models are ready")
-    commands.add_parser("metadata", parents=[every], help="show the metadata of each model")
+    commands.add_parser("metadata", parents=[every], help="print each model's metadata in JSON")
     predicts = commands.add_parser("predict", parents=[every], help="classify pictures")
     predicts.add_argument("pictures", nargs="*", type=Path, help="files or folders of them")
     predicts.add_argument("--index", help="of evaluation images instead, as 3, 0..9 or 1,5,7")
@@ -120,22 +120,10 @@ def health(client: Client, options: argparse.Namespace) -> Result:
 
 
 def metadata(client: Client, options: argparse.Namespace) -> Result:
+    """The metadata of each model, in JSON."""
     models = options.model or client.models()
     found = {model: client.metadata(model, options.version) for model in models}
-    tables = []
-    for model, facts in found.items():
-        rows = [["model", model], ["platform", str(facts.get("platform", ""))]]
-        rows.append(["versions", ", ".join(facts.get("versions") or [])])
-        for side in ("input", "output"):
-            rows += [[side, _tensor(tensor)] for tensor in facts.get(f"{side}s", [])]
-        rows += [[name, str(value)] for name, value in (facts.get("parameters") or {}).items()]
-        tables.append(table(rows))
-    return found, "\n\n".join(tables), 0
-
-
-def _tensor(tensor: dict[str, Any]) -> str:
-    shape = ", ".join(str(side) for side in tensor["shape"]).replace("-1", "n")
-    return f"{tensor['name']} {tensor['datatype']} [{shape}]"
+    return found, json.dumps(found, indent=2), 0
 
 
 def predict(client: Client, options: argparse.Namespace) -> Result:
