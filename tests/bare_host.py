@@ -23,7 +23,6 @@ from serving.fashion.inference.limits import Limits
 from serving.fashion.inference.metrics import ModelMetrics, add_request
 from serving.fashion.inference.rest_app import RestApp
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.model.metrics import PredictionMetrics
 from serving.fashion.model.predictor import FashionPredictor
 from serving.fashion.packaged import MODEL_SETTINGS, Model, models_in
 
@@ -42,9 +41,9 @@ class FolderModels:
     def _load(self, model: Model) -> None:
         settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text("utf-8"))
         extra = settings["parameters"]["extra"]
-        counts = PredictionMetrics(model.name, model.version, extra["class_names"])
+        classifier, names = load_classifier(model.path), extra["class_names"]
         predictor = FashionPredictor(
-            load_classifier(model.path), extra["class_names"], extra["max_rows"], counts
+            classifier, names, extra["max_rows"], model.name, model.version
         )
         limits = Limits(**extra["limits"])
         metrics = ModelMetrics(model.name, model.version)

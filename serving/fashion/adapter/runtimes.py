@@ -3,11 +3,11 @@
 import asyncio
 import gc
 import json
-from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from mlserver.errors import MLServerError
@@ -26,7 +26,6 @@ from ..inference.metrics import ModelMetrics
 from ..integrity import RAISE_IF_UNFIT, UnfitModelError, check_files, check_libraries
 from ..model.classifiers import Classifier
 from ..model.features import ROWS_PER_THREAD
-from ..model.metrics import PredictionMetrics
 from ..model.predictor import FashionPredictor
 from .foreign import NO_LIMITS, extra_settings
 from .options import OPTIONS
@@ -69,12 +68,9 @@ class FashionModel(MLModel):
         self.metrics = ModelMetrics(self.name, self.version or "")
         try:
             settings = msgspec.convert(extra_settings(self.settings), PackagedSettings)
-            folder = Path(await get_model_uri(self.settings)).parent
-            await _off_loop(check_files, folder, settings.sha256)
-            for warning in check_libraries(settings.libraries):
-                logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
-            await _off_loop(_finish, super().load())
-            self.served = await _off_loop(self._serve, folder, settings)
+            read = partial(self._read, Path(await get_model_uri(self.settings)).parent, settings)
+            # A request loads it in a thread, since others are served meanwhile.
+            self.served = await asyncio.to_thread(read) if RAISE_IF_UNFIT.get() else read()
         except UnfitModelError:
             raise
         except Exception as error:
@@ -83,14 +79,18 @@ class FashionModel(MLModel):
         settle()
         return True
 
-    def _serve(self, folder: Path, settings: PackagedSettings) -> ServedModel:
+    def _read(self, folder: Path, settings: PackagedSettings) -> ServedModel:
+        check_files(folder, settings.sha256)
+        for warning in check_libraries(settings.libraries):
+            logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
+        with suppress(StopIteration):  # `load` of the stock runtimes awaits nothing
+            super().load().send(None)
         name, version, serving = self.name, self.version or "", settings.serving
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
         classifier = Classifier(self._model, folder, int(rows_per_thread))
         names, rows, limits = settings.class_names, settings.max_rows, settings.limits
-        counts = PredictionMetrics(name, version, names)
-        predictor = FashionPredictor(classifier, names, rows, counts)
+        predictor = FashionPredictor(classifier, names, rows, name, version)
         predict = self.metrics.counted(predictor)
         batcher = Batcher(predictor, predict, rows, delay, limits.waiting)
         return ServedModel(name, version, predictor, limits, batcher)
@@ -126,19 +126,6 @@ class FashionModel(MLModel):
             }
         )
         return metadata
-
-
-async def _off_loop(function: Callable[..., Any], *arguments: Any) -> Any:
-    """In a thread if a request loads the model, since others are served meanwhile."""
-    if RAISE_IF_UNFIT.get():
-        return await asyncio.to_thread(function, *arguments)
-    return function(*arguments)
-
-
-def _finish(load: Coroutine[Any, Any, bool]) -> None:
-    """Run a stock runtime's `load`, which awaits nothing."""
-    with suppress(StopIteration):
-        load.send(None)
 
 
 def settle() -> None:
