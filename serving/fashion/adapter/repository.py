@@ -5,13 +5,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from mlserver.errors import MLServerError, ModelNotFound
+from mlserver.errors import MLServerError
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.repository import SchemalessModelRepository
 from mlserver.settings import ModelSettings, Settings
-from mlserver.types import RepositoryIndexRequest, State
 
 from ..contract import NOT_SERVED
 from ..inference.errors import RequestError, one_line
@@ -20,6 +19,8 @@ from ..integrity import RAISE_IF_UNFIT, UnfitModelError
 from ..packaged import MODEL_SETTINGS, version_number
 from .options import OPTIONS
 from .preflight import check_start, outranked_variables
+
+READY, UNAVAILABLE = "READY", "UNAVAILABLE"  # states in the index
 
 
 class Repository(SchemalessModelRepository):
@@ -76,7 +77,7 @@ class RegistryModels:
     def __init__(self, data_plane: DataPlane, handlers: ModelRepositoryHandlers) -> None:
         self._data_plane = data_plane
         self._registry = data_plane._model_registry
-        self._handlers = RepositoryHandlers(handlers._repository, self._registry)
+        self._handlers = handlers
 
     async def are_ready(self) -> bool:
         """Whether all models to be loaded are, and there is one."""
@@ -89,13 +90,16 @@ class RegistryModels:
         return (await self._data_plane.metadata()).model_dump()
 
     async def index(self, only_ready: bool) -> list[dict[str, Any]]:
-        index = await self._handlers.index(RepositoryIndexRequest(ready=only_ready))
-        replaced = await self.replaced()
-        return [
-            item.model_dump(mode="json", exclude_none=True)
-            | {"reason": replaced.get(item.name, "")}
-            for item in index
-        ]
+        replaced, items = await self.replaced(), []
+        for settings in await self._handlers._repository.list():
+            name, version, is_ready = settings.name, settings.version, False
+            with suppress(RequestError):  # not loaded
+                is_ready = await self.is_ready(name, version or "")
+            if is_ready or not only_ready:
+                item = {"name": name, "state": READY if is_ready else UNAVAILABLE}
+                item |= {"version": version} if version else {}
+                items.append(item | {"reason": replaced.get(name, "")})
+        return items
 
     async def replaced(self) -> dict[str, str]:
         """Messages for the models in memory that differ from the folder's, by name."""
@@ -166,17 +170,6 @@ class RegistryModels:
             return await self._registry.get_model(name, version or None)
         except MLServerError as error:
             raise RequestError(str(error), error.status_code) from None
-
-
-class RepositoryHandlers(ModelRepositoryHandlers):
-    """MLServer's, with the state of each version; MLServer has the newest's for all."""
-
-    async def _get_state(self, model_settings: ModelSettings) -> State:
-        with suppress(ModelNotFound):
-            name, version = model_settings.name, model_settings.version
-            model = await self._model_registry.get_model(name, version)
-            return State.READY if model.ready else State.UNAVAILABLE
-        return State.UNAVAILABLE
 
 
 def _check_allowed(action: str) -> None:
