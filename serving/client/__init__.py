@@ -61,12 +61,9 @@ class Client(ABC):
     def ready(self, model: str = "", version: str = "") -> bool:
         """Whether the server, or a model, is ready; an unknown model is an error."""
 
+    @abstractmethod
     def metadata(self, model: str = "", version: str = "") -> dict[str, Any]:
         """Metadata of the server, or of a model; its `parameters` over REST alone."""
-        metadata = self._metadata(model, version)
-        for tensor in [*metadata.get("inputs", []), *metadata.get("outputs", [])]:
-            tensor["shape"] = [int(side) for side in tensor.get("shape", [])]  # text over gRPC
-        return metadata
 
     def models(self) -> list[str]:
         """The names of the models in the server's repository, each once."""
@@ -124,9 +121,6 @@ class Client(ABC):
     def _check(self, what: str, actual: object, expected: object) -> None:
         if actual != expected:
             raise ResponseError(f"{self.url}: {what} is {actual!r}, expected {expected!r}")
-
-    @abstractmethod
-    def _metadata(self, model: str, version: str) -> dict[str, Any]: ...
 
     @abstractmethod
     def _index(self) -> list[dict[str, Any]]: ...
@@ -199,7 +193,7 @@ class RestClient(Client):
             _check_status(response)
         return response.ok
 
-    def _metadata(self, model: str, version: str) -> dict[str, Any]:
+    def metadata(self, model: str = "", version: str = "") -> dict[str, Any]:
         return _parse(self._send("GET", _path(model, version) if model else "/v2"))
 
     def _index(self) -> list[dict[str, Any]]:
@@ -282,10 +276,13 @@ class GrpcClient(Client):
             return self._call(self._connection.is_server_ready)
         return self._call(self._connection.is_model_ready, model, version)
 
-    def _metadata(self, model: str, version: str) -> dict[str, Any]:
+    def metadata(self, model: str = "", version: str = "") -> dict[str, Any]:
         if not model:
             return self._call(self._connection.get_server_metadata, as_json=True)
-        return self._call(self._connection.get_model_metadata, model, version, as_json=True)
+        metadata = self._call(self._connection.get_model_metadata, model, version, as_json=True)
+        for tensor in [*metadata.get("inputs", []), *metadata.get("outputs", [])]:
+            tensor["shape"] = [int(side) for side in tensor.get("shape", [])]  # text in this JSON
+        return metadata
 
     def _index(self) -> list[dict[str, Any]]:
         index = self._call(self._connection.get_model_repository_index, as_json=True)

@@ -122,13 +122,13 @@ class RuntimeSignature(Signature):
         return Encoded(from_outputs(results.outputs, outputs), plain(results.parameters))
 
 
-def calls_to(model: MLModel, most: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
-    """A function that calls a runtime's `predict` on the event loop, `most` at a time at most.
+def calls_to(model: MLModel, limit: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
+    """A function that calls a runtime's `predict` on the event loop, `limit` at a time at most.
 
     It raises RequestError for an MLServerError. MLServer's adaptive batching, which is an attribute
     of the model, is not used.
     """
-    waiting = WaitingLimit(most)
+    waiting = WaitingLimit(limit)
 
     async def infer(payload: InferenceRequest) -> Any:
         try:

@@ -102,11 +102,11 @@ class Admission:
         )
 
 
-def check_waiting(count: int, most: int) -> None:
+def check_waiting(count: int, limit: int) -> None:
     """Raise RequestError, 503, if so many requests wait for a model already."""
-    if count >= most:
+    if count >= limit:
         raise RequestError(
-            f"expected at most {most:,} requests that wait for the model; send it again later",
+            f"expected at most {limit:,} requests that wait for the model; send it again later",
             HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
@@ -114,11 +114,11 @@ def check_waiting(count: int, most: int) -> None:
 class WaitingLimit:
     """Counts waiting requests, each for the time of a `with` block. Raises RequestError, 503."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._count = most, 0
+    def __init__(self, limit: int) -> None:
+        self._limit, self._count = limit, 0
 
     def __enter__(self) -> None:
-        check_waiting(self._count, self._most)
+        check_waiting(self._count, self._limit)
         self._count += 1
 
     def __exit__(self, *_: object) -> None:

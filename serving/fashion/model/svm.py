@@ -5,11 +5,12 @@ images with all support vectors gives the same decisions, many times faster.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import numpy as np
 from scipy.special import log_expit, log_softmax
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
@@ -90,13 +91,8 @@ def kernel(params: object, vectors: np.ndarray, gamma: float) -> Decisions:
     name, degree, coef0 = (getattr(params, key) for key in ("kernel", "degree", "coef0"))
     if name == "rbf":
         return Rbf(vectors, gamma)
-    vectors = np.ascontiguousarray(vectors.T, np.float32)
-    if name == "linear":
-        return lambda rows: rows @ vectors
-    slope, offset = np.float32(gamma), np.float32(coef0)
-    if name == "sigmoid":
-        return lambda rows: np.tanh(slope * (rows @ vectors) + offset)
-    return lambda rows: (slope * (rows @ vectors) + offset) ** degree
+    options = {"gamma": gamma, "degree": degree, "coef0": coef0, "filter_params": True}
+    return partial(pairwise_kernels, Y=vectors.astype(np.float32), metric=name, **options)
 
 
 @lru_cache
