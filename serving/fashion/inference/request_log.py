@@ -9,12 +9,12 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -28,22 +28,6 @@ FILES = 16  # that the folder holds, about
 OWNER_ONLY = 0o600
 HOUR = "%Y%m%dT%H"  # in a file's name
 LONGEST = 200  # characters of a client's id, or of a message
-
-
-class Line(msgspec.Struct, omit_defaults=True):
-    """A request to any model; subclasses add the fields of their models."""
-
-    time: datetime
-    id: str
-    model: str
-    version: str
-    protocol: str
-    status: int
-    milliseconds: float
-    error: str = ""
-
-
-LineType = TypeVar("LineType", bound=Line)
 
 
 class RequestLog:
@@ -156,24 +140,3 @@ class RequestLog:
 def log_files(folder: Path) -> list[Path]:
     """The files of a log, the oldest first."""
     return sorted(folder.glob("*T*-*.jsonl"))
-
-
-def read_log(
-    folder: Path | str, kind: type[LineType], newest_first: bool = False
-) -> Iterator[LineType]:
-    """The lines of a log, file by file, except those that were cut off.
-
-    kind: of the lines. Raises OSError where there is no folder, or a file cannot be read.
-    """
-    os.listdir(folder)  # raises where there is none, which glob does not
-    step = -1 if newest_first else 1
-    for path in log_files(Path(folder))[::step]:
-        with path.open("rb") as file:
-            yield from list(_whole_lines(file, kind))[::step]
-
-
-def _whole_lines(file: BinaryIO, kind: type[LineType]) -> Iterator[LineType]:
-    decoder = msgspec.json.Decoder(kind)
-    for text in file:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):
-            yield decoder.decode(text)
