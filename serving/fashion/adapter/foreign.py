@@ -4,7 +4,7 @@ MLServer's stock runtimes for scikit-learn and XGBoost compute in a thread, batc
 settings set it; any other one predicts on the event loop, as in MLServer.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -55,18 +55,17 @@ def serve(model: MLModel) -> None:
 
 
 def _served(model: MLModel, metrics: ModelMetrics) -> ServedModel:
-    settings, limits = model.settings, _limits(model.settings)
-    signature: Signature
-    if is_stock(model):
-        signature = StockPredictor(model)
-        is_batched = settings.max_batch_size > 1 and settings.max_batch_time > 0
-        max_rows = settings.max_batch_size if is_batched else 1
-        delay = settings.max_batch_time * 1000 if is_batched else 0
-        predict = metrics.counted(signature)
-        infer: Any = Batcher(signature, predict, max_rows, delay, limits.waiting)
-    else:
-        signature, infer = RuntimeSignature(model), calls_to(model, limits.waiting)
-    return ServedModel(model.name, model.version or "", signature, limits, infer)
+    name, version, settings = model.name, model.version or "", model.settings
+    limits = _limits(settings)
+    if not is_stock(model):
+        signature = RuntimeSignature(model, limits.waiting)
+        return ServedModel(name, version, signature, limits, signature.infer)
+    predictor = StockPredictor(model)
+    is_batched = settings.max_batch_size > 1 and settings.max_batch_time > 0
+    max_rows = settings.max_batch_size if is_batched else 1
+    delay = settings.max_batch_time * 1000 if is_batched else 0
+    batcher = Batcher(predictor, metrics.counted(predictor), max_rows, delay, limits.waiting)
+    return ServedModel(name, version, predictor, limits, batcher)
 
 
 async def _load(model: MLModel) -> bool:
@@ -107,8 +106,9 @@ def _limits(settings: ModelSettings) -> Limits:
 class RuntimeSignature(Signature):
     """A model whose requests its runtime's `predict` decodes."""
 
-    def __init__(self, model: MLModel) -> None:
-        self._settings = model.settings
+    def __init__(self, model: MLModel, max_waiting: int) -> None:
+        self._model, self._settings = model, model.settings
+        self._waiting = WaitingLimit(max_waiting)
 
     def decode(self, request: InferRequest) -> InferenceRequest:
         """A request in MLServer's types. Raises RequestError."""
@@ -121,23 +121,16 @@ class RuntimeSignature(Signature):
     def encode(self, results: InferenceResponse, outputs: Sequence[RequestedOutput]) -> Encoded:
         return Encoded(from_outputs(results.outputs, outputs), plain(results.parameters))
 
+    async def infer(self, payload: InferenceRequest) -> Any:
+        """The runtime's prediction, on the event loop. Raises RequestError.
 
-def calls_to(model: MLModel, limit: int) -> Callable[[InferenceRequest], Awaitable[Any]]:
-    """A function that calls a runtime's `predict` on the event loop, `limit` at a time at most.
-
-    It raises RequestError for an MLServerError. MLServer's adaptive batching, which is an attribute
-    of the model, is not used.
-    """
-    waiting = WaitingLimit(limit)
-
-    async def infer(payload: InferenceRequest) -> Any:
+        MLServer's adaptive batching, which is an attribute of the model, is not used.
+        """
         try:
-            with waiting, model_context(model.settings):
-                return await type(model).predict(model, payload)
+            with self._waiting, model_context(self._settings):
+                return await type(self._model).predict(self._model, payload)
         except MLServerError as error:
             raise RequestError(str(error), error.status_code) from None
-
-    return infer
 
 
 def is_stock(model: MLModel) -> bool:
