@@ -299,7 +299,7 @@ def test_a_server_that_does_not_answer_is_told_in_words(page: Page):
     try:
         page.all("#grid button")[0].click()
         page.wait(lambda: page.one("#error").is_displayed())
-        assert page.one("#error").text == "the server does not answer; is it still running?"
+        assert page.one("#error").text == "no response from the server; is it still running?"
     finally:
         page.driver.delete_network_conditions()
 

@@ -1,4 +1,4 @@
-// Asks the models of the server that serves this page, by the V2 routes that everyone uses.
+// Sends requests to the server of this page, by the V2 routes of every client.
 
 const SIDE = 28;
 const PIXELS = SIDE * SIDE;
@@ -6,22 +6,22 @@ const OUTPUTS = ["predict", "predict_proba", "image"];
 const SERVER = new URL("..", document.baseURI); // the page is at …/demo/
 const LIKELIEST = 10; // classes shown, of at most 255
 const UNAUTHORIZED = 401;
-const STEP = 10; // of the drawing's 280 pixels a side, one of the models' own
+const STEP = 10; // of the drawing's 280 pixels a side: one pixel of the models
 
 const at = (id) => document.getElementById(id);
 let requests = 0; // so far: the response to an earlier one is not shown
 
-// The token of a server that asks for one, for as long as this tab is open.
+// The token of a server that requires one, until this tab is closed.
 const token = () => sessionStorage.getItem("token");
-let asking; // so that the calls of the page's start ask once, together
+let tokenPrompt; // shared by the calls at the page's start, so that there is one prompt
 
-function askForToken() {
-  asking ??= new Promise((answer) => setTimeout(() => {
-    const given = prompt("This server asks for a token:")?.trim();
-    if (given) sessionStorage.setItem("token", given);
-    answer(Boolean(given));
+function promptForToken() {
+  tokenPrompt ??= new Promise((resolve) => setTimeout(() => {
+    const entered = prompt("This server requires a token:")?.trim();
+    if (entered) sessionStorage.setItem("token", entered);
+    resolve(Boolean(entered));
   }));
-  return asking;
+  return tokenPrompt;
 }
 
 function send(path, body) {
@@ -30,17 +30,17 @@ function send(path, body) {
     ? { method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) }
     : { headers };
   return fetch(new URL(path, SERVER), options).catch(() => {
-    throw new Error("the server does not answer; is it still running?");
+    throw new Error("no response from the server; is it still running?");
   });
 }
 
 // The JSON of a response, or an Error with the server's message.
 async function call(path, body) {
   let response = await send(path, body);
-  if (response.status === UNAUTHORIZED && await askForToken()) response = await send(path, body);
+  if (response.status === UNAUTHORIZED && await promptForToken()) response = await send(path, body);
   if (response.status === UNAUTHORIZED) {
     sessionStorage.removeItem("token");
-    asking = undefined;
+    tokenPrompt = undefined;
   }
   const json = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(json.error ?? `the server returned status ${response.status}`);
