@@ -125,7 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._since = None
         if self.cycle:  # its body will not arrive
-            self.cycle.scope["rejected"] = status, message  # type: ignore[typeddict-unknown-key]
+            self.cycle.scope["rejected"] = message, status  # type: ignore[typeddict-unknown-key]
         logger.warning("rejected with %d: %s", status, message)
         body = orjson.dumps({"error": message})
         fields = f"content-type: {JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

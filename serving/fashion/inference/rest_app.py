@@ -75,11 +75,10 @@ class RestApp:
                 await self._infer(RestTransport(scope, receive, match), scope, send)
             else:
                 await self._forward(scope, receive, send)
-        except ClientGoneError:
-            pass
         except RequestError as error:
-            response = error_response(scope["path"], error.status, str(error))
-            await response(scope, receive, send)
+            if error.status != CLIENT_GONE and "rejected" not in scope:
+                response = error_response(scope["path"], error.status, str(error))
+                await response(scope, receive, send)
 
     async def _infer(self, transport: "RestTransport", scope: Scope, send: Send) -> None:
         body, json_length = await self._handler.handle(transport)
@@ -136,15 +135,8 @@ class RestTransport:
     write = staticmethod(write_response)
 
 
-class ClientGoneError(RequestError):
-    """The connection ended before the whole request arrived; HttpProtocol may have rejected it."""
-
-    def __init__(self, status: int = CLIENT_GONE, message: str = "") -> None:
-        super().__init__(message, status)
-
-
 async def read_body(scope: Scope, receive: Receive, admission: Admission) -> bytes | bytearray:
-    """All of a body, counted, without Content-Encoding. Raises RequestError, ClientGoneError."""
+    """All of a body, counted, without Content-Encoding. Raises RequestError."""
     admission.limits.check_body(int(_header(scope, "content-length") or 0))
     message = await _next_message(scope, receive)
     content: bytes | bytearray = message["body"]
@@ -167,9 +159,10 @@ async def read_body(scope: Scope, receive: Receive, admission: Admission) -> byt
 
 
 async def _next_message(scope: Scope, receive: Receive) -> Message:
+    """Raises RequestError if the connection has ended, with HttpProtocol's reason, if any."""
     message = await receive()
     if message["type"] != "http.request":
-        raise ClientGoneError(*scope.get("rejected", ()))
+        raise RequestError(*scope.get("rejected", ("", CLIENT_GONE)))
     return message
 
 
