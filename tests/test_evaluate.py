@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 
 from serving.client import Outputs
 from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
-from serving.fashion.model.svm import PairwiseDecisions
+from serving.fashion.model.svm import decisions
 from serving.launch import Model
 from stages.console import StageError
 from stages.data.processed import Images
@@ -91,8 +91,9 @@ def test_an_svm_whose_decisions_are_not_those_of_scikit_learn_is_an_error(
 ):
     (path,) = repository.rglob("model.joblib")
     check_library(path, images)
-    right = PairwiseDecisions.__call__
-    monkeypatch.setattr(PairwiseDecisions, "__call__", lambda *given: right(*given) + 0.01)
+    monkeypatch.setattr(
+        "stages.evaluation.checks.decisions", lambda svm: lambda rows: decisions(svm)(rows) + 0.01
+    )
     with pytest.raises(StageError, match=r"model.joblib: a decision is 0.01 off scikit-learn's"):
         check_library(path, images)
 

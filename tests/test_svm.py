@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 
 from serving.fashion.model.exact import quantize
 from serving.fashion.model.features import FEATURE_PLACES
-from serving.fashion.model.svm import PairwiseDecisions, pairwise_log_proba
+from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages.params import Params
 from stages.train_sklearn import train
 
@@ -47,9 +47,9 @@ def test_every_kernel_and_number_of_classes_decides_and_labels_as_scikit_learn(
     features, labels = problem(classes)
     svc = SVC(decision_function_shape="ovo", **settings).fit(features[:300], labels[:300])
     own = svc.decision_function(features).reshape(len(features), -1)
-    decisions = PairwiseDecisions(svc)(features)
-    assert np.allclose(decisions, -own if classes == 2 else own, atol=2e-3, rtol=1e-3)
-    assert (won_pairs(decisions, classes).argmax(axis=1) == svc.predict(features)).mean() > 0.995
+    decided = decisions(svc)(features)
+    assert np.allclose(decided, -own if classes == 2 else own, atol=2e-3, rtol=1e-3)
+    assert (won_pairs(decided, classes).argmax(axis=1) == svc.predict(features)).mean() > 0.995
 
 
 ROWS = 500
@@ -59,7 +59,7 @@ def test_decisions_do_not_depend_on_the_size_of_the_batch(params: Params):
     features, labels = problem(4)
     features /= np.sqrt(features.var(axis=0).sum())  # as all features are, and rounded
     features = quantize(features, FEATURE_PLACES)
-    decide = PairwiseDecisions(train(features, labels, params.svm))
+    decide = decisions(train(features, labels, params.svm))
     many = np.resize(features, (2 * ROWS + 1, features.shape[1]))
     whole = decide(many)
     for size in (1, 2, 63, ROWS, ROWS + 1):

@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
 from serving.fashion.model.scores import ScoreMap
-from serving.fashion.model.svm import PairwiseDecisions
+from serving.fashion.model.svm import decisions
 from stages import train_sklearn, train_xgboost
 from stages.console import StageError
 from stages.params import Params
@@ -57,7 +57,7 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
     stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
     features = fitted[0](digits[1].images)
-    own, other = PairwiseDecisions(stock)(features), PairwiseDecisions(svm)(features)
+    own, other = decisions(stock)(features), decisions(svm)(features)
     assert np.allclose(own, other, atol=0.02)
 
 

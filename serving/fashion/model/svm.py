@@ -19,68 +19,61 @@ from .kernel import Rbf
 Decisions = Callable[[np.ndarray], np.ndarray]
 
 
-class PairwiseDecisions:
-    """Decisions between each pair of classes of a fitted SVC, equal for an image in any batch.
+def decisions(model: SVC | Pipeline) -> Decisions:
+    """The decision function of a fitted SVC, or of the pipeline that approximates one.
 
-    Source of the decision rule: Chang and Lin, LIBSVM, ACM TIST 2(3), 2011, section 7; the layout
-    of the coefficients: scikit-learn, User Guide, 1.4.1.1 "Multi-class classification".
+    It takes float32 [n, k] features and returns float64 [n, pairs], above 0 where the first class
+    of a pair wins, in the order 01, 02 … 12 …, equal for an image in any batch. It needs n ×
+    support vectors, or landmarks, × 4 bytes of memory.
     """
+    return _of_nystroem(model) if isinstance(model, Pipeline) else _of_svc(model)
 
-    def __init__(self, svc: SVC) -> None:
-        # _gamma: the number for gamma="scale" or "auto", which has no public name.
-        self._kernel_values = kernel(svc, svc.support_vectors_, svc._gamma)
-        # Of two classes, scikit-learn inverts the signs.
-        sign = -1.0 if len(svc.classes_) == 2 else 1.0  # noqa: PLR2004
-        self._coefficients = sign * svc.dual_coef_.astype(np.float64)
-        self._intercepts = sign * svc.intercept_.astype(np.float64)
-        ends = np.cumsum(svc.n_support_)
-        self._of_class = [slice(*bounds) for bounds in pairwise([0, *ends])]
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """Above 0 where the first of a pair wins, in the order 01, 02 … 12 …
+def _of_svc(svc: SVC) -> Decisions:
+    """Source of the rule: Chang and Lin, LIBSVM, ACM TIST 2(3), 2011, section 7.
 
-        rows: float32 [n, k], features; returns float64 [n, pairs]. Takes n × support vectors × 4
-        bytes of memory.
-        """
-        values = self._kernel_values(rows)
+    Layout of the coefficients: scikit-learn, User Guide, 1.4.1.1 "Multi-class classification".
+    """
+    # _gamma: the number for gamma="scale" or "auto", which has no public name.
+    kernel_values = kernel(svc, svc.support_vectors_, svc._gamma)
+    # Of two classes, scikit-learn inverts the signs.
+    sign = -1.0 if len(svc.classes_) == 2 else 1.0  # noqa: PLR2004
+    coefficients = sign * svc.dual_coef_.astype(np.float64)
+    intercepts = sign * svc.intercept_.astype(np.float64)
+    vectors_of_class = [slice(*ends) for ends in pairwise([0, *np.cumsum(svc.n_support_)])]
+    first, second = pairs(len(vectors_of_class))
+
+    def decide(rows: np.ndarray) -> np.ndarray:
+        values = kernel_values(rows)
         sums = [
-            values[:, part].astype(np.float64) @ self._coefficients[:, part].T
-            for part in self._of_class
+            values[:, vectors].astype(np.float64) @ coefficients[:, vectors].T
+            for vectors in vectors_of_class
         ]
         of_class = np.stack(sums, axis=1)
-        first, second = pairs(len(sums))
-        return of_class[:, first, second - 1] + of_class[:, second, first] + self._intercepts
+        return of_class[:, first, second - 1] + of_class[:, second, first] + intercepts
+
+    return decide
 
 
-class NystroemDecisions:
-    """Decisions of a fitted Pipeline(Nystroem, OneVsOneClassifier of linear SVMs).
+def _of_nystroem(pipeline: Pipeline) -> Decisions:
+    """Of Pipeline(Nystroem, OneVsOneClassifier of linear SVMs).
 
     The features are linear in the kernel's values and the decisions in the features, so one matrix
     [landmarks, pairs] maps the values to the decisions.
     """
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        nystroem, linear = pipeline[0], pipeline[-1]
-        self._kernel_values = kernel(nystroem, nystroem.components_, nystroem.gamma)
-        # The classifier of a pair is above 0 where the second wins.
-        weights = -np.concatenate([one.coef_ for one in linear.estimators_])
-        self._coefficients = nystroem.normalization_.T.astype(np.float64) @ weights.T
-        self._intercepts = -np.concatenate([one.intercept_ for one in linear.estimators_])
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """As PairwiseDecisions; takes n × landmarks × 4 bytes of memory."""
-        return self._kernel_values(rows).astype(np.float64) @ self._coefficients + self._intercepts
+    nystroem, linear = pipeline[0], pipeline[-1]
+    kernel_values = kernel(nystroem, nystroem.components_, nystroem.gamma)
+    # The classifier of a pair is above 0 where the second wins.
+    weights = -np.concatenate([pair.coef_ for pair in linear.estimators_])
+    coefficients = nystroem.normalization_.T.astype(np.float64) @ weights.T
+    intercepts = -np.concatenate([pair.intercept_ for pair in linear.estimators_])
+    return lambda rows: kernel_values(rows).astype(np.float64) @ coefficients + intercepts
 
 
 def is_svm(model: object) -> bool:
     """Whether it is an SVC, or the pipeline that stages/training/nystroem.py makes."""
     steps = [*model.named_steps] if isinstance(model, Pipeline) else []
     return isinstance(model, SVC) or steps == ["nystroem", "linear"]
-
-
-def decisions(model: SVC | Pipeline) -> Decisions:
-    """The decision function of a fitted model, of either kind."""
-    return NystroemDecisions(model) if isinstance(model, Pipeline) else PairwiseDecisions(model)
 
 
 def kernel(params: object, vectors: np.ndarray, gamma: float) -> Decisions:
