@@ -32,6 +32,7 @@ from stages.data.arrays import write_npz
 from stages.data.digits import make_digits
 from stages.data.processed import FEATURES, Images
 from stages.params import Params, load_params
+from stages.training import dictionary
 
 # A shell runs what it starts in the background with Ctrl-C ignored, which programs inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,6 +56,14 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = [*LONGEST, *(item.path.stem for item in items)]
     items.sort(key=lambda item: names.index(item.path.stem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_patches() -> Iterator[None]:
+    """Dictionaries that a test fits in its own process are learnt from few patches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dictionary, "PATCHES", 4_000)
+        yield
 
 
 @pytest.fixture(scope="session")

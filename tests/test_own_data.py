@@ -47,6 +47,7 @@ def take(
     own = {"class_names": NAMES, "files": FILES, "first_label": 1, "transposed": True}
     params = read_yaml(PARAMS)
     params["download"] |= {"dataset": "own", "sources": [str(source)]}
+    params["features"]["kind"] = "pixels"
     monkeypatch.chdir(tmp_path)
 
     def run(changes: dict[str, object]) -> None:

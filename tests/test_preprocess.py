@@ -1,19 +1,18 @@
 """Splits keep shares, and test images apart.  Run: pytest tests/test_preprocess.py"""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scratch import ROOT, environment, make_params, run
+from scratch import make_params
 
+from stages import download, preprocess
 from stages.console import StageError
 from stages.data.digits import make_digits
 from stages.data.idx import RAW
-from stages.data.processed import FEATURES, TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
+from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.splits import stratified
 from stages.params import Params, Preprocess
 from stages.preprocess import at, check_classes, choose
@@ -101,39 +100,26 @@ def test_rows_are_chosen_across_parts(small: Images):
     assert np.array_equal(np.concatenate(list(at(positions, parts))), small.images[positions])
 
 
-def run_stage(folder: Path, name: str) -> str:
-    return run(folder, "python", "-m", f"stages.{name}", PYTHONPATH=str(ROOT))
-
-
-def test_a_validation_run_leaves_the_test_files_alone(tmp_path: Path):
-    make_params(tmp_path, "preprocess.validation=300", "preprocess.train_limit=500")
-    run_stage(tmp_path, "download")
-    for path in (tmp_path / RAW).glob("t10k-*"):
+def test_a_validation_run_leaves_the_test_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    changes = ("preprocess.validation=300", "preprocess.train_limit=500", "features.kind=pixels")
+    make_params(tmp_path, *changes)
+    monkeypatch.chdir(tmp_path)
+    download.main()
+    for path in RAW.glob("t10k-*"):
         path.unlink()
-    output = run_stage(tmp_path, "preprocess")
+    preprocess.main()
+    output = capsys.readouterr().out
     assert "500 images to train on, 300 held out of the training files" in output
-    images, labels = (np.load(tmp_path / path) for path in (TRAIN_IMAGES, TRAIN_LABELS))
-    held_out = read_npz(tmp_path / TEST)
+    assert output.index("images to train on") < output.index("features an image")
+    images, labels = np.load(TRAIN_IMAGES), np.load(TRAIN_LABELS)
+    held_out = read_npz(TEST)
     published = make_digits()[0]
     assert len(images) == len(labels) == 500
     assert np.bincount(labels).min() >= 48
     assert not set(map(bytes, images)) & set(map(bytes, held_out.images)) - duplicates(published)
     assert set(map(bytes, held_out.images)) <= set(map(bytes, published.images))
-
-
-def test_what_is_trained_on_is_told_before_the_features_are_made(tmp_path: Path):
-    make_params(tmp_path, "preprocess.train_limit=200")
-    run_stage(tmp_path, "download")
-    with subprocess.Popen(
-        [sys.executable, "-m", "stages.preprocess"],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
-        stdout=subprocess.PIPE,
-    ) as stage:
-        assert stage.stdout
-        assert b"images to train on" in stage.stdout.readline()
-        assert not (tmp_path / FEATURES).exists()
-        assert b"features an image" in stage.stdout.read()
 
 
 def duplicates(data: Images) -> set[bytes]:
