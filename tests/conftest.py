@@ -192,6 +192,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "trained", make)
 
 
+@pytest.fixture(scope="module")
+def module_project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it that the tests of a file share."""
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("module") / "project"))
+
+
 @pytest.fixture
 def project(trained: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may change."""

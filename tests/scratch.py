@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,11 @@ def private(path: Path, text: str) -> Path:
     path.write_text(text, "utf-8")
     path.chmod(0o600)
     return path
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that `dvc repro` or `dvc exp run` ran, by what it printed."""
+    return re.findall(r"(?m)^Running stage '(.*)':", output)
 
 
 def stand_in(path: Path, script: str) -> None:

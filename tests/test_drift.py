@@ -1,26 +1,51 @@
 """Something else than the models know is noticed.  Run: pytest tests/test_drift.py"""
 
+import contextlib
 import re
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_2samp
-from scratch import Digits, deep, package_as, run, write_log
+from scratch import Digits, deep, package_as, write_log
 
+from report import drift as report
 from report.windows import RESAMPLES, chi_square, ks_statistic, measures, threshold
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.logged import LoggedImages
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.packaged import models_in
+from stages.console import StageError
 from stages.data.processed import TEST
 
+Drift = Callable[..., str]
 
-@pytest.fixture(scope="module")
-def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on digits, of which evaluate has run."""
-    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("drift") / "project"))
+
+@pytest.fixture
+def project(module_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project on digits, of which evaluate has run: the working directory."""
+    monkeypatch.chdir(module_project)
+    return module_project
+
+
+@pytest.fixture
+def drift(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Drift:
+    """Runs report.drift in the working directory; returns what it prints."""
+
+    def drift(*options: str, drifted: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", ["report.drift", "log", *options])
+        monkeypatch.setattr(report, "REPOSITORY", Path.cwd() / "serving")
+        if drifted:
+            with pytest.raises(SystemExit, match=f"^{report.DRIFTED}$"):
+                report.main()
+        else:
+            report.main()
+        return capsys.readouterr().out
+
+    return drift
 
 
 def write_responses(project: Path, images: np.ndarray, with_pixels: bool) -> Path:
@@ -49,31 +74,28 @@ def write_responses(project: Path, images: np.ndarray, with_pixels: bool) -> Pat
     return project / "log"
 
 
-def test_what_another_version_gave_is_left_out(project: Path, digits: Digits):
+def test_what_another_version_gave_is_left_out(project: Path, digits: Digits, drift: Drift):
     folder = write_responses(project, digits[1].images[:60], with_pixels=True)
     (path,) = folder.iterdir()
     path.write_text(path.read_text("utf-8").replace('"v1"', '"v0"'), "utf-8")
-    text = drift(project, expect=1)
-    assert re.search("expected a request log with responses of .*fashion-sklearn v1", text)
+    with pytest.raises(StageError, match=r"request log with responses of .*fashion-sklearn v1"):
+        drift()
 
 
-def drift(project: Path, *options: str, expect: int | None = 0) -> str:
-    return run(project, "python", "-m", "report.drift", "log", *options, expect=expect)
-
-
-def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits: Digits):
+def test_images_as_evaluated_raise_no_alarm_and_others_do(
+    project: Path, digits: Digits, drift: Drift
+):
     images = digits[1].images
     write_responses(project, images[:200], with_pixels=True)
-    text = drift(project, "--images", "200")
+    text = drift("--images", "300")
     assert text.count("as before") == len(text.splitlines()) - text.count("drift.html")
-    more = drift(project, "--images", "300", expect=None)  # both models were asked for the same 200
-    assert re.search(r"(?m)^distance .*\(200 images\)", more)
+    assert re.search(r"(?m)^distance .*\(200 images\)", text)  # both models got the same 200
     page = (project / "drift.html").read_text("utf-8")
     assert "No measure is above its threshold" in page
     assert page.count("<svg") == 5
     assert page.count('src="data:image/png') == 12
     write_responses(project, 255 - images[:200], with_pixels=True)
-    text = drift(project, "--images", "200", expect=3)
+    text = drift("--images", "200", drifted=True)
     for name in ("confidence of fashion-sklearn", "distance"):
         (line,) = (line for line in text.splitlines() if line.startswith(name))
         assert line.endswith("drifted")
@@ -82,34 +104,39 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(project: Path, digits:
 
 @pytest.mark.parametrize("names", [["a"], pytest.param(["a", "b", "c"], marks=deep)])
 def test_any_number_of_models_is_compared_one_disagrees_with_none(
-    project: Path, digits: Digits, tmp_path: Path, names: list[str]
+    project: Path, digits: Digits, tmp_path: Path, names: list[str], drift: Drift
 ):
     copy = Path(shutil.copytree(project, tmp_path / "project"))
     package_as(copy, names)
     write_responses(copy, digits[1].images[:200], with_pixels=True)
-    measured = re.findall(r"(?m)^(\w+).* images\): as before$", drift(copy, "--images", "200"))
+    with contextlib.chdir(copy):
+        text = drift("--images", "200")
+    measured = re.findall(r"(?m)^(\w+).* images\): as before$", text)
     of_each = ["classes", "confidence"] * len(names)
     assert measured == [*of_each, *["disagreement"] * (len(names) > 1), "distance"]
 
 
-def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Digits):
+def test_without_pixels_the_labels_are_measured_alone(project: Path, digits: Digits, drift: Drift):
     zeros = digits[1].images[digits[1].labels == 0]
     write_responses(project, np.tile(zeros, (3, 1))[:100], with_pixels=False)
-    text = drift(project, expect=3)
+    text = drift(drifted=True)
     models = len(models_in(project / "serving"))
     assert text.count("classes of") == text.count("confidence of") == models
     assert "disagreement, distance: not measured" in text
     assert "FASHION_REQUEST_LOG_IMAGES" in (project / "drift.html").read_text("utf-8")
 
 
-def test_too_little_to_measure_is_an_error_in_one_line(project: Path, digits: Digits):
+def test_too_little_to_measure_is_an_error(project: Path, digits: Digits, drift: Drift):
     write_responses(project, digits[1].images[:20], with_pixels=True)
     moved = (project / TEST).rename(project / "moved.npz")  # images are counted before it is read
-    assert "expected 50 images of a model at least" in drift(project, expect=1)
+    with pytest.raises(StageError, match="expected 50 images of a model at least"):
+        drift()
     moved.rename(project / TEST)
     shutil.rmtree(project / "log")
-    assert "log: No such file or directory" in drift(project, expect=1)
-    assert "--images is 0; expected 50 or more" in drift(project, "--images", "0", expect=1)
+    with pytest.raises(StageError, match="log: No such file or directory"):
+        drift()
+    with pytest.raises(StageError, match="--images is 0; expected 50 or more"):
+        drift("--images", "0")
 
 
 def test_statistics_are_those_of_scipy():

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from processes import check_served
-from scratch import edit_text, install, run, stand_in
+from scratch import ROOT, edit_text, install, make_project, run, stages_run, stand_in
 
 
 @pytest.fixture
@@ -13,6 +14,7 @@ def installed_checkout(checkout: Path) -> Path:
     return install(checkout)
 
 
+STAGES = [*yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]]
 NEEDED = "Python 3.11, 3.12 or 3.13"
 REMEDY = (
     "install uv (https://docs.astral.sh/uv) and try again, "
@@ -103,27 +105,39 @@ def test_a_named_python_is_the_only_one_tried(checkout: Path, tmp_path: Path):
     assert output.startswith(f"error: {NEEDED} is needed, but python3.11 is 3.10; install")
 
 
-def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
-    installed_checkout: Path, tmp_path: Path
-):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What `make run` printed where no source is reached, and the scratch copy of its demo."""
+    folder = tmp_path_factory.mktemp("demo")
+    checkout = install(make_project(folder / "checkout", "download.dataset=fashion-mnist"))
     beyond = ("train_limit:", "train_limit: 6000"), ("validation: 0", "validation: 10000")
-    edit_text(installed_checkout / "params.yaml", *beyond)  # what there is of digits
-    before = run(installed_checkout, "git", "status", "--short")
-    (tmp_path / "temporary").mkdir()
+    edit_text(checkout / "params.yaml", *beyond)  # what there is of digits
+    before = run(checkout, "git", "status", "--short")
+    output = run(checkout, "make", "run", TMPDIR=str(folder))
+    assert run(checkout, "git", "status", "--short") == before
+    assert not [path for path in (checkout / "data").rglob("*") if path.is_file()]
+    (scratch,) = re.findall(r"(?m)^Made in a scratch copy, (.*)$", output)
+    return output, Path(scratch)
 
-    output = run(installed_checkout, "make", "run", TMPDIR=str(tmp_path / "temporary"))
 
+def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served(
+    demo: tuple[str, Path],
+):
+    output, scratch = demo
     assert output.startswith("error: /nowhere: No such file or directory; ")
     assert "The data set cannot be fetched. Nothing is wrong with the installation" in output
-    assert {"download", "train_sklearn", "evaluate"} <= {
-        *re.findall(r"(?m)^Running stage '(.*)'", output)
-    }
     assert re.search(r"(?m)^metrics/models/fashion-sklearn\.json +0\.\d+ ", output)
-    assert run(installed_checkout, "git", "status", "--short") == before
-    assert not [path for path in (installed_checkout / "data").rglob("*") if path.is_file()]
     (command,) = re.findall(r"(?m)^Serve the models:   (.+)$", output)
     (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", output)
-    check_served(command, Path(example), installed_checkout)
+    check_served(command, Path(example), scratch.parent)
+
+
+def test_two_runs_of_all_stages_make_the_same_bytes(demo: tuple[str, Path], trained: Path):
+    output, scratch = demo
+    assert stages_run(output) == STAGES
+    assert (scratch / "dvc.lock").read_text("utf-8") == (trained / "dvc.lock").read_text("utf-8")
+    for path in trained.glob("metrics/models/*"):
+        assert (scratch / path.relative_to(trained)).read_bytes() == path.read_bytes()
 
 
 def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):

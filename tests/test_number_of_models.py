@@ -12,7 +12,8 @@ from scratch import deep, edit_text, package_as, run
 from stages.evaluation.plots import METRICS, PREDICTIONS, read_metrics
 
 
-@pytest.mark.parametrize("names", [["a", "fashion-xgboost", "z"], pytest.param(["a"], marks=deep)])
+@deep
+@pytest.mark.parametrize("names", [["a", "fashion-xgboost", "z"], ["a"]])
 def test_so_many_models_are_measured_shown_and_reported(project: Path, names: list[str]):
     before = read_metrics(project / METRICS)["fashion-xgboost"]
     predictions = (project / PREDICTIONS / "fashion-xgboost.csv").read_bytes()

@@ -33,8 +33,3 @@ def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     labels = check_served("make serve", other / PACKAGED / "example.json", other)
     right = read_npz(project / PROCESSED / "test.npz").labels[0]
     assert labels == dict.fromkeys(MODELS, right)
-
-    run(other, "dvc", "pull", expect=0, **apart)
-    assert "up to date" in run(other, "dvc", "status", expect=0, **apart)
-    for folder in ("data", "models", "metrics"):
-        assert files(other / folder) == files(project / folder)

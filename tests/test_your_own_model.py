@@ -1,19 +1,19 @@
-"""docs/your-own-model.md, word for word, on digits.  Run: pytest tests/test_your_own_model.py"""
+"""docs/your-own-model.md, word for word, on digits.  Run: pytest tests/test_your_own_model.py
 
-import json
+The tests go through one project, from the model's addition to its removal.
+"""
+
 import re
 from pathlib import Path
 
 import pytest
-from processes import is_ready
-from scratch import ROOT, commit, run
+from scratch import ROOT, commit, run, stages_run
 
-from serving.client import RestClient
-from serving.launch import running
-from stages.data.processed import TEST, read_npz
+from serving.fashion.packaged import models_in
+from stages.evaluation.plots import METRICS, read_metrics
 
 PAGE = (ROOT / "docs/your-own-model.md").read_text("utf-8")
-NAMES = ["fashion-logistic", "fashion-sklearn", "fashion-xgboost"]
+OLD, NEW = ["fashion-sklearn", "fashion-xgboost"], "fashion-logistic"
 
 
 def add_model(project: Path) -> None:
@@ -29,46 +29,53 @@ def add_model(project: Path) -> None:
     pipeline.write_text(f"{before}{stage}\n  package:{package}", "utf-8")
 
 
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(.*)':", output)
-
-
-def test_a_model_is_added_served_measured_tried_and_taken_out(project: Path):
-    add_model(project)
-    earlier = run(project, "git", "rev-parse", "HEAD").strip()
-    output = run(project, "dvc", "repro")
+@pytest.fixture(scope="module")
+def project(module_project: Path) -> Path:
+    """One with the model, which is trained, packaged and evaluated."""
+    add_model(module_project)
+    output = run(module_project, "dvc", "repro")
     assert stages_run(output) == ["train_logistic", "package", "evaluate"]
-    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json"))
-    found = {
-        Path(name).stem: values["data"]["accuracy"] for name, values in metrics[""]["data"].items()
-    }
-    assert sorted(found) == NAMES
-    assert found["fashion-logistic"] > 0.9
-    test = read_npz(project / TEST)
-    with running(project / "serving") as server:
-        assert is_ready(server)
-        labels = RestClient(server.rest).infer("fashion-logistic", test.images)["predict"]
-        assert (labels == test.labels).mean() == pytest.approx(found["fashion-logistic"], abs=1e-6)
+    commit(module_project, "Add a logistic regression")
+    return module_project
+
+
+def test_a_model_that_is_added_is_measured_over_the_wire_and_shown(project: Path):
+    metrics = read_metrics(project / METRICS)
+    assert sorted(metrics) == sorted([*OLD, NEW])
+    assert metrics[NEW]["accuracy"] > 0.9
+    shown = run(project, "dvc", "metrics", "show").splitlines()[1:]
+    assert [Path(line.split()[0]).stem for line in shown] == sorted(metrics)
+    page = run(project, "dvc", "plots", "show").strip().removeprefix("file://")
+    plotted = r"metrics/(?:predictions|plots/mistakes)/([\w-]+)\."
+    assert set(re.findall(plotted, Path(page).read_text("utf-8"))) == {*metrics}
     run(project, "python", "-m", "report")
-    assert "fashion-logistic" in (project / "report.html").read_text("utf-8")
+    assert NEW in (project / "report.html").read_text("utf-8")
 
-    commit(project, "Add a logistic regression")
-    output = run(project, "dvc", "exp", "run", "-S", "logistic.C=0.001")
+
+def test_an_experiment_trains_it_alone_and_is_released_next_to_the_previous_version(project: Path):
+    packaged = {p.name: p.read_bytes() for p in project.glob("serving/models/*sklearn/v1/*")}
+    earlier, here = run(project, "git", "rev-parse", "HEAD~1", "HEAD").split()
+    options = ["logistic.C=0.001", "package.version=v10", f"+package.previous.v1={earlier}"]
+    output = run(project, "dvc", "exp", "run", *(word for o in options for word in ("-S", o)))
     assert stages_run(output) == ["train_logistic", "package", "evaluate"]
-    difference = run(project, "git", "diff", "params.yaml")
-    assert [line for line in difference.splitlines() if re.match(r"[-+] ", line)] == [
+    assert [line for line in run(project, "git", "diff").splitlines() if "C: " in line] == [
         "-  C: 1.0",
         "+  C: 0.001",
     ]
+    found = {(model.name, model.version) for model in models_in(project / "serving")}
+    assert found == {(NEW, "v10"), *((name, v) for name in OLD for v in ("v1", "v10"))}
+    old = project.glob("serving/models/*sklearn/v1/*")
+    assert {path.name: path.read_bytes() for path in old} == packaged
 
-    change = ("-S", "package.version=v2", "-S", f"+package.previous.v1={earlier}")
-    run(project, "dvc", "exp", "run", *change)
-    assert sorted(
-        str(path.relative_to(project / "serving/models"))
-        for path in project.glob("serving/models/*/*/")
-    ) == ["fashion-logistic/v2", *(f"{name}/{v}" for name in NAMES[1:] for v in ("v1", "v2"))]
-    run(project, "git", "checkout", "-q", "params.yaml")
+    commit(project, "Release v10")
+    run(project, "git", "revert", "--no-edit", "HEAD")
+    run(project, "dvc", "checkout")
+    assert {model.version for model in models_in(project / "serving")} == {"v1"}
+    assert run(project, "git", "diff", here) == ""
+    assert stages_run(run(project, "dvc", "repro")) == []
 
+
+def test_a_model_that_is_taken_out_leaves_nothing(project: Path):
     pipeline = project / "dvc.yaml"
     before, package = pipeline.read_text("utf-8").split("  package:", 1)
     package = package.replace(" models/logistic\n", "\n", 1).replace(
@@ -77,4 +84,4 @@ def test_a_model_is_added_served_measured_tried_and_taken_out(project: Path):
     pipeline.write_text(f"{before}  package:{package}", "utf-8")
     assert set(stages_run(run(project, "dvc", "repro"))) <= {"package", "evaluate"}
     for folder in ("serving/models", "metrics"):
-        assert not list((project / folder).rglob("*fashion-logistic*"))
+        assert not list((project / folder).rglob(f"*{NEW}*"))
