@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.console import StageError
-from stages.data.arrays import blocks, map_rows, write_npz, write_rows
+from stages.data.arrays import map_rows, write_npz, write_rows
 from stages.data.idx import read_idx, write_idx
 from stages.data.processed import Images, read_npz
 
@@ -63,27 +62,10 @@ def test_writing_twice_gives_the_same_bytes(folder: Path, small: Images):
 @pytest.mark.parametrize(
     ("name", "offset", "new", "message"),
     [
-        (
-            IMAGES,
-            0,
-            struct.pack(">I", 2049),
-            "images.gz: header 2049, 40, 28, 28; expected 2051, n, 28, 28",
-        ),
-        (
-            LABELS,
-            0,
-            struct.pack(">I", 2051),
-            "labels.gz: header 2051, 40; expected 2049, n, for n items",
-        ),
-        (
-            IMAGES,
-            8,
-            struct.pack(">I", 32),
-            "images.gz: header 2051, 40, 32, 28; expected 2051, n, 28, 28",
-        ),
-        (IMAGES, 4, struct.pack(">I", 41), r"31,376 bytes, expected 32,160 for the 41 items"),
-        (LABELS, 4, struct.pack(">I", 39), r"labels.gz: 48 bytes, expected 47 for the 39 items"),
-        (IMAGES, 16 + 40 * 784, b"x", "31,377 bytes, expected 31,376"),
+        (IMAGES, 8, b"\0\0\0\x20", "images.gz: header 2051, 40, 32, 28; expected 2051, n, 28, 28"),
+        (LABELS, 0, b"\0\0\x08\x03", "labels.gz: header 2051, 40; expected 2049, n, for n items"),
+        (IMAGES, 4, b"\0\0\0\x29", "31,376 bytes, expected 32,160 for the 41 items"),
+        (LABELS, 4, b"\0\0\0\x27", "labels.gz: 48 bytes, expected 47 for the 39 items"),
         (LABELS, 8 + 7, b"\x04", "labels.gz: label 4 at position 7, expected 0 to 3"),
     ],
 )
@@ -92,12 +74,6 @@ def test_a_wrong_header_or_label_is_named(
 ):
     alter(folder, name, offset, new)
     with pytest.raises(StageError, match=message):
-        read(folder)
-
-
-def test_a_file_shorter_than_its_header_is_an_error(folder: Path):
-    (folder / IMAGES).write_bytes(gzip.compress(b"\0\0\x08\x03"))
-    with pytest.raises(StageError, match=r"damaged gzip file: unpack requires a buffer of 16"):
         read(folder)
 
 
@@ -185,10 +161,6 @@ def test_a_file_is_numpys_own(tmp_path: Path, file: np.ndarray):
     assert (tmp_path / "numpys.npy").read_bytes() == (tmp_path / "rows.npy").read_bytes()
     assert np.array_equal(file, ARRAY)
     assert isinstance(file, np.memmap)
-
-
-def test_blocks_are_all_rows_in_order(file: np.ndarray):
-    assert np.array_equal(np.concatenate([file[rows] for rows in blocks(20, 6)]), ARRAY)
 
 
 def test_other_rows_than_announced_leave_no_file(tmp_path: Path):

@@ -97,13 +97,6 @@ def test_the_example_asks_for_the_first_image(target: Path, pack: Pack, small: I
     assert np.array_equal(tensor["data"], small.images[0])
 
 
-def test_packaging_twice_gives_the_same_bytes(target: Path, pack: Pack):
-    pack("v1")
-    first = content(target)
-    pack("v1")
-    assert content(target) == first
-
-
 def test_an_earlier_repository_is_replaced_whole(target: Path, pack: Pack, folders: list[Path]):
     pack("v1")
     (target / "a" / "stray").write_text("x", "utf-8")

@@ -141,7 +141,7 @@ def test_a_damaged_raw_file_is_told_and_repaired(project: Path):
     path.write_bytes(good[:-10])
     output = run(project, "python", "-m", "stages.preprocess", expect=1)
     assert output.startswith(f"error: {path.relative_to(project)}: damaged gzip file")
-    assert stages_run(run(project, "dvc", "repro")) == ["download"]
+    assert stages_run(run(project, "dvc", "repro", "download")) == ["download"]
     assert path.read_bytes() == good
 
 

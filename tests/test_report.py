@@ -15,6 +15,7 @@ import pytest
 import yaml
 from scratch import ROOT, make_project, run
 
+from report import __main__ as report
 from report.__main__ import PUBLISHED, TEMPLATE, content
 from report.comparison import (
     Pair,
@@ -27,6 +28,7 @@ from report.comparison import (
 )
 from report.pages import render
 from report.provenance import changed_stages, commit, parameters
+from stages.console import StageError
 from stages.evaluation.plots import METRICS, read_metrics
 from stages.params import Params
 
@@ -75,8 +77,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def project(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("report") / "project"))
+def project(module_project: Path) -> Path:
+    return module_project
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +87,17 @@ def metrics(project: Path) -> Metrics:
 
 
 @pytest.fixture(scope="module")
-def page(project: Path) -> Page:
-    assert run(project, "python", "-m", "report") == "Read the report:    report.html\n"
-    return Page((project / "report.html").read_text("utf-8"))
-
-
-@pytest.fixture(scope="module")
 def found(project: Path) -> dict[str, Any]:
     with contextlib.chdir(project):
         return content()
+
+
+@pytest.fixture(scope="module")
+def page(project: Path, found: dict[str, Any]) -> Page:
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(project):
+        patch.setattr(report, "content", lambda: found)
+        report.main()
+    return Page((project / "report.html").read_text("utf-8"))
 
 
 def test_the_page_needs_nothing_beside_it_and_runs_nothing(page: Page, project: Path):
@@ -239,13 +243,15 @@ def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any
     assert not page.all("img")
 
 
-def test_where_a_file_is_missing_one_line_says_what_to_do(tmp_path: Path):
-    fresh = make_project(tmp_path / "project")
-    output = run(fresh, "python", "-m", "report", expect=1)
-    assert re.fullmatch(r"error: data/processed/test.npz: not found; make it with: .*\n", output)
-    shutil.rmtree(fresh / "metrics/models")
-    output = run(fresh, "python", "-m", "report", expect=1)
-    assert output == "error: metrics/models: no metrics found; make them with: dvc repro\n"
+def test_where_a_file_is_missing_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(make_project(tmp_path / "project"))
+    with pytest.raises(StageError, match=r"^data/processed/test.npz: not found; make it with: "):
+        report.main()
+    shutil.rmtree("metrics/models")
+    with pytest.raises(StageError, match=r"^metrics/models: no metrics found; make them with: dvc"):
+        report.main()
 
 
 def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Predictions:

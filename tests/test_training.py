@@ -61,33 +61,6 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
     assert np.allclose(own, other, atol=0.02)
 
 
-def test_training_and_saving_twice_gives_the_same_bytes(
-    tmp_path: Path, fitted: Fitted, digits: Digits, params: Params
-):
-    features, labels = fitted[1][:300], digits[0].labels[:300]
-    for name in ("1", "2"):
-        svm = train_sklearn.train(features, labels, params.svm)
-        temperature = train_sklearn.calibrate(features, labels, params.svm, params.calibration)
-        folder = tmp_path / name
-        train_sklearn.save(
-            folder / "sklearn", svm, temperature, params.svm, features, features=None
-        )
-        trees, scores, inputs = fit_trees(features, labels, params)
-        train_xgboost.save(folder / "xgboost", trees, scores, params.xgboost, inputs, features=None)
-        train_xgboost.write_curve(tmp_path / name / "curve.csv", trees.losses)
-    written = sorted(p.relative_to(tmp_path / "1") for p in (tmp_path / "1").rglob("*.*"))
-    assert [str(path) for path in written] == [
-        "curve.csv",
-        "sklearn/model.joblib",
-        "sklearn/training.json",
-        "xgboost/model.json",
-        "xgboost/scores.npz",
-        "xgboost/training.json",
-    ]
-    for path in written:
-        assert (tmp_path / "1" / path).read_bytes() == (tmp_path / "2" / path).read_bytes(), path
-
-
 def test_a_class_of_which_a_sample_would_have_no_image_is_in_the_trial(
     fitted: Fitted, digits: Digits, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
