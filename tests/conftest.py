@@ -39,17 +39,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # These files take longest, so they begin first, in this order: all test processes end at about one
-# time. The first makes `trained`; two go without it meanwhile.
+# time. The first makes `trained`; others go without it meanwhile.
 LONGEST = (
     "test_experiments",
     "test_pipeline",
     "test_make",
     "test_memory",
     "test_real_data",
-    "test_remotes",
-    "test_ci",
     "test_demo",
-    "test_faults",
+    "test_lifecycle",
+    "test_access",
+    "test_your_own_model",
+    "test_request_log",
 )
 
 
