@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -25,7 +25,7 @@ from stages.evaluation.checks import check_library
 from stages.params import Params, Svm
 from stages.training import nystroem
 
-LANDMARKS = 200
+LANDMARKS, CLASSES = 200, 5
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,29 @@ def small_blocks() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def evaluated(fitted: Fitted, digits: Digits) -> np.ndarray:
-    """The features of the digits to test with."""
-    return fitted[0](digits[1].images)
+class Few(NamedTuple):
+    """The digits below 5, which have 10 pairs of classes to train; all digits have 45."""
+
+    features: np.ndarray  # of those to train with
+    labels: np.ndarray
+    images: np.ndarray  # those to test with
+    evaluated: np.ndarray  # their features
+    right: np.ndarray  # their labels
 
 
 @pytest.fixture(scope="module")
-def model(digits: Digits, fitted: Fitted, section: Svm) -> Pipeline:
-    return train_sklearn.train(fitted[1], digits[0].labels, section)
+def few(fitted: Fitted, digits: Digits) -> Few:
+    train, test = (part.labels < CLASSES for part in digits)
+    images = digits[1].images[test]
+    return Few(
+        *(fitted[1][train], digits[0].labels[train]),
+        *(images, fitted[0](images), digits[1].labels[test]),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(few: Few, section: Svm) -> Pipeline:
+    return train_sklearn.train(few.features, few.labels, section)
 
 
 def labels_of(model: Pipeline, features: np.ndarray) -> np.ndarray:
@@ -62,42 +76,36 @@ def library_decisions(model: Pipeline, features: np.ndarray) -> np.ndarray:
     return -np.stack([pair.decision_function(mapped) for pair in model[-1].estimators_], axis=1)
 
 
-def test_it_learns_digits_and_labels_as_the_pipeline_does(
-    model: Pipeline, evaluated: np.ndarray, digits: Digits
-):
-    labels = labels_of(model, evaluated)
-    assert (labels == digits[1].labels).mean() > 0.96
-    assert (labels == model.predict(evaluated)).mean() > 0.98
-    won = won_pairs(decisions(model)(evaluated), 10)
+def test_it_learns_digits_and_labels_as_the_pipeline_does(model: Pipeline, few: Few):
+    labels = labels_of(model, few.evaluated)
+    assert (labels == few.right).mean() > 0.96
+    assert (labels == model.predict(few.evaluated)).mean() > 0.98
+    won = won_pairs(decisions(model)(few.evaluated), CLASSES)
     clear = np.sort(won, axis=1)[:, -1] > np.sort(won, axis=1)[:, -2]
-    assert (won.argmax(axis=1) == model.predict(evaluated))[clear].all()
+    assert (won.argmax(axis=1) == model.predict(few.evaluated))[clear].all()
 
 
 @pytest.mark.parametrize("kernel", ["linear", "poly", "rbf", "sigmoid"])
-def test_every_kernel_learns_and_decides_as_scikit_learn(
-    kernel: str, fitted: Fitted, evaluated: np.ndarray, digits: Digits, section: Svm
-):
+def test_every_kernel_learns_and_decides_as_scikit_learn(kernel: str, few: Few, section: Svm):
     chosen = section.model_copy(update={"kernel": kernel, "gamma": 1.0, "coef0": 0.1})
-    model = train_sklearn.train(fitted[1], digits[0].labels, chosen)
-    expected = library_decisions(model, evaluated)
-    assert np.allclose(decisions(model)(evaluated), expected, atol=1e-3)
-    assert (labels_of(model, evaluated) == digits[1].labels).mean() > 0.94
+    model = train_sklearn.train(few.features, few.labels, chosen)
+    expected = library_decisions(model, few.evaluated)
+    assert np.allclose(decisions(model)(few.evaluated), expected, atol=1e-3)
+    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.94
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.7])
-def test_the_width_of_the_kernel_is_that_of_an_svc(
-    gamma: str | float, fitted: Fitted, digits: Digits
-):
-    rows, labels = fitted[1][:400], digits[0].labels[:400]
+def test_the_width_of_the_kernel_is_that_of_an_svc(gamma: str | float, few: Few):
+    rows, labels = few.features[:400], few.labels[:400]
     own = SVC(gamma=train_sklearn.resolve_gamma(rows, gamma)).fit(rows, labels)
     svc = SVC(gamma=gamma).fit(rows, labels)
     assert np.allclose(own.decision_function(rows), svc.decision_function(rows), atol=1e-3)
 
 
 def test_it_is_of_stock_objects_and_the_same_to_the_byte(
-    tmp_path: Path, fitted: Fitted, digits: Digits, params: Params, section: Svm
+    tmp_path: Path, few: Few, params: Params, section: Svm
 ):
-    features, labels = fitted[1][:400], digits[0].labels[:400]
+    features, labels = few.features[:400], few.labels[:400]
     for name in ("1", "2"):
         model = train_sklearn.train(features, labels, section)
         temperature = train_sklearn.calibrate(features, labels, section, params.calibration)
@@ -112,53 +120,46 @@ def test_it_is_of_stock_objects_and_the_same_to_the_byte(
     assert {type(one) for one in loaded[-1].estimators_} == {SGDClassifier}
 
 
-def test_images_sorted_by_class_train_as_well(
-    fitted: Fitted, evaluated: np.ndarray, digits: Digits, section: Svm
-):
-    order = np.argsort(digits[0].labels, kind="stable")
-    model = train_sklearn.train(fitted[1][order], digits[0].labels[order], section)
-    assert (labels_of(model, evaluated) == digits[1].labels).mean() > 0.96
+def test_images_sorted_by_class_train_as_well(few: Few, section: Svm):
+    order = np.argsort(few.labels, kind="stable")
+    model = train_sklearn.train(few.features[order], few.labels[order], section)
+    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.96
 
 
 def test_only_blocks_of_the_features_are_read(
-    fitted: Fitted, digits: Digits, section: Svm, monkeypatch: pytest.MonkeyPatch
+    few: Few, section: Svm, monkeypatch: pytest.MonkeyPatch
 ):
-    features: Any = CountedRows(fitted[1])
+    features: Any = CountedRows(few.features)
     monkeypatch.setattr(train_sklearn, "BLOCK", 400)
     chosen = section.model_copy(update={"gamma": "scale"})
-    model = train_sklearn.train(features, digits[0].labels, chosen)
+    model = train_sklearn.train(features, few.labels, chosen)
     assert 0 < features.most <= nystroem.BLOCK
-    other = train_sklearn.train(fitted[1], digits[0].labels, chosen)
-    assert np.array_equal(decisions(model)(fitted[1]), decisions(other)(fitted[1]))
+    other = train_sklearn.train(few.features, few.labels, chosen)
+    assert np.array_equal(decisions(model)(few.features), decisions(other)(few.features))
 
 
-def test_two_classes_are_told_apart(fitted: Fitted, digits: Digits, section: Svm):
-    rows = np.isin(digits[0].labels, [3, 8])
-    model = train_sklearn.train(fitted[1][rows], digits[0].labels[rows] == 8, section)
-    features = fitted[1][rows]
+def test_two_classes_are_told_apart(few: Few, section: Svm):
+    rows = np.isin(few.labels, [3, 4])
+    model = train_sklearn.train(few.features[rows], few.labels[rows] == 4, section)
+    features = few.features[rows]
     assert decisions(model)(features).shape == (rows.sum(), 1)
     assert (labels_of(model, features) == model.predict(features)).all()
-    assert (model.predict(features) == (digits[0].labels[rows] == 8)).mean() > 0.99
+    assert (model.predict(features) == (few.labels[rows] == 4)).mean() > 0.99
     assert np.allclose(library_decisions(model, features), decisions(model)(features), atol=1e-3)
 
 
-def test_more_landmarks_than_images_are_all_images(fitted: Fitted, digits: Digits, section: Svm):
-    model = train_sklearn.train(fitted[1][:100], digits[0].labels[:100], section)
-    assert len(model[0].components_) == 100
-
-
-def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, fitted: Fitted):
-    rows = quantize(np.resize(fitted[1], (1001, fitted[1].shape[1])), FEATURE_PLACES)
+def test_decisions_do_not_depend_on_the_size_of_the_batch(model: Pipeline, few: Few):
+    rows = quantize(np.resize(few.features, (1001, few.features.shape[1])), FEATURE_PLACES)
     whole = decisions(model)(rows)
     for size in (1, 2, 63, 500):
         assert np.allclose(decisions(model)(rows[:size]), whole[:size], rtol=0, atol=1e-11)
 
 
 def test_what_is_saved_decides_as_the_library_and_labels_the_digits(
-    tmp_path: Path, model: Pipeline, fitted: Fitted, digits: Digits, section: Svm
+    tmp_path: Path, model: Pipeline, fitted: Fitted, few: Few, section: Svm
 ):
-    train_sklearn.save(tmp_path, model, 1.0, section, fitted[1], features=None)
+    train_sklearn.save(tmp_path, model, 1.0, section, few.features, features=None)
     write_npz(tmp_path / FEATURES_FILE, fitted[0])
-    check_library(tmp_path / "model.joblib", digits[1].images)
-    labels = load_classifier(tmp_path / "model.joblib").classify(digits[1].images)[LABELS]
-    assert (labels == digits[1].labels).mean() > 0.95
+    check_library(tmp_path / "model.joblib", few.images)
+    labels = load_classifier(tmp_path / "model.joblib").classify(few.images)[LABELS]
+    assert (labels == few.right).mean() > 0.95

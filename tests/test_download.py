@@ -279,7 +279,7 @@ def as_npz_of_a_part(folder: Path, _: list[bytes]) -> None:
         as_npz_of_a_part,
     ],
 )
-@pytest.mark.parametrize("address", ["{}", "{}/", "file://{}", "file://{}/"])
+@pytest.mark.parametrize("address", ["{}", "file://{}/"])
 def test_every_form_of_a_file_becomes_the_same_bytes_and_is_kept_then(
     tmp_path: Path, form: Callable[[Path, list[bytes]], None], address: str
 ):
@@ -359,10 +359,9 @@ def test_arrays_that_are_no_labelled_images_are_refused(
         fetch(file, [str(tmp_path)], tmp_path / "target")
 
 
-@pytest.mark.parametrize("stage", ["download", "train_sklearn", "evaluate"])
-def test_a_stage_that_is_started_as_a_file_says_how_to_run_it(tmp_path: Path, stage: str):
-    output = run(tmp_path, "python", str(ROOT / f"stages/{stage}.py"), expect=1)
-    assert output == f"run it from the project's root: python -m stages.{stage}\n"
+def test_a_stage_that_is_started_as_a_file_says_how_to_run_it(tmp_path: Path):
+    output = run(tmp_path, "python", str(ROOT / "stages/evaluate.py"), expect=1)
+    assert output == "run it from the project's root: python -m stages.evaluate\n"
 
 
 def test_digits_are_enlarged_and_split_by_class():

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,18 @@ from scratch import ROOT
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
 STAGES = list(PIPELINE["stages"])
 PLUMBING = {ROOT / f"stages/{name}.py" for name in ("console", "params", "data/strict_yaml")}
+
+
+def imported_by(module: Path) -> Iterator[tuple[int, str]]:
+    """The names that a module imports, from the root, each after its level: 0 is absolute."""
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.parents[node.level - 1].relative_to(ROOT).parts if node.level else ()
+            source = ".".join([*package, *filter(None, [node.module])])
+            yield node.level, source
+            yield from ((node.level, f"{source}.{alias.name}") for alias in node.names)
 
 
 def imports(module: Path) -> set[Path]:
@@ -24,19 +37,9 @@ def imports(module: Path) -> set[Path]:
         if path in found or path in PLUMBING:
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                beside = path.parents[max(node.level, 1) - 1].relative_to(ROOT).parts
-                package = beside if node.level else ()
-                source = ".".join([*package, node.module])
-                names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            for name in names:
-                place = ROOT / name.replace(".", "/")
-                todo += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
+        for _, name in imported_by(path):
+            place = ROOT / name.replace(".", "/")
+            todo += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.exists()]
     kernels = ROOT / "stages/__init__.py"
     long = {path for path in found if len(path.read_text("utf-8")) > 200}
     return {path for path in found if path.stem != "__init__" or path in long - {kernels}}
@@ -86,25 +89,13 @@ ROOMS = {  # what each may import of the others, and of MLServer
 }
 
 
-def imported_by(module: Path) -> set[str]:
-    """What a module imports, by names within serving/fashion where it is of there."""
-    package = module.relative_to(FASHION).parts[:-1]
-    found = set()
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            beside = package[: len(package) + 1 - node.level] if node.level else ()
-            found.add(".".join([*beside, *(node.module or "").split(".")]))
-    return found
-
-
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_of_the_server_imports_no_other_than_it_may(room: str):
     others = {*ROOMS, "contract", "integrity", "packaged", "logged", "mlserver"} - {room}
     for module in (FASHION / room).glob("*.py"):
-        for name in imported_by(module):
-            assert name.split(".")[0] not in {"serving", "stages", "fashion"}, module
+        for level, path in imported_by(module):
+            name = path.removeprefix("serving.fashion.")
+            assert level or name.split(".")[0] not in {"serving", "stages", "fashion"}, module
             of_others = name.split("_")[0].split(".")[0] in others
             allowed = any(f"{name}.".startswith(f"{a}.") for a in ROOMS[room])
             assert not of_others or allowed or name.startswith("mlserver_"), (module, name)
