@@ -213,5 +213,5 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_repository(repository: Path, tmp_path: Path) -> Path:
-    """A repository that a test may break, at a path of its own."""
+    """A repository that a test may break."""
     return Path(shutil.copytree(repository, tmp_path / "serving"))

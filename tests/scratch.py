@@ -1,4 +1,4 @@
-"""A scratch copy of the project, a git repository of its own, to run real commands in."""
+"""A scratch copy of the project, as a git repository, to run real commands in."""
 
 import json
 import os
@@ -55,17 +55,17 @@ deep = pytest.mark.skipif(not os.environ.get("DEEP"), reason="slow, rarely break
 def make_params(folder: Path, *changes: str) -> None:
     """Write tests/params.yaml into a folder as its params.yaml, with changes, each as svm.C=7.
 
-    Where there is a dvc.yaml, sections that only the project's params.yaml has, of models of one's
-    own, are as there.
+    Where there is a dvc.yaml, sections that only the project's params.yaml has, of models that
+    were added, are as there.
     """
     known, every = (
         yaml.safe_load(path.read_text("utf-8")) for path in (PARAMS, ROOT / PARAMS.name)
     )
-    own = {name: section for name, section in every.items() if name not in known}
+    added = {name: section for name, section in every.items() if name not in known}
     if not (folder / "dvc.yaml").exists():
-        own = {}
-    added = yaml.safe_dump(own) if own else ""
-    (folder / "params.yaml").write_text(PARAMS.read_text("utf-8") + added, "utf-8")
+        added = {}
+    more = yaml.safe_dump(added) if added else ""
+    (folder / "params.yaml").write_text(PARAMS.read_text("utf-8") + more, "utf-8")
     apply_overrides(str(folder / "params.yaml"), list(changes))
 
 

@@ -97,9 +97,9 @@ def test_every_kernel_learns_and_decides_as_scikit_learn(kernel: str, few: Few, 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.7])
 def test_the_width_of_the_kernel_is_that_of_an_svc(gamma: str | float, few: Few):
     rows, labels = few.features[:400], few.labels[:400]
-    own = SVC(gamma=train_sklearn.resolve_gamma(rows, gamma)).fit(rows, labels)
+    resolved = SVC(gamma=train_sklearn.resolve_gamma(rows, gamma)).fit(rows, labels)
     svc = SVC(gamma=gamma).fit(rows, labels)
-    assert np.allclose(own.decision_function(rows), svc.decision_function(rows), atol=1e-3)
+    assert np.allclose(resolved.decision_function(rows), svc.decision_function(rows), atol=1e-3)
 
 
 def test_it_is_of_stock_objects_and_the_same_to_the_byte(
@@ -138,7 +138,7 @@ def test_only_blocks_of_the_features_are_read(
     assert np.array_equal(decisions(model)(few.features), decisions(other)(few.features))
 
 
-def test_two_classes_are_told_apart(few: Few, section: Svm):
+def test_two_classes_are_separated(few: Few, section: Svm):
     rows = np.isin(few.labels, [3, 4])
     model = train_sklearn.train(few.features[rows], few.labels[rows] == 4, section)
     features = few.features[rows]

@@ -1,4 +1,4 @@
-"""Two classes, and as many as a label's byte has room for, from features to served answers.
+"""Two classes, and as many as a label's byte has room for, from features to served predictions.
 
 Run: pytest tests/test_classes.py
 """
@@ -48,7 +48,7 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     make_params(folder)
     monkeypatch.chdir(folder)
     write_npz(PROCESSED / "test.npz", test)
-    evaluate.main()  # by a server, and held against the files; refuses an accuracy below 0.8
+    evaluate.main()  # by a server, and held against the files; rejects an accuracy below 0.8
     with (PLOTS / "recall.csv").open(newline="", encoding="utf-8") as file:
         recognised = [row["class"] for row in csv.DictReader(file)]
     assert recognised == [test.class_names[label] for label in test.labels] * len(read_metrics())

@@ -93,7 +93,7 @@ def test_a_model_alone_is_served_as_its_service_says(
 
 
 def scatter_batches(source: Path, agents: Path, model: str) -> None:
-    """Copy a model as Seldon's agent does: by a name of its own, its settings written by Go."""
+    """Copy a model as Seldon's agent does: by another name, its settings written by Go."""
     target = Path(shutil.copytree(source, agents / model / "1"))
 
     def rewrite(settings: dict[str, Any]) -> None:

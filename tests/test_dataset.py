@@ -53,12 +53,6 @@ def test_the_published_layout_is_read(tmp_path: Path):
     assert found.labels.tolist() == [3, 0]
 
 
-def test_writing_twice_gives_the_same_bytes(folder: Path, small: Images):
-    before = [(folder / name).read_bytes() for name in (IMAGES, LABELS)]
-    write_idx(folder / IMAGES, folder / LABELS, small)
-    assert [(folder / name).read_bytes() for name in (IMAGES, LABELS)] == before
-
-
 @pytest.mark.parametrize(
     ("name", "offset", "new", "message"),
     [

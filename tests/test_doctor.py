@@ -88,7 +88,7 @@ def test_a_taken_port_fails_with_what_to_do(checkout: Path, source: Path):
     )
 
 
-def test_where_no_source_answers_each_is_named_with_the_reason(checkout: Path, site: str):
+def test_where_no_source_responds_each_is_named_with_the_reason(checkout: Path, site: str):
     state, words = examine(checkout, 2, FASHION_MNIST_SOURCE=f"{site}/wrong")["data"]
     assert state == "fails"
     assert words == (

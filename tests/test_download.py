@@ -29,11 +29,11 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 class Handler(BaseHTTPRequestHandler):
     """Serves /<behaviour>/<file>; counts the requests."""
 
-    asked: list[str]
+    requests: list[str]
 
     def do_GET(self) -> None:
         behaviour = self.path.split("/")[1]
-        self.asked.append(behaviour)
+        self.requests.append(behaviour)
         getattr(self, behaviour)()
 
     def good(self, content: bytes = CONTENT, encoding: str = "identity") -> None:
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def busy_once(self) -> None:
-        self.send_error(503) if self.asked.count("busy_once") == 1 else self.good()
+        self.send_error(503) if self.requests.count("busy_once") == 1 else self.good()
 
     def cut_off(self) -> None:
         self.good(CONTENT[: len(CONTENT) // 2])
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(sources, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setattr(sources, "READ_SECONDS", 0.3)
-    Handler.asked = []
+    Handler.requests = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.stop_slow = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -123,11 +123,11 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
     with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
         fetch(FILE, [source(behaviour)], tmp_path)
     assert "\n" not in str(error.value)
-    assert Handler.asked == [behaviour] * attempts
+    assert Handler.requests == [behaviour] * attempts
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
+def test_a_file_without_a_checksum_is_accepted_and_its_checksum_is_printed(
     tmp_path: Path, source: Callable[[str], str]
 ):
     (tmp_path / "labels.gz").write_bytes(b"of another time")
@@ -172,7 +172,7 @@ def test_the_second_source_is_used_after_the_first_fails(
 def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
     (tmp_path / NAME).write_bytes(CONTENT)
     assert fetch(FILE, [source("good")], tmp_path) == "already there"
-    assert Handler.asked == []
+    assert Handler.requests == []
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
     fetch(FILE, [source("good")], tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT
@@ -350,7 +350,7 @@ def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
         ({"images": SMALL.images[1:], "labels": SMALL.labels}, "expected 28 × 28 pixels for each"),
     ],
 )
-def test_arrays_that_are_no_labelled_images_are_refused(
+def test_arrays_that_are_no_labelled_images_are_rejected(
     tmp_path: Path, arrays: dict[str, Any], reason: str
 ):
     np.savez(tmp_path / "train.npz", **arrays)

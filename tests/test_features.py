@@ -61,9 +61,9 @@ def test_the_components_of_the_training_images_are_those_of_the_map_and_vary_by_
 def test_the_components_are_those_of_scikit_learn(digits: Digits, params: Params):
     images = digits[0].images
     fitted, features = fit_features(images, changed(params, cells=[8], components=9))
-    own = PCA(9).fit_transform(describe(images, fitted))
+    expected = PCA(9).fit_transform(describe(images, fitted))
     for column in range(5):  # the decomposition is randomised: later ones differ more
-        assert abs(np.corrcoef(features[:, column], own[:, column])[0, 1]) > 0.99
+        assert abs(np.corrcoef(features[:, column], expected[:, column])[0, 1]) > 0.99
 
 
 def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: Digits, params: Params):
@@ -74,7 +74,7 @@ def test_the_kind_pixels_gives_the_pixels_centred_and_scaled(digits: Digits, par
     assert np.allclose(features, expected, atol=2.0**-FEATURE_PLACES)
 
 
-def test_images_that_are_all_alike_are_refused(params: Params):
+def test_images_that_are_all_alike_are_rejected(params: Params):
     with pytest.raises(StageError, match="the 5 training images are all alike"):
         fit_features(np.full((5, PIXELS), 7, np.uint8), params)
 

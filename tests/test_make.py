@@ -62,7 +62,7 @@ def test_without_a_python_that_will_do_the_error_names_what_was_found(
     assert not (checkout / ".venv").exists()
 
 
-def test_a_link_in_place_of_the_environment_is_refused_and_what_it_names_is_left(
+def test_a_link_in_place_of_the_environment_is_rejected_and_what_it_names_is_left(
     checkout: Path, tmp_path: Path
 ):
     (tmp_path / "other").mkdir()

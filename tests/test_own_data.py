@@ -1,4 +1,4 @@
-"""A data set of one's own, by params alone.  Run: pytest tests/test_own_data.py"""
+"""A custom data set, by params alone.  Run: pytest tests/test_own_data.py"""
 
 import gzip
 import struct
@@ -44,14 +44,14 @@ def take(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, object]], None]:
     """What downloads and preprocesses that data set, some values of download.own changed."""
-    own = {"class_names": NAMES, "files": FILES, "first_label": 1, "transposed": True}
+    custom = {"class_names": NAMES, "files": FILES, "first_label": 1, "transposed": True}
     params = read_yaml(PARAMS)
     params["download"] |= {"dataset": "own", "sources": [str(source)]}
     params["features"]["kind"] = "pixels"
     monkeypatch.chdir(tmp_path)
 
     def run(changes: dict[str, object]) -> None:
-        params["download"]["own"] |= own | changes
+        params["download"]["own"] |= custom | changes
         Path("params.yaml").write_text(yaml.safe_dump(params), "utf-8")
         download.main()
         preprocess.main()
@@ -59,7 +59,7 @@ def take(
     return run
 
 
-def test_images_of_ones_own_train_as_they_are(
+def test_custom_images_train_as_they_are(
     take: Callable[[dict[str, object]], None], digits: Digits, capsys: pytest.CaptureFixture[str]
 ):
     take({})
@@ -86,7 +86,7 @@ def test_images_of_ones_own_train_as_they_are(
         ({"class_names": ["A", "A"]}, "expected each name once"),
     ],
 )
-def test_what_does_not_fit_is_told(
+def test_what_does_not_fit_is_rejected(
     take: Callable[[dict[str, object]], None], values: dict[str, object], words: str
 ):
     with pytest.raises(StageError, match=words) as error:

@@ -90,7 +90,7 @@ def test_each_model_has_its_file_and_true_settings(target: Path, pack: Pack):
     assert [(m.name, m.version) for m in models_in(target)] == [("a", "v3"), ("b", "v3")]
 
 
-def test_the_example_asks_for_the_first_image(target: Path, pack: Pack, small: Images):
+def test_the_example_is_a_request_for_the_first_image(target: Path, pack: Pack, small: Images):
     pack("v1")
     (tensor,) = json.loads((target / "example.json").read_text("utf-8"))["inputs"]
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("predict", "FP64", [1, 784])
@@ -134,13 +134,13 @@ def test_a_missing_file_is_named_with_its_remedy(pack: Pack, folders: list[Path]
         pack("v1")
 
 
-def test_a_folder_that_does_not_say_how_it_is_served_is_refused(pack: Pack, folders: list[Path]):
+def test_a_folder_that_does_not_say_how_it_is_served_is_rejected(pack: Pack, folders: list[Path]):
     (folders[0] / "training.json").write_text('{"engine": "e 1"}', "utf-8")
     with pytest.raises(StageError, match=r"training\.json: does not say how the model is served"):
         pack("v1")
 
 
-def test_two_models_of_one_name_are_refused(
+def test_two_models_of_one_name_are_rejected(
     tmp_path: Path, target: Path, pack: Pack, folders: list[Path]
 ):
     shutil.copytree(folders[0], tmp_path / "again")

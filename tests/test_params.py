@@ -28,7 +28,7 @@ def load_with(folder: Path, changes: dict[str, object]) -> Params:
     return load_params(path)
 
 
-def test_the_projects_own_are_valid():
+def test_the_projects_params_are_valid():
     load_params(ROOT / "params.yaml")
 
 
@@ -64,8 +64,8 @@ def test_a_wrong_value_is_one_line_with_key_value_and_what_is_allowed(
 
 
 @pytest.fixture
-def own_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project with a stage that has a section of its own."""
+def added_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project with a stage that has a section."""
     described = (
         "from stages.data.strict_yaml import Section\n"
         "class RandomForest(Section):\n    n_estimators: int\n"
@@ -78,22 +78,22 @@ def own_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     sys.modules.pop("stages.train_forest", None)
 
 
-def test_the_section_of_a_stage_of_ones_own_is_checked_with_all_others(own_stage: Path):
-    params = load_with(own_stage, {"random_forest": {"n_estimators": 5}})
+def test_the_section_of_an_added_stage_is_checked_with_all_others(added_stage: Path):
+    params = load_with(added_stage, {"random_forest": {"n_estimators": 5}})
     form = vars(sys.modules["stages.train_forest"])["RandomForest"]
     assert params.section(form) == form(n_estimators=5)
     with pytest.raises(StageError, match=r"random_forest\.n_estimators is \"5\"; expected a valid"):
-        load_with(own_stage, {"random_forest": {"n_estimators": "5"}})
+        load_with(added_stage, {"random_forest": {"n_estimators": "5"}})
     with pytest.raises(StageError, match=r"random_forest\.trees is 5, but no parameter"):
-        load_with(own_stage, {"random_forest": {"n_estimators": 5, "trees": 5}})
+        load_with(added_stage, {"random_forest": {"n_estimators": 5, "trees": 5}})
     with pytest.raises(StageError, match="random_forest is missing"):
-        load_with(own_stage, {})
+        load_with(added_stage, {})
 
 
-def test_a_section_that_its_stage_does_not_describe_is_named(own_stage: Path):
-    (own_stage / "train_forest.py").write_text("", "utf-8")
+def test_a_section_that_its_stage_does_not_describe_is_named(added_stage: Path):
+    (added_stage / "train_forest.py").write_text("", "utf-8")
     with pytest.raises(StageError, match=r"expected class RandomForest\(Section\) there"):
-        load_with(own_stage, {"random_forest": {}})
+        load_with(added_stage, {"random_forest": {}})
 
 
 def test_several_mistakes_are_a_line_each(tmp_path: Path):

@@ -27,7 +27,7 @@ def project(module_project: Path) -> Path:
     return module_project
 
 
-def test_the_six_stages_make_models_that_answer_rightly(project: Path):
+def test_the_six_stages_make_models_that_predict_well(project: Path):
     result = read_metrics(project / METRICS)
     assert list(result) == [model.name for model in models_in(project / "serving")]
     assert {model["images"] for model in result.values()} == {300}
@@ -56,7 +56,7 @@ def test_on_one_core_the_same_bytes_come(project: Path):
     assert run(project, "git", "diff", "--stat") == ""
 
 
-def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
+def test_an_earlier_version_that_is_none_is_reported_in_one_line(project: Path):
     here, params = run(project, "git", "rev-parse", "HEAD").strip(), project / "params.yaml"
     for revision, words in [
         ("nowhere", "; expected a git revision of this repository"),
@@ -70,7 +70,7 @@ def test_an_earlier_version_that_is_none_is_told_in_one_line(project: Path):
         run(project, "git", "checkout", "--quiet", ".")
 
 
-def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_told_where_lost(
+def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_reported_where_lost(
     trained: Path, tmp_path: Path
 ):
     project = Path(shutil.copytree(trained, tmp_path / "project"))
@@ -135,7 +135,7 @@ def test_the_documented_recovery_restores_a_file_that_git_takes_for_unchanged(
     assert run(project, "git", "status", "--short") == ""
 
 
-def test_a_damaged_raw_file_is_told_and_repaired(project: Path):
+def test_a_damaged_raw_file_is_reported_and_repaired(project: Path):
     path = project / "data/raw/train-images-idx3-ubyte.gz"
     good = path.read_bytes()
     path.write_bytes(good[:-10])

@@ -23,7 +23,7 @@ from stages.preprocess import at, check_classes, choose
     share=st.floats(0, 1),
     seed=st.integers(0, 100),
 )
-def test_a_stratified_choice_has_the_size_and_the_shares_asked_for(
+def test_a_stratified_choice_has_the_size_and_the_shares_requested(
     labels: list[int], share: float, seed: int
 ):
     array = np.array(labels)
@@ -59,7 +59,7 @@ def test_held_out_images_and_the_rest_are_all_images_once(small: Images, section
 
 
 @pytest.mark.parametrize("count", [35, 40, 50_000])
-def test_holding_out_so_many_that_a_class_is_left_with_too_few_is_refused(
+def test_holding_out_so_many_that_a_class_is_left_with_too_few_is_rejected(
     small: Images, section: Preprocess, count: int
 ):
     section = section.model_copy(update={"validation": count})
@@ -67,14 +67,6 @@ def test_holding_out_so_many_that_a_class_is_left_with_too_few_is_refused(
     expected = rf"[01] images .* expected 2 or more: change preprocess.validation, which is {count}"
     with pytest.raises(StageError, match=expected):
         check_classes(small.labels[rest], small.class_names, section)
-
-
-def test_images_of_a_class_that_has_few_are_not_held_out(
-    section: Preprocess,
-):
-    labels = np.repeat(np.arange(5, dtype=np.uint8), [1, 2, 9, 9, 9])
-    rest, _ = choose(labels, section.model_copy(update={"validation": 3}))
-    assert np.bincount(labels[rest])[:2].tolist() == [1, 2]
 
 
 def test_a_limit_may_be_all_images_that_are_left_but_not_more(small: Images, section: Preprocess):

@@ -49,11 +49,11 @@ def test_mnist_is_learnt_and_served_by_the_names_of_its_classes(digits: Images, 
         assert result[model]["images"] == 2000
         assert result[model]["accuracy"] > floor
     with running(project / "serving") as server:
-        asked = parts[1][::50]
+        sent = parts[1][::50]
         for model in FLOORS:
-            answer = RestClient(server.rest).infer(model, digits.images[asked], [CLASS_LABELS])
-            named = [NAMES[label] for label in digits.labels[asked]]
-            assert np.mean(answer[CLASS_LABELS] == named) > 0.9
+            outputs = RestClient(server.rest).infer(model, digits.images[sent], [CLASS_LABELS])
+            named = [NAMES[label] for label in digits.labels[sent]]
+            assert np.mean(outputs[CLASS_LABELS] == named) > 0.9
 
 
 @needs_real_data

@@ -100,7 +100,7 @@ def page(project: Path, found: dict[str, Any]) -> Page:
     return Page((project / "report.html").read_text("utf-8"))
 
 
-def test_the_page_needs_nothing_beside_it_and_runs_nothing(page: Page, project: Path):
+def test_the_page_needs_no_other_file_and_runs_nothing(page: Page, project: Path):
     for tag, attributes in page.elements:
         for name in {"src", "href", "srcset", "data", "action", "xlink:href"} & set(attributes):
             linked = tag == "a" and attributes[name].startswith(("#", "https://"))
@@ -203,13 +203,13 @@ def test_a_changed_parameter_makes_its_stage_out_of_date_and_git_unclean(
         assert commit().endswith(", with uncommitted changes")
 
 
-def test_stages_that_are_out_of_date_are_told(page: Page, found: dict[str, Any]):
+def test_stages_that_are_out_of_date_are_named(page: Page, found: dict[str, Any]):
     assert "Out of date" not in page.text
     page = Page(render(TEMPLATE, found | {"changed_stages": ["package", "evaluate"]}))
     assert "Out of date: of package, evaluate, the code," in page.text
 
 
-def test_published_results_stand_beside_test_images_of_fashion_mnist_alone(found: dict[str, Any]):
+def test_published_results_stand_next_to_test_images_of_fashion_mnist_alone(found: dict[str, Any]):
     params = found["params"] | {"download.dataset": "fashion-mnist"}
     page = Page(render(TEMPLATE, found | {"params": params}))
     for published in PUBLISHED:
@@ -219,7 +219,7 @@ def test_published_results_stand_beside_test_images_of_fashion_mnist_alone(found
     assert PUBLISHED[0].name not in page.text
 
 
-def test_images_of_ones_own_are_called_so_and_compared_with_nothing(found: dict[str, Any]):
+def test_custom_images_are_called_so_and_compared_with_nothing(found: dict[str, Any]):
     page = Page(render(TEMPLATE, found | {"params": found["params"] | {"download.dataset": "own"}}))
     assert page.text.startswith("Own images:")
     assert "handwritten digits" not in page.text
@@ -227,14 +227,14 @@ def test_images_of_ones_own_are_called_so_and_compared_with_nothing(found: dict[
         assert other not in page.text
 
 
-def test_that_few_images_trained_is_told(found: dict[str, Any]):
+def test_that_few_images_trained_is_stated(found: dict[str, Any]):
     page = Page(
         render(TEMPLATE, found | {"params": found["params"] | {"preprocess.train_limit": 6000}})
     )
     assert "Trained on 6,000 images only" in page.text
 
 
-def test_models_without_mistakes_and_disagreements_are_told(found: dict[str, Any]):
+def test_models_without_mistakes_and_disagreements_are_reported(found: dict[str, Any]):
     pair, *_ = found["compared"]
     compared = [pair | {"images": 0, "pairs": [], "pictures": []}]
     none: dict[str, list[Any]] = {name: [] for name in found["metrics"]}

@@ -37,22 +37,22 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
     features, labels = problem(300)
     every = section.model_copy(update={"landmarks": 300, "ridge": 1e-2})
     unseen = features[:50] + 0.3
-    own = scored(unseen, fit_class_scores(features, labels, every))
+    actual = scored(unseen, fit_class_scores(features, labels, every))
     targets = np.eye(CLASSES)[labels]
     ridge = KernelRidge(kernel="rbf", gamma=every.gamma, alpha=every.ridge * len(labels))
     expected = ridge.fit(features, targets - targets.mean(axis=0)).predict(unseen)
-    assert np.allclose(own, expected, atol=0.01)
+    assert np.allclose(actual, expected, atol=0.01)
 
 
 def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
     features, labels = problem(2000 + ROWS)
     scores = fit_class_scores(features[500:], labels[500:], section)
-    own = scores.out_of_fold(slice(0, 1500 + ROWS))
-    assert own.shape == (1500 + ROWS, CLASSES)
-    assert own.dtype == scores.arrays.weights.dtype == np.float32
+    out_of_fold = scores.out_of_fold(slice(0, 1500 + ROWS))
+    assert out_of_fold.shape == (1500 + ROWS, CLASSES)
+    assert out_of_fold.dtype == scores.arrays.weights.dtype == np.float32
     unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
     assert unseen > 0.8
-    assert (own.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
+    assert (out_of_fold.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
 
 
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):

@@ -1,4 +1,4 @@
-"""Matrix products decide as scikit-learn's own SVC does.  Run: pytest tests/test_svm.py"""
+"""Matrix products decide as scikit-learn's SVC does.  Run: pytest tests/test_svm.py"""
 
 from itertools import combinations
 
@@ -46,9 +46,9 @@ def test_every_kernel_and_number_of_classes_decides_and_labels_as_scikit_learn(
 ):
     features, labels = problem(classes)
     svc = SVC(decision_function_shape="ovo", **settings).fit(features[:300], labels[:300])
-    own = svc.decision_function(features).reshape(len(features), -1)
+    expected = svc.decision_function(features).reshape(len(features), -1)
     decided = decisions(svc)(features)
-    assert np.allclose(decided, -own if classes == 2 else own, atol=2e-3, rtol=1e-3)
+    assert np.allclose(decided, -expected if classes == 2 else expected, atol=2e-3, rtol=1e-3)
     assert (won_pairs(decided, classes).argmax(axis=1) == svc.predict(features)).mean() > 0.995
 
 

@@ -57,8 +57,8 @@ def test_the_chosen_engine_decides_as_stock_scikit_learn_does(
     monkeypatch.setattr(train_sklearn, "engine", sklearn.svm)
     stock = train_sklearn.train(fitted[1], digits[0].labels, params.svm)
     features = fitted[0](digits[1].images)
-    own, other = decisions(stock)(features), decisions(svm)(features)
-    assert np.allclose(own, other, atol=0.02)
+    expected, actual = decisions(stock)(features), decisions(svm)(features)
+    assert np.allclose(actual, expected, atol=0.02)
 
 
 def test_a_class_of_which_a_sample_would_have_no_image_is_in_the_trial(
@@ -80,7 +80,7 @@ def test_a_saved_svm_is_a_stock_one(tmp_path: Path, svm: SVC, fitted: Fitted, pa
         assert module not in content
 
 
-def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
+def test_an_svm_that_does_not_survive_saving_is_rejected_and_leaves_no_file(
     tmp_path: Path, svm: SVC, fitted: Fitted, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     other = SVC().fit(fitted[1], np.arange(len(fitted[1])) % 10)
@@ -90,7 +90,7 @@ def test_an_svm_that_does_not_survive_saving_is_refused_and_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
-def test_trees_that_do_not_survive_saving_are_refused_and_leave_no_file(
+def test_trees_that_do_not_survive_saving_are_rejected_and_leave_no_file(
     tmp_path: Path, trees: Trees, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     trained, scores, inputs = trees
