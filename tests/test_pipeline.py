@@ -8,15 +8,20 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from processes import servers_of, wait_until
 from scratch import ROOT, commit, deep, edit_text, environment, run, stages_run
 
+import stages.package
 from serving.fashion.packaged import models_in
 from stages import KERNELS, SAME_KERNELS
+from stages.console import StageError
 from stages.evaluation.plots import METRICS, read_metrics
 
 STAGES = [*yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]]
@@ -56,37 +61,50 @@ def test_on_one_core_the_same_bytes_come(project: Path):
     assert run(project, "git", "diff", "--stat") == ""
 
 
-def test_an_earlier_version_that_is_none_is_reported_in_one_line(project: Path):
-    here, params = run(project, "git", "rev-parse", "HEAD").strip(), project / "params.yaml"
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, str, str], None]:
+    """Runs the stage in a project, with an earlier version of a revision next to v10."""
+
+    def package(project: Path, earlier: str, revision: str) -> None:
+        changes = [f"++package.previous.{earlier}='{revision}'", "package.version=v10"]
+        apply_overrides(str(project / "params.yaml"), changes)
+        monkeypatch.chdir(project)
+        monkeypatch.setattr(sys, "argv", ["stages.package", "models/sklearn", "models/xgboost"])
+        stages.package.main()
+
+    return package
+
+
+def test_an_earlier_version_that_is_none_is_reported_in_one_line(
+    project: Path, package: Callable[[Path, str, str], None]
+):
+    here = run(project, "git", "rev-parse", "HEAD").strip()
     for revision, words in [
         ("nowhere", "; expected a git revision of this repository"),
         ("0" * 40, "; expected a git revision of this repository"),
         (here, ", which packaged no v9 in serving/models; expected the revision"),
     ]:
-        previous = f"previous: {{v9: '{revision}'}}"
-        edit_text(params, ("version: v1\n", "version: v10\n"), ("previous: {}", previous))
-        output = run(project, "python", "-m", "stages.package", "models/sklearn", expect=1)
-        assert output.startswith(f"error: params.yaml: package.previous.v9 is {revision}{words}")
+        expected = f"params.yaml: package.previous.v9 is {revision}{words}"
+        with pytest.raises(StageError, match=f"^{re.escape(expected)}.*$"):
+            package(project, "v9", revision)
         run(project, "git", "checkout", "--quiet", ".")
 
 
 def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_reported_where_lost(
-    trained: Path, tmp_path: Path
+    trained: Path, tmp_path: Path, package: Callable[[Path, str, str], None]
 ):
     project = Path(shutil.copytree(trained, tmp_path / "project"))
     (project / ".git").rename(tmp_path / ".git")
     revision = commit(tmp_path, "a")
-    previous = f"previous: {{v1: '{revision}'}}"
-    params = project / "params.yaml"
-    edit_text(params, ("version: v1\n", "version: v2\n"), ("previous: {}", previous))
-    command = ("python", "-m", "stages.package", "models/sklearn", "models/xgboost")
-    output = run(project, *command)
-    assert output.endswith("fashion-sklearn, fashion-xgboost, each as v1, v2\n")
+    package(project, "v1", revision)
+    found = {(model.name, model.version) for model in models_in(project / "serving")}
+    names = ("fashion-sklearn", "fashion-xgboost")
+    assert found == {(name, version) for name in names for version in ("v1", "v10")}
 
     shutil.rmtree(project / ".dvc/cache")
-    output = run(project, *command, expect=1)
-    error = f"error: params.yaml: package.previous.v1 is {revision}; expected its files in DVC's "
-    assert re.fullmatch(re.escape(error) + "cache or remote, .*\n", output)
+    expected = f"params.yaml: package.previous.v1 is {revision}; expected its files in DVC's cache"
+    with pytest.raises(StageError, match=f"^{re.escape(expected)} or remote, .*$"):
+        package(project, "v1", revision)
 
 
 @pytest.mark.parametrize(
