@@ -42,6 +42,7 @@ needs_real_data = pytest.mark.skipif(
 )
 FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp run -S` takes them
     "features.cells=[4]",
+    "features.directions=[16,64]",
     "features.components=250",
     "xgboost.scores.landmarks=6000",
     "xgboost.components=30",

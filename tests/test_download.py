@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import io
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +17,7 @@ from scratch import ROOT, make_params, run
 from stages.console import StageError
 from stages.data import sources
 from stages.data.digits import make_digits
-from stages.data.idx import TRAIN_FILES, write_idx
+from stages.data.idx import TRAIN_FILES
 from stages.data.processed import Images
 from stages.data.sources import File, fetch
 from stages.download import REMEDY
@@ -29,11 +31,11 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 class Handler(BaseHTTPRequestHandler):
     """Serves /<behaviour>/<file>; counts the requests."""
 
-    requests: list[str]
+    asked: list[str]
 
     def do_GET(self) -> None:
         behaviour = self.path.split("/")[1]
-        self.requests.append(behaviour)
+        self.asked.append(behaviour)
         getattr(self, behaviour)()
 
     def good(self, content: bytes = CONTENT, encoding: str = "identity") -> None:
@@ -55,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def busy_once(self) -> None:
-        self.send_error(503) if self.requests.count("busy_once") == 1 else self.good()
+        self.send_error(503) if self.asked.count("busy_once") == 1 else self.good()
 
     def cut_off(self) -> None:
         self.good(CONTENT[: len(CONTENT) // 2])
@@ -85,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(sources, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setattr(sources, "READ_SECONDS", 0.3)
-    Handler.requests = []
+    Handler.asked = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.stop_slow = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -123,11 +125,11 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
     with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
         fetch(FILE, [source(behaviour)], tmp_path)
     assert "\n" not in str(error.value)
-    assert Handler.requests == [behaviour] * attempts
+    assert Handler.asked == [behaviour] * attempts
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_without_a_checksum_is_accepted_and_its_checksum_is_printed(
+def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
     tmp_path: Path, source: Callable[[str], str]
 ):
     (tmp_path / "labels.gz").write_bytes(b"of another time")
@@ -172,7 +174,7 @@ def test_the_second_source_is_used_after_the_first_fails(
 def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
     (tmp_path / NAME).write_bytes(CONTENT)
     assert fetch(FILE, [source("good")], tmp_path) == "already there"
-    assert Handler.requests == []
+    assert Handler.asked == []
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
     fetch(FILE, [source("good")], tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT
@@ -213,84 +215,50 @@ TABLE = "\n".join(
     ",".join(map(str, row)) for row in np.column_stack([SMALL.labels, SMALL.images]).tolist()
 )
 IMAGES_NAME, LABELS_NAME = TRAIN_FILES
-
-
-def idx_of(folder: Path) -> list[bytes]:
-    """The content of the pair of IDX files of SMALL."""
-    write_idx(folder / IMAGES_NAME, folder / LABELS_NAME, SMALL)
-    return [gzip.decompress((folder / name).read_bytes()) for name in TRAIN_FILES]
-
-
-def as_unpacked(folder: Path, content: list[bytes]) -> None:
-    for name, values in zip(TRAIN_FILES, content, strict=True):
-        (folder / name.removesuffix(".gz").upper()).write_bytes(values)
-
-
-def as_packed_anew(folder: Path, content: list[bytes]) -> None:
-    for name, values in zip(TRAIN_FILES, content, strict=True):
-        (folder / name).write_bytes(gzip.compress(values, 1))
-
-
-def as_root_of_torchvision(folder: Path, content: list[bytes]) -> None:
-    (folder / "FashionMNIST/raw").mkdir(parents=True)
-    as_packed_anew(folder / "FashionMNIST/raw", content)
-
-
-def as_csv(folder: Path, _: list[bytes]) -> None:
-    (folder / "fashion-mnist_train.csv").write_text(HEADER + TABLE, "utf-8")
-    (folder / "fashion-mnist_test.csv").write_text(HEADER, "utf-8")
-
-
-def as_csv_of_a_spreadsheet(folder: Path, _: list[bytes]) -> None:
-    text = (HEADER + TABLE + "\n\n").replace("\n", "\r\n")
-    (folder / "Train.CSV").write_bytes(b"\xef\xbb\xbf" + text.encode())
-
-
-def as_csv_without_header(folder: Path, _: list[bytes]) -> None:
-    (folder / "train.csv.gz").write_bytes(gzip.compress(TABLE.encode()))
-
-
-def as_mixed(folder: Path, content: list[bytes]) -> None:
-    as_csv(folder, content)
-    as_packed_anew(folder, content)
-    (folder / LABELS_NAME).unlink()
-
-
-def as_npz(folder: Path, _: list[bytes]) -> None:
-    images, labels, none = SMALL.images.reshape(-1, 28, 28), SMALL.labels.astype(int), np.zeros(0)
-    np.savez(folder / "fashion.npz", x_train=images, y_train=labels, x_test=none, y_test=none)
-
-
-def as_npz_of_a_part(folder: Path, _: list[bytes]) -> None:
-    np.savez_compressed(folder / "train.npz", images=SMALL.images, labels=SMALL.labels)
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        as_unpacked,
-        as_packed_anew,
-        as_root_of_torchvision,
-        as_csv,
-        as_csv_of_a_spreadsheet,
-        as_csv_without_header,
-        as_mixed,
-        as_npz,
-        as_npz_of_a_part,
-    ],
+CONTENTS = (  # of the pair of IDX files
+    struct.pack(">4I", 2051, len(SMALL.labels), 28, 28) + SMALL.images.tobytes(),
+    struct.pack(">2I", 2049, len(SMALL.labels)) + SMALL.labels.tobytes(),
 )
+
+
+def npz(**arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+PACKED = {name: gzip.compress(c, 1) for name, c in zip(TRAIN_FILES, CONTENTS, strict=True)}
+CSV = {"fashion-mnist_train.csv": (HEADER + TABLE).encode(), "fashion-mnist_test.csv": b"label\n"}
+SPREADSHEET = b"\xef\xbb\xbf" + (HEADER + TABLE + "\n\n").replace("\n", "\r\n").encode()
+SQUARE, NONE = SMALL.images.reshape(-1, 28, 28), np.zeros(0)
+FORMS = {  # files by their names
+    "unpacked": {n.removesuffix(".gz").upper(): gzip.decompress(c) for n, c in PACKED.items()},
+    "packed anew": PACKED,
+    "root of torchvision": {f"FashionMNIST/raw/{name}": c for name, c in PACKED.items()},
+    "csv": CSV,
+    "csv of a spreadsheet": {"Train.CSV": SPREADSHEET},
+    "csv without header": {"train.csv.gz": gzip.compress(TABLE.encode())},
+    "images as IDX, labels in a csv": CSV | {IMAGES_NAME: PACKED[IMAGES_NAME]},
+    "npz": {
+        "f.npz": npz(x_train=SQUARE, y_train=SMALL.labels.astype(int), x_test=NONE, y_test=NONE)
+    },
+    "npz of a part": {"train.npz": npz(images=SMALL.images, labels=SMALL.labels)},
+}
+
+
+@pytest.mark.parametrize("files", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("address", ["{}", "file://{}/"])
 def test_every_form_of_a_file_becomes_the_same_bytes_and_is_kept_then(
-    tmp_path: Path, form: Callable[[Path, list[bytes]], None], address: str
+    tmp_path: Path, files: dict[str, bytes], address: str
 ):
-    (tmp_path / "a folder").mkdir()
-    content = idx_of(tmp_path)
-    form(tmp_path / "a folder", content)
-    for name, values in zip(TRAIN_FILES, content, strict=True):
-        file = File(name, name, "0" * 32, hashlib.md5(values).hexdigest())
-        target = tmp_path / "target"
-        fetch(file, [address.format(tmp_path / "a folder")], target)
-        assert (target / name).read_bytes() == gzip.compress(values, 6, mtime=0)
+    folder, target = tmp_path / "a folder", tmp_path / "target"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    for name, content in zip(TRAIN_FILES, CONTENTS, strict=True):
+        file = File(name, name, "0" * 32, hashlib.md5(content).hexdigest())
+        fetch(file, [address.format(folder)], target)
+        assert (target / name).read_bytes() == gzip.compress(content, 6, mtime=0)
         assert fetch(file, [], target) == "already there"
 
 
@@ -298,16 +266,15 @@ def test_every_form_of_a_file_becomes_the_same_bytes_and_is_kept_then(
 def test_a_table_of_other_data_is_converted_with_the_sum_of_the_table_or_none(
     tmp_path: Path, is_summed: bool
 ):
-    (_, labels) = idx_of(tmp_path)
     table = (HEADER + TABLE).encode()
     (tmp_path / "mine.csv").write_bytes(table)
     file = File(LABELS_NAME, "mine.csv", hashlib.md5(table).hexdigest() if is_summed else None)
     fetch(file, [str(tmp_path)], tmp_path / "target")
-    assert gzip.decompress((tmp_path / "target" / LABELS_NAME).read_bytes()) == labels
+    assert gzip.decompress((tmp_path / "target" / LABELS_NAME).read_bytes()) == CONTENTS[1]
 
 
 def test_the_published_bytes_stay_as_they_are(tmp_path: Path):
-    (content, _) = idx_of(tmp_path)
+    content = CONTENTS[0]
     published = gzip.compress(content, 1, mtime=7)
     (tmp_path / IMAGES_NAME).write_bytes(published)
     (tmp_path / IMAGES_NAME.removesuffix(".gz")).write_bytes(content)
