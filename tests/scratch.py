@@ -1,5 +1,6 @@
 """A scratch copy of the project, as a git repository, to run real commands in."""
 
+import csv
 import json
 import os
 import re
@@ -154,6 +155,17 @@ def from_npm(package: str, folder: Path) -> tarfile.TarFile:
     if fetched.returncode:
         pytest.skip(f"npm does not give {package}: {fetched.stderr.strip()[-200:]}")
     return tarfile.open(next(folder.glob("*.tgz")))
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The content of each file below a folder, by its path from there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

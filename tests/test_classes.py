@@ -3,13 +3,12 @@
 Run: pytest tests/test_classes.py
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_repository
-from scratch import deep, fit_features, make_params
+from scratch import deep, fit_features, make_params, read_csv
 
 from serving.fashion.contract import PIXELS
 from stages import evaluate
@@ -49,6 +48,5 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     monkeypatch.chdir(folder)
     write_npz(PROCESSED / "test.npz", test)
     evaluate.main()  # by a server, and held against the files; rejects an accuracy below 0.8
-    with (PLOTS / "recall.csv").open(newline="", encoding="utf-8") as file:
-        recognised = [row["class"] for row in csv.DictReader(file)]
+    recognised = [row["class"] for row in read_csv(PLOTS / "recall.csv")]
     assert recognised == [test.class_names[label] for label in test.labels] * len(read_metrics())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scratch import ROOT, Digits, make_params, run
+from scratch import ROOT, Digits, files_in, make_params, run
 
 from serving.fashion.model.pictures import read_picture
 from stages import download
@@ -307,7 +307,7 @@ def test_files_that_cannot_all_be_written_leave_those_of_before(
 ):
     add_classes(folder, ["a", "b"], 5)
     make()
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    before = files_in(target)
     real, full = own_images.write_idx, OSError(28, "No space left on device")
 
     def write(images: Path, labels: Path, content: Images) -> None:
@@ -318,7 +318,7 @@ def test_files_that_cannot_all_be_written_leave_those_of_before(
     monkeypatch.setattr(own_images, "write_idx", write)
     with pytest.raises(OSError, match="No space left"):
         make("--seed", "8")
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert files_in(target) == before
 
 
 def test_a_mistake_is_a_line_on_stderr_and_exit_code_1():

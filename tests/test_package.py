@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scratch import files_in
 
 from serving.fashion.packaged import models_in
 from stages.console import StageError
@@ -55,10 +56,6 @@ def pack(target: Path, folders: list[Path], small: Images) -> Pack:
     return pack
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def test_each_model_has_its_file_and_true_settings(target: Path, pack: Pack):
     pack("v3")
     settings = json.loads((target / "a" / "v3" / "model-settings.json").read_text("utf-8"))
@@ -103,7 +100,7 @@ def test_an_earlier_repository_is_replaced_whole(target: Path, pack: Pack, folde
     pack("v2", folders[1:])
     names = ["b.json", "features.npz", "model-settings.json", "training.json"]
     files = [*(f"b/v2/{name}" for name in names), "example.json", "samples.json"]
-    assert sorted(content(target)) == files
+    assert sorted(files_in(target)) == files
 
 
 @pytest.mark.parametrize("earlier", [True, False])
@@ -112,7 +109,7 @@ def test_a_failure_midway_leaves_what_was_there(
 ):
     if earlier:
         pack("v1")
-    before = content(target)
+    before = files_in(target)
 
     def copy_but_fail_on_b(source: Path, to: Path) -> None:
         if source.name == "b.json":
@@ -122,7 +119,7 @@ def test_a_failure_midway_leaves_what_was_there(
     monkeypatch.setattr(shutil, "copyfile", copy_but_fail_on_b)
     with pytest.raises(OSError, match="No space left"):
         pack("v2")
-    assert content(target) == before
+    assert files_in(target) == before
     assert target.exists() == earlier
     assert not list(target.parent.parent.glob(".part-*"))
 

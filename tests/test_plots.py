@@ -1,6 +1,5 @@
 """What evaluate leaves for plots and the report.  Run: pytest tests/test_plots.py"""
 
-import csv
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from scratch import files_in, read_csv
 
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
 from stages.data.processed import Images
@@ -43,19 +43,9 @@ def sure(labels: np.ndarray, *confidence: float) -> Predictions:
     return recorded({LABELS: labels, PROBABILITIES: probabilities})
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def test_predictions_are_pairs_of_class_names_and_how_sure_the_model_was(small: Images):
     write_results(small, {"m": sure(np.zeros(40, dtype=np.int64), 2 / 3)})
-    table = rows(PREDICTIONS / "m.csv")
+    table = read_csv(PREDICTIONS / "m.csv")
     assert [row["actual"] for row in table[:5]] == ["a", "b", "c", "d", "a"]
     assert {(row["predicted"], row["confidence"]) for row in table} == {("a", "0.666667")}
 
@@ -75,12 +65,12 @@ def test_alerts_get_the_share_of_each_class_and_the_mean_confidence():
 def test_recall_and_reliability_have_rows_of_each_model(small: Images):
     half = np.where(np.arange(40) < 20, small.labels, 0)
     write_results(small, {"svm": sure(small.labels, 0.9), "trees": sure(half, 0.5)})
-    assert [tuple(row.values()) for row in rows(PLOTS / "recall.csv")] == [
+    assert [tuple(row.values()) for row in read_csv(PLOTS / "recall.csv")] == [
         *[("svm", name, "1.0") for name in "abcd"],
         ("trees", "a", "1.0"),
         *[("trees", name, "0.5") for name in "bcd"],
     ]
-    assert [tuple(row.values()) for row in rows(PLOTS / "reliability.csv")] == [
+    assert [tuple(row.values()) for row in read_csv(PLOTS / "reliability.csv")] == [
         ("svm", "0.9", "1.0", "40"),
         ("trees", "0.5", "0.625", "40"),
     ]
@@ -96,7 +86,7 @@ def test_any_number_of_models_is_recorded_and_nothing_of_one_that_is_gone(
     by_model = (METRICS / "{}.json", PREDICTIONS / "{}.csv", PLOTS / "mistakes/{}.png")
     named = {str(path).format(model) for path in by_model for model in models}
     common = {str(PLOTS / "recall.csv"), str(PLOTS / "reliability.csv"), str(EXPECTED)}
-    assert set(files(folder)) == named | common
+    assert set(files_in(folder)) == named | common
     for path in common:
         assert "earlier" not in (folder / path).read_text("utf-8")
 
@@ -108,11 +98,11 @@ def test_a_recording_that_is_interrupted_leaves_what_was_recorded_before(
         raise KeyboardInterrupt
 
     write_results(small, {"m": sure(small.labels, 0.9)})
-    before = files(folder)
+    before = files_in(folder)
     monkeypatch.setattr(plots, "expected", interrupt)  # which comes last
     with pytest.raises(KeyboardInterrupt):
         write_results(small, {"m": sure(small.labels, 0.8)})
-    assert files(folder) == before
+    assert files_in(folder) == before
 
 
 def test_other_rounding_of_the_servers_sums_gives_the_same_bytes(small: Images, folder: Path):
@@ -124,7 +114,7 @@ def test_other_rounding_of_the_servers_sums_gives_the_same_bytes(small: Images, 
     for noise in (0, 1e-13, -1e-13):
         moved = exact + noise * random.random(exact.shape)
         write_results(small, {"m": recorded({LABELS: wrong, PROBABILITIES: moved})})
-        written.append(files(folder))
+        written.append(files_in(folder))
     assert written[0] == written[1] == written[2]
     assert json.loads(written[0][str(METRICS / "m.json")])["images"] == 40
 

@@ -3,16 +3,12 @@
 from pathlib import Path
 
 from processes import check_served
-from scratch import commit, install, run
+from scratch import commit, files_in, install, run
 from wire import MODELS
 
 from stages.data.processed import PROCESSED, read_npz
 
 PACKAGED = "serving/models"
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_models_that_were_pushed_are_served_where_nothing_was_trained(
@@ -28,7 +24,7 @@ def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     run(tmp_path, "git", "clone", "-q", str(project), str(other))
     install(other)
     run(other, "make", "pull", expect=0, **apart)
-    assert files(other / PACKAGED) == files(project / PACKAGED)
+    assert files_in(other / PACKAGED) == files_in(project / PACKAGED)
     assert not (other / "data").exists()
     labels = check_served("make serve", other / PACKAGED / "example.json", other)
     right = read_npz(project / PROCESSED / "test.npz").labels[0]

@@ -1,7 +1,6 @@
 """One page tells all of the last evaluation.  Run: pytest tests/test_report.py"""
 
 import contextlib
-import csv
 import json
 import re
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from scratch import ROOT, make_project, run
+from scratch import ROOT, make_project, read_csv, run
 
 from report import __main__ as report
 from report.__main__ import PUBLISHED, TEMPLATE, content
@@ -142,8 +141,7 @@ def test_the_model_card_has_data_classes_and_the_weakest_of_them(
 ):
     labels = np.load(project / "data/processed/train_labels.npy")
     assert f"{len(labels):,} images trained, 300 others evaluated. Classes: 0, 1, 2," in page.text
-    with (project / "metrics/plots/recall.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(project / "metrics/plots/recall.csv")
     for name in metrics:
         recall = {row["class"]: float(row["recall"]) for row in rows if row["model"] == name}
         label = min(recall, key=lambda label: recall[label])

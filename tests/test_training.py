@@ -1,6 +1,5 @@
 """Models learn, are repeatable and survive saving.  Run: pytest tests/test_training.py"""
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import joblib
 import numpy as np
 import pytest
 import sklearn.svm
-from scratch import Digits, Fitted, Trees, fit_trees
+from scratch import Digits, Fitted, Trees, fit_trees, read_csv
 from sklearn.svm import SVC
 from xgboost import XGBClassifier
 
@@ -105,8 +104,7 @@ def test_the_training_curve_has_a_line_a_round_and_falls(
     tmp_path: Path, trees: Trees, params: Params
 ):
     train_xgboost.write_curve(tmp_path / "curve.csv", trees.trained.losses)
-    with (tmp_path / "curve.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(tmp_path / "curve.csv")
     assert [int(row["round"]) for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) <= params.xgboost.n_estimators
     losses = [float(row["training"]) for row in rows]

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, commit, run, stages_run
+from scratch import ROOT, commit, files_in, run, stages_run
 
 from report import __main__ as report
 from serving.fashion.packaged import models_in
@@ -53,7 +53,7 @@ def test_a_model_that_is_added_is_measured_over_the_wire_and_shown(project: Path
 
 
 def test_an_experiment_trains_it_alone_and_is_released_next_to_the_previous_version(project: Path):
-    packaged = {p.name: p.read_bytes() for p in project.glob("serving/models/*sklearn/v1/*")}
+    packaged = files_in(project / "serving/models/fashion-sklearn/v1")
     earlier, here = run(project, "git", "rev-parse", "HEAD~1", "HEAD").split()
     options = ["logistic.C=0.001", "package.version=v10", f"+package.previous.v1={earlier}"]
     output = run(
@@ -64,8 +64,7 @@ def test_an_experiment_trains_it_alone_and_is_released_next_to_the_previous_vers
     assert [line for line in difference if "C: " in line] == ["-  C: 1.0", "+  C: 0.001"]
     found = {(model.name, model.version) for model in models_in(project / "serving")}
     assert found == {(NEW, "v10"), *((name, v) for name in OLD for v in ("v1", "v10"))}
-    old = project.glob("serving/models/*sklearn/v1/*")
-    assert {path.name: path.read_bytes() for path in old} == packaged
+    assert files_in(project / "serving/models/fashion-sklearn/v1") == packaged
 
     commit(project, "Release v10")
     run(project, "git", "revert", "--no-edit", "HEAD")
