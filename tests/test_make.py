@@ -56,6 +56,8 @@ def test_without_a_python_that_will_do_the_error_names_what_was_found(
     checkout: Path, tmp_path: Path, versions: dict[str, str], arguments: list[str], found: str
 ):
     path = stand_ins(tmp_path / "bin", **versions)
+    if "PYTHON=python3.11" in arguments:  # then nothing else is tried
+        uv_stand_in(tmp_path / "bin")
     output = run(checkout, "make", *arguments, expect=2, PATH=path).splitlines()[0]
     assert output.startswith(f"error: {NEEDED} is needed, but {found}")
     assert output.endswith(REMEDY)
