@@ -33,7 +33,7 @@ def test_so_many_classes_are_trained_packaged_served_and_evaluated(
 ):
     changes = {
         "calibration": {"held_out": 20},
-        "xgboost": {"n_estimators": 3, "min_child_weight": 0.0, "subsample": 1.0},
+        "xgboost": {"n_estimators": 8, "min_child_weight": 0.0, "subsample": 1.0},
     }
     params = params.model_copy(
         update={name: getattr(params, name).model_copy(update=v) for name, v in changes.items()}
