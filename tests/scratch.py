@@ -54,6 +54,11 @@ FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp 
 deep = pytest.mark.skipif(not os.environ.get("DEEP"), reason="slow, rarely breaks: make test-deep")
 
 
+def slow(*values: Any) -> Any:
+    """Values of a parametrized test that make test-deep alone tries."""
+    return pytest.param(*values, marks=deep)
+
+
 def make_params(folder: Path, *changes: str) -> None:
     """Write tests/params.yaml into a folder as its params.yaml, with changes, each as svm.C=7.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 from processes import ready, started, wait_until
-from scratch import ROOT, deep, edit_json, private, run
+from scratch import ROOT, deep, edit_json, private, run, slow
 from tritonclient.grpc import service_pb2 as pb
 from wire import body, each_protocol, log_of, message, metrics_url, open_connection, service, tensor
 
@@ -273,6 +273,7 @@ def test_an_address_of_this_machine_alone_needs_no_token():
     assert [is_local(host) for host in hosts] == [True] * 4 + [False] * 4
 
 
+@deep
 def test_settings_json_may_have_them_all_and_a_variable_comes_first(
     own_repository: Path, tmp_path: Path, images: np.ndarray
 ):
@@ -371,7 +372,7 @@ def test_a_client_says_whether_the_server_speaks_tls(
 
 
 @needs_openssl
-@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("scheme", [slow("http"), "https"])
 def test_the_metrics_speak_tls_by_choice_and_a_warning_says_where_they_do_not(
     repository: Path, tmp_path: Path, scheme: str
 ):
@@ -424,7 +425,7 @@ def bad_files(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
 
 
 @needs_openssl
-@pytest.mark.parametrize("cases", [slice(0, 10, 3), pytest.param(slice(None), marks=deep)], ids=str)
+@pytest.mark.parametrize("cases", [slice(0, 10, 3), slow(slice(None))], ids=str)
 def test_a_bad_file_or_setting_ends_the_start_in_one_line(
     repository: Path, tmp_path: Path, cases: slice
 ):
@@ -444,6 +445,7 @@ def test_a_key_that_everyone_may_read_is_refused(tmp_path: Path):
         Certificate(Path(pair["FASHION_TLS_CERT"]), Path(pair["FASHION_TLS_KEY"]))
 
 
+@deep
 def test_the_command_line_takes_token_and_certificates(guarded: Server, tmp_path: Path):
     models = ("python", "-m", "serving.client", "metadata", "--url", guarded.rest)
     file = str(guarded.log.parent / "tokens")

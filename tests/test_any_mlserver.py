@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from processes import ready
-from scratch import deep, edit_json, run
+from scratch import edit_json, run, slow
 from wire import MODELS, ask, body, log_of, offline, tensor
 
 from serving.fashion.contract import LABELS
@@ -38,7 +38,11 @@ def without_ours(repository: Path, workers: int = 0) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["no repository of ours", pytest.param("workers", marks=deep), "untested"]
+    "kind",
+    [
+        "no repository of ours",
+        *(slow(kind) for kind in ("workers", "untested")),
+    ],
 )
 def test_both_protocols_give_the_labels_that_the_files_give(
     own_repository: Path,
@@ -71,7 +75,7 @@ def ends(repository: Path, folder: Path, **more: str) -> str:
     return run(folder, *MLSERVER, str(repository), expect=None, **(on_free_ports(folder) | more))
 
 
-@pytest.mark.parametrize("variable", ["FASHION_TOKEN_FILE", "FASHION_REQUEST_LOG"])
+@pytest.mark.parametrize("variable", ["FASHION_TOKEN_FILE", slow("FASHION_REQUEST_LOG")])
 def test_what_only_our_servers_do_is_not_left_out_silently(
     own_repository: Path, tmp_path: Path, variable: str
 ):

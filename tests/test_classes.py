@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_repository
-from scratch import deep, fit_features, make_params, read_csv
+from scratch import fit_features, make_params, read_csv, slow
 
 from serving.fashion.contract import PIXELS
 from stages import evaluate
@@ -27,7 +27,7 @@ def images(classes: int, of_each: int, seed: int) -> Images:
     return Images((patterns[labels] + noise).clip(0, 255).astype(np.uint8), labels, names)
 
 
-@pytest.mark.parametrize("classes", [MIN_CLASSES, pytest.param(MAX_CLASSES, marks=deep)])
+@pytest.mark.parametrize("classes", [MIN_CLASSES, slow(MAX_CLASSES)])
 def test_so_many_classes_are_trained_packaged_served_and_evaluated(
     classes: int, tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ):

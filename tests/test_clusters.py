@@ -11,7 +11,7 @@ import pytest
 import requests
 import yaml
 from processes import await_ready, is_ready, ready, started, wait_until
-from scratch import ROOT, deep, edit_json
+from scratch import ROOT, deep, edit_json, slow
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import MODELS, OK, ask, body, offline, service, tensor
@@ -66,7 +66,7 @@ def test_the_whole_repository_is_served_under_the_variables_that_kserve_sets(
         assert requests.get(server.rest + probe["path"], timeout=60).status_code == OK
 
 
-@pytest.mark.parametrize("model", [MODELS[0], pytest.param(MODELS[1], marks=deep)])
+@pytest.mark.parametrize("model", [MODELS[0], slow(MODELS[1])])
 def test_a_model_alone_is_served_as_its_service_says(
     repository: Path, tmp_path: Path, check_labels: Check, model: str
 ):

@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from scratch import deep
+from scratch import slow
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
@@ -67,9 +67,9 @@ def test_the_request_of_the_blog_is_answered_with_an_int64_label(
     ("model", "protocol"),
     [
         (MODELS[0], "rest"),
-        (MODELS[1], "raw"),
-        pytest.param(MODELS[0], "raw", marks=deep),
-        pytest.param(MODELS[1], "rest", marks=deep),
+        slow(MODELS[1], "raw"),
+        slow(MODELS[0], "raw"),
+        slow(MODELS[1], "rest"),
     ],
 )
 def test_ten_thousand_rows_go_in_one_request(

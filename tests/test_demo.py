@@ -14,7 +14,7 @@ import pytest
 from any_models import add_models
 from PIL import Image
 from processes import ready, started, wait_until
-from scratch import Digits, deep, from_npm, private
+from scratch import Digits, deep, from_npm, private, slow
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -150,6 +150,7 @@ def test_it_opens_with_what_both_models_predict_for_the_first_image(
     assert page.one("#grid button").get_attribute("aria-pressed") == "true"
 
 
+@deep
 def test_it_shows_models_of_images_alone(
     driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
 ):
@@ -175,7 +176,7 @@ def test_it_asks_for_a_token_once_where_the_server_does(
         assert token not in page.driver.page_source
 
 
-@pytest.mark.parametrize("size", PHONES)
+@pytest.mark.parametrize("size", [PHONES[0], slow(PHONES[1])])
 def test_on_a_phone_image_and_predictions_stay_on_the_screen(page: Page, size: tuple[int, int]):
     def are_on_the_screen() -> bool:
         script = "return arguments[0].map((e) => e.getBoundingClientRect().toJSON())"
@@ -197,6 +198,7 @@ def test_on_a_phone_image_and_predictions_stay_on_the_screen(page: Page, size: t
         assert are_on_the_screen()
 
 
+@deep
 def test_on_a_low_screen_the_page_goes_back_to_the_predictions(page: Page):
     with page.emulated((667, 375)):
         page.run("document.querySelector('#canvas').scrollIntoView()")
@@ -225,7 +227,7 @@ def test_the_keyboard_is_enough(page: Page, server: Server, digits: Digits):
     assert page.predictions() == expected(server, test.images[1], test.class_names, test.labels[1])
 
 
-@pytest.mark.parametrize("invert", [False, True])
+@pytest.mark.parametrize("invert", [slow(False), True])
 def test_a_picture_is_classified_and_shown_as_the_models_see_it(
     page: Page, server: Server, digits: Digits, tmp_path: Path, invert: bool
 ):
@@ -265,6 +267,7 @@ def test_a_drawing_is_classified(page: Page):
     page.wait(lambda: page.seen().max() == 0)
 
 
+@deep
 def test_the_keyboard_draws_too(page: Page):
     page.run("document.querySelector('#canvas').focus()")
     keys = ActionChains(page.driver).send_keys(*10 * [Keys.ARROW_LEFT], Keys.SPACE)
@@ -277,7 +280,7 @@ def test_the_keyboard_draws_too(page: Page):
     assert drawn[: SIDE // 2 - 4].max() < 10
 
 
-@pytest.mark.parametrize("chosen", ["of the grid", "of a file"])
+@pytest.mark.parametrize("chosen", ["of the grid", slow("of a file")])
 def test_the_command_asks_what_the_page_asked(
     page: Page, digits: Digits, tmp_path: Path, chosen: str
 ):
@@ -343,7 +346,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         return file.read().decode()
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(PHONES[1], "dark"), (DESKTOP, "light")])
+@pytest.mark.parametrize(("size", "scheme"), [(PHONES[1], "dark"), slow(DESKTOP, "light")])
 def test_it_can_be_used_by_all_on_any_width_in_light_and_dark(
     page: Page, axe: str, size: tuple[int, int], scheme: str
 ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import chisquare, ks_2samp
-from scratch import Digits, deep, package_as, write_log
+from scratch import Digits, package_as, slow, write_log
 
 from report import drift as report
 from report.windows import RESAMPLES, chi_square, ks_statistic, measures, threshold
@@ -102,7 +102,7 @@ def test_images_as_evaluated_raise_no_alarm_and_others_do(
     assert "measures are above their thresholds" in (project / "drift.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize("names", [["a"], pytest.param(["a", "b", "c"], marks=deep)])
+@pytest.mark.parametrize("names", [["a"], slow(["a", "b", "c"])])
 def test_any_number_of_models_is_compared_one_disagrees_with_none(
     project: Path, digits: Digits, tmp_path: Path, names: list[str], drift: Drift
 ):

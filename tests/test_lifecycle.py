@@ -17,7 +17,7 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from processes import ready, started, wait_until
-from scratch import ROOT, allow_load, deep, edit_json, run
+from scratch import ROOT, allow_load, deep, edit_json, run, slow
 from wire import MODELS, ask, body, head, log_of, open_connection, post_raw, tensor
 
 from serving.fashion.packaged import MODEL_SETTINGS
@@ -78,6 +78,7 @@ def test_a_server_whose_files_were_replaced_says_so_until_they_are_loaded(
         assert log_of(server).count(words) == 1
 
 
+@deep
 def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(
     own_repository: Path, tmp_path: Path, images: np.ndarray
 ):
@@ -124,7 +125,7 @@ def test_nothing_is_loaded_over_grpc_where_that_is_not_allowed(server: Any):
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("host", ["::1", pytest.param("[::1]", marks=deep), "::"])
+@pytest.mark.parametrize("host", ["::1", *(slow(host) for host in ("[::1]", "::"))])
 def test_ipv6_addresses_are_listened_on(repository: Path, tmp_path: Path, host: str):
     with started(repository, tmp_path) as server:
         server.guard.kill()  # to have its free ports

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from processes import servers_of, wait_until
-from scratch import ROOT, commit, deep, edit_text, environment, run, stages_run
+from scratch import ROOT, commit, deep, edit_text, environment, run, slow, stages_run
 
 import stages.package
 import stages.preprocess
@@ -112,11 +112,7 @@ def test_an_earlier_version_is_found_where_the_project_is_a_subfolder_and_report
     ("change", "message"),
     [
         ("svm.C=ten", 'error: params.yaml: svm.C is "ten"; expected a valid number'),
-        pytest.param(
-            "evaluate.min_accuracy=1",
-            "expected at least 1 (params.yaml: evaluate.min_accuracy)",
-            marks=deep,
-        ),
+        slow("evaluate.min_accuracy=1", "expected at least 1 (params.yaml: evaluate.min_accuracy)"),
     ],
 )
 def test_a_wrong_parameter_fails_in_one_line_and_git_and_dvc_bring_everything_back(
@@ -182,8 +178,8 @@ def test_a_parameter_that_is_changed_back_trains_nothing_again(project: Path):
     "number",
     [
         signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=deep),
-        pytest.param(signal.SIGKILL, marks=deep),
+        slow(signal.SIGTERM),
+        slow(signal.SIGKILL),
     ],
 )
 def test_an_evaluate_that_is_killed_leaves_the_metrics_and_no_server(

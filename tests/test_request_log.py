@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 from processes import ready, started, wait_until
-from scratch import ROOT, run, set_limits, write_log
+from scratch import ROOT, deep, run, set_limits, write_log
 from wire import body, each_protocol, head, log_of, metrics, open_connection, post, tensor
 
 from serving.client import GrpcClient, RestClient, connect
@@ -106,6 +106,7 @@ def test_what_does_not_arrive_or_is_no_message_leaves_its_reason(
     assert other.error == "expected a ModelInferRequest, got other bytes"
 
 
+@deep
 def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(
     repository: Path, tmp_path: Path, images: np.ndarray
 ):

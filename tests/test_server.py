@@ -17,7 +17,7 @@ from processes import (
     servers_of,
     wait_until,
 )
-from scratch import ROOT, deep, edit_json, environment, run
+from scratch import ROOT, edit_json, environment, run, slow
 from wire import MODELS, log_of
 
 from serving import launch as server_module
@@ -51,8 +51,8 @@ def test_the_server_listens_to_this_machine_alone(server: Server):
     "number",
     [
         signal.SIGKILL,
-        pytest.param(signal.SIGINT, marks=deep),
-        pytest.param(signal.SIGTERM, marks=deep),
+        slow(signal.SIGINT),
+        slow(signal.SIGTERM),
     ],
 )
 def test_no_server_outlives_the_process_that_started_it(
@@ -140,7 +140,7 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
             "eighty",
             "error: MLServer's setting http_port is 'eighty': Input should be a valid integer",
         ),
-        pytest.param("99999", "error: port 99999 of 127.0.0.1: ", marks=deep),
+        slow("99999", "error: port 99999 of 127.0.0.1: "),
     ],
 )
 def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str, message: str):
@@ -148,7 +148,7 @@ def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str
     assert output.startswith(message)
 
 
-@pytest.mark.parametrize("names", [("HTTP", "GRPC", "METRICS"), ("GRPC", "METRICS")])
+@pytest.mark.parametrize("names", [("GRPC", "METRICS"), slow(("HTTP", "GRPC", "METRICS"))])
 def test_equal_ports_are_told_in_one_line(own_repository: Path, names: tuple[str, ...]):
     ports = on_free_ports(own_repository.parent)
     port = ports["MLSERVER_GRPC_PORT"]
