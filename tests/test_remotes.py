@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from processes import check_served
-from scratch import commit, deep, files_in, install, run
+from scratch import commit, files_in, install, run
 from wire import MODELS
 
 from stages.data.processed import PROCESSED, read_npz
@@ -11,7 +11,6 @@ from stages.data.processed import PROCESSED, read_npz
 PACKAGED = "serving/models"
 
 
-@deep
 def test_models_that_were_pushed_are_served_where_nothing_was_trained(
     project: Path, tmp_path: Path
 ):
