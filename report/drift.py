@@ -56,8 +56,8 @@ def newest_window(folder: Path, versions: dict[str, str], count: int) -> Window:
     """What up to `count` images of each model have, and as many whose pixels were logged.
 
     versions: of the models that are compared, by name. A model with fewer than MIN_IMAGES images is
-    left out. Pixels count once: a client that asks several models sends no second image. Raises
-    StageError where there are no responses of these models.
+    left out. Pixels count once: an image sent to several models is one. Raises StageError
+    where there are no responses of these models.
     """
     labels: dict[str, list[int]] = {model: [] for model in versions}
     confidences: dict[str, list[float]] = {model: [] for model in versions}
@@ -165,8 +165,8 @@ def main() -> None:
         raise StageError(f"--images is {options.images}; expected {MIN_IMAGES} or more")
     found = content(options.folder, options.images)
     page = render(TEMPLATE, found)
-    with atomic_write(PAGE) as part:
-        part.write_text(page, encoding="utf-8")
+    with atomic_write(PAGE) as tmp:
+        tmp.write_text(page, encoding="utf-8")
     for measure in found["measures"]:
         verdict = "drifted" if measure.drifted else "as before"
         print(

@@ -1,4 +1,4 @@
-"""Pages out of the templates in report/page/, each one file that needs nothing beside it."""
+"""Pages out of the templates in report/page/, each one file that needs no other file."""
 
 import base64
 import io

@@ -77,8 +77,8 @@ def main() -> None:
     text = PngInfo()
     text.add_text(MODELS, models_of_lock())
     for name, picture in (("demo.png", demo()), ("plots.png", plots())):
-        with atomic_write(DOCS / name) as part:
-            picture.convert("RGB").quantize(64).save(part, pnginfo=text, optimize=True)
+        with atomic_write(DOCS / name) as tmp:
+            picture.convert("RGB").quantize(64).save(tmp, pnginfo=text, optimize=True)
         print(DOCS / name)
 
 

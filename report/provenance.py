@@ -2,9 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from serving.fashion.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
 from stages.console import StageError
@@ -23,12 +25,12 @@ def commit() -> str:
 
 
 def changed_stages() -> list[str]:
-    """The stages whose results are not those of the code, data and parameters of now."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StageError(f"dvc status: {done.stderr.strip().splitlines()[-1]}")
-    return sorted(json.loads(done.stdout))
+    """The stages that `dvc repro` would run again. Raises StageError where DVC cannot tell."""
+    try:
+        with Repo() as repo:
+            return sorted(repo.status())
+    except DvcException as error:
+        raise StageError(f"dvc status: {error}") from None
 
 
 def locked() -> dict[str, Any]:
@@ -61,7 +63,7 @@ def raw_files(stages: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def packaged() -> dict[str, dict[str, Any]]:
-    """What is told of each model that is served: version, engine, libraries, SHA-256 of its files.
+    """Of each served model: version, engine, libraries, SHA-256 of its files.
 
     Raises StageError where none is packaged.
     """

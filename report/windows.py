@@ -15,8 +15,8 @@ from stages.data.arrays import map_rows
 from stages.data.processed import FEATURES, TRAIN_FEATURES
 
 FALSE_ALARMS = 0.01  # of windows of nothing new, at most, that raise an alarm
-MARGIN = 2  # since thresholds have an error of their own
-RESAMPLES = 2000  # windows of the evaluation images, whose statistics give a threshold
+MARGIN = 2  # since thresholds are estimates
+RESAMPLES = 2000  # windows of the evaluation images, to estimate a threshold from
 MIN_IMAGES = 50  # images of a window
 NEIGHBOURS = 10_000  # training images, of which the nearest one's distance counts
 SEED = 7
@@ -26,7 +26,7 @@ Values = dict[str, np.ndarray]  # of each image, by "classes of fashion-sklearn"
 
 
 class Measure(NamedTuple):
-    """A statistic of a window beside its threshold; images: of the window."""
+    """A statistic of a window and its threshold; images: of the window."""
 
     name: str
     value: float
@@ -100,7 +100,7 @@ def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
 
 
 class Models:
-    """The packaged models, and what they make of images. Raises StageError without their files."""
+    """The packaged models, and their values of images. Raises StageError without their files."""
 
     def __init__(self, models: list[Model]) -> None:
         self.names = [model.name for model in models]

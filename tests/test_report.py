@@ -16,16 +16,8 @@ from scratch import ROOT, make_project, read_csv, run
 
 from report import __main__ as report
 from report.__main__ import PUBLISHED, TEMPLATE, content
-from report.comparison import (
-    Pair,
-    Predictions,
-    agreement_counts,
-    chance,
-    common_mistakes,
-    disagreements,
-    surest_disagreements,
-)
 from report.pages import render
+from report.predictions import Predictions, common_mistakes
 from report.provenance import changed_stages, commit, parameters
 from stages.console import StageError
 from stages.evaluation.plots import METRICS, read_metrics
@@ -130,12 +122,6 @@ def test_the_numbers_are_those_of_the_metrics(page: Page, metrics: Metrics):
         assert f"{100 * model['accuracy']:.2f} %" in page.text
 
 
-def test_what_was_right_adds_up_to_the_images(page: Page):
-    counted = {row[0]: int(row[1]) for row in page.rows if len(row) == 2 and row[1].isdigit()}
-    who = ["both", "fashion-sklearn alone", "fashion-xgboost alone", "neither"]
-    assert sum(counted[name] for name in who) == 300
-
-
 def test_the_model_card_has_data_classes_and_the_weakest_of_them(
     page: Page, project: Path, metrics: Metrics
 ):
@@ -219,7 +205,7 @@ def test_published_results_stand_next_to_test_images_of_fashion_mnist_alone(foun
 
 def test_custom_images_are_called_so_and_compared_with_nothing(found: dict[str, Any]):
     page = Page(render(TEMPLATE, found | {"params": found["params"] | {"download.dataset": "own"}}))
-    assert page.text.startswith("Own images:")
+    assert page.text.startswith("Custom images:")
     assert "handwritten digits" not in page.text
     for other in ("Fashion-MNIST", *(published.name for published in PUBLISHED)):
         assert other not in page.text
@@ -232,13 +218,17 @@ def test_that_few_images_trained_is_stated(found: dict[str, Any]):
     assert "Trained on 6,000 images only" in page.text
 
 
-def test_models_without_mistakes_and_disagreements_are_reported(found: dict[str, Any]):
-    pair, *_ = found["compared"]
-    compared = [pair | {"images": 0, "pairs": [], "pictures": []}]
+def test_models_without_mistakes_are_reported(found: dict[str, Any]):
     none: dict[str, list[Any]] = {name: [] for name in found["metrics"]}
-    page = Page(render(TEMPLATE, found | {"mistakes": none, "common": none, "compared": compared}))
+    page = Page(render(TEMPLATE, found | {"mistakes": none, "common": none}))
     assert page.text.count("None on these images.") == 2
     assert not page.all("img")
+
+
+def test_common_mistakes_are_those_counted_by_hand():
+    actual, predicted = (np.array(list(names)) for names in ("aabbc", "bbbaa"))
+    found = Predictions(actual, predicted, np.full(5, 0.9))
+    assert common_mistakes(found, 2) == [("a", "b", 2), ("b", "a", 1)]
 
 
 def test_where_a_file_is_missing_the_error_says_what_to_do(
@@ -250,32 +240,6 @@ def test_where_a_file_is_missing_the_error_says_what_to_do(
     shutil.rmtree("metrics/models")
     with pytest.raises(StageError, match=r"^metrics/models: no metrics found; make them with: dvc"):
         report.main()
-
-
-def predictions(predicted: str, confidence: tuple[float, ...] = (0.9,) * 5) -> Predictions:
-    return Predictions(np.array(list("aabbc")), np.array(list(predicted)), np.array(confidence))
-
-
-def test_disagreements_are_those_counted_by_hand():
-    first, second = predictions("aabac"), predictions("abbba")
-    assert agreement_counts(first, second) == {"both": 2, "first": 2, "second": 1, "neither": 0}
-    assert disagreements(first, second) == [
-        Pair(("a", "b"), 2, (1, 1)),
-        Pair(("c", "a"), 1, (1, 0)),
-    ]
-    assert common_mistakes(predictions("bbbaa"), 2) == [("a", "b", 2), ("b", "a", 1)]
-
-
-def test_the_surest_disagreement_is_the_one_that_both_are_sure_of():
-    first = predictions("aaaaa", (0.9, 0.99, 0.8, 0.7, 0.9))
-    second = predictions("abbba", (0.9, 0.60, 0.9, 0.9, 0.9))
-    assert surest_disagreements(first, second, 2).tolist() == [2, 3]
-
-
-def test_the_chance_of_a_split_is_that_of_as_many_tossed_coins():
-    assert chance(0, 3) == 2 / 8
-    assert chance(3, 1) == pytest.approx(2 * 5 / 16)
-    assert chance(2, 2) == chance(0, 0) == 1
 
 
 def test_parameters_have_their_whole_names():
