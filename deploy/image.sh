@@ -11,9 +11,9 @@ fail() { echo "error: $*" >&2; exit 1; }
 
 version=$(sed -n '/^package:/,/^[a-z]/s/^  version: *\([^ ]*\).*/\1/p' params.yaml)
 image=${IMAGE_NAME:-fashion-mnist}:$version
-for model in fashion-sklearn fashion-xgboost; do
-  [ -e "serving/models/$model/$version/model-settings.json" ] ||
-    fail "serving/models: no $model $version packaged (package.version); package it with: dvc repro"
+for model in serving/models/*/; do
+  [ -e "$model$version/model-settings.json" ] ||
+    fail "${model%/}: no $version packaged (package.version); package it with: dvc repro"
 done
 
 tool='' reasons=''
@@ -41,11 +41,11 @@ build() {
 run() {
   rest=${MLSERVER_HTTP_PORT:-8080} grpc=${MLSERVER_GRPC_PORT:-8081}
   metrics=${MLSERVER_METRICS_PORT:-8082}
-  echo "Try it, once both models are ready: http://localhost:$rest/demo"
+  echo "Try it, once the models are ready: http://localhost:$rest/demo"
   [ "$tool" = buildah ] || exec "$tool" run --rm --init --read-only --tmpfs=/tmp --cap-drop=ALL \
     --security-opt=no-new-privileges --publish="127.0.0.1:$rest:8080" \
     --publish="127.0.0.1:$grpc:8081" --publish="127.0.0.1:$metrics:8082" "$image"
-  # A container of buildah has no network of its own, and does not run the image's command.
+  # A container of buildah shares the host's network, and does not run the image's command.
   container=$(buildah from --pull-never "$image") ||
     fail "$image: no such image; build it with: make image"
   trap 'buildah rm "$container" > /dev/null' EXIT

@@ -74,7 +74,7 @@ def test_a_version_that_is_not_packaged_is_one_line(packaged: Path, tmp_path: Pa
     edit_text(packaged / "params.yaml", ("  version: v1", "  version: v3"))
     for action in ("build", "run"):
         assert image(packaged, action, path, expect=1) == (
-            "error: serving/models: no fashion-sklearn v3 packaged (package.version); "
+            "error: serving/models/fashion-sklearn: no v3 packaged (package.version); "
             "package it with: dvc repro\n"
         )
 
