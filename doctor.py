@@ -1,4 +1,4 @@
-"""Check what would keep this project from running here, and say what to do: make doctor
+"""Check what this project needs to run here, and print what to do: make doctor
 
 Works before anything is installed, under any Python from 3.8. Argument: the accepted versions of
 Python, as "3.11|3.12"; or "data", to check only whether the data set can be fetched.
@@ -16,7 +16,7 @@ from stages.data.forms import TEST_FILES, TRAIN_FILES, failure
 
 DISK_GB, INSTALLED_GB = 3.0, 1.8  # for everything, and the part that is installed into .venv
 MEMORY_MB = 2500  # of training; benchmarks/training.json has what was measured
-PORTS = {"HTTP": 8080, "GRPC": 8081, "METRICS": 8082}  # MLServer's own defaults
+PORTS = {"HTTP": 8080, "GRPC": 8081, "METRICS": 8082}  # MLServer's defaults
 Result = Tuple[bool, str, str]  # noqa: UP006 (passed, what was checked, what was found)
 
 
@@ -40,10 +40,10 @@ def check_ports() -> Iterator[Result]:
     for name, default in PORTS.items():
         variable = f"MLSERVER_{name}_PORT"
         port = settings.get(variable, str(default))
-        refused = f"{variable} is {port!r}; expected a whole number"
+        error = f"{variable} is {port!r}; expected a whole number"
         if port.isdigit():
-            refused = port_error(host, int(port), variable)
-        yield not refused, f"port {port}", refused or f"free on {host}"
+            error = port_error(host, int(port), variable)
+        yield not error, f"port {port}", error or f"free on {host}"
 
 
 def check_data() -> Result:

@@ -115,7 +115,7 @@ def _train_ours(setup: str, data: Images, repository: Path) -> Measures:
             folder, model, temperature, params.svm, features[:100], features=features_file
         )
     else:
-        inputs, scores = train_xgboost.see(features, data.labels, params.xgboost)
+        inputs, scores = train_xgboost.tree_inputs(features, data.labels, params.xgboost)
         trained = train_xgboost.fit(inputs, data.labels, params.xgboost, params.calibration)
         end = time.perf_counter()
         train_xgboost.save(

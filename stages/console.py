@@ -1,4 +1,4 @@
-"""What a stage writes to its user: progress of long work, and errors in one line."""
+"""Progress of long work, and errors in one line."""
 
 import errno
 import os
@@ -25,8 +25,8 @@ class StageError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
 
-    Ctrl-C exits 130 and SIGTERM 143, both after a line that says so and the stage's clean-up.
-    Everything else propagates: it is a defect, and the traceback is wanted.
+    Ctrl-C exits 130 and SIGTERM 143, both after a message and the stage's clean-up. Everything
+    else propagates: it is a defect, whose traceback helps.
     """
     if not SAME_KERNELS:
         print("note: the outputs' last digits may differ on this processor from those of others")
@@ -45,14 +45,14 @@ def run(main: Callable[[], None]) -> None:
 
 
 def announce_signals() -> None:
-    """Print a line as soon as a signal comes, though a fit in C may hold the interpreter for long.
+    """Print a line at once on a signal, also while a fit in C holds the interpreter.
 
-    Another process does so: Python's own handler of signals writes into its pipe, and is in C.
+    Another process prints it: Python's signal handler, which is in C, writes into its pipe.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
     script = f'[ -n "$(head -c 1)" ] && echo "{STOPPING}" >&2'
-    subprocess.Popen(["sh", "-c", script], stdin=read, process_group=0)  # which Ctrl-C spares
+    subprocess.Popen(["sh", "-c", script], stdin=read, process_group=0)  # no Ctrl-C reaches it
     os.close(read)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 

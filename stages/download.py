@@ -21,7 +21,7 @@ REMEDY = (
     f"Set {SOURCE_VARIABLE} to a folder or base URL that holds the four files, or try the pipeline "
     "without: make demo"
 )
-OWN_REMEDY = "Name one that does in download.sources"
+CUSTOM_REMEDY = "Name one that does in download.sources"
 
 # MD5 of each file and of what it holds. Source of the former: the data set's README.
 MD5 = (
@@ -62,7 +62,7 @@ def main() -> None:
         try:
             print(f"{file.name}: {fetch(file, sources, RAW)}")
         except StageError as error:
-            remedy = OWN_REMEDY if params.dataset == "own" else REMEDY
+            remedy = CUSTOM_REMEDY if params.dataset == "own" else REMEDY
             raise StageError(f"{error}. {remedy}") from None
 
 

@@ -42,7 +42,7 @@ def served_outputs(
 ) -> dict[Model, list[Outputs]]:
     """Each model's outputs to all batches, uint8 [≤ batch_size, 784] each, by client.
 
-    All models are asked at the same time over all protocols, as they are served.
+    Requests go to all models and over all protocols at the same time, as in serving.
     """
 
     def infer_all(model: Model, client: Client) -> Outputs:
@@ -50,15 +50,15 @@ def served_outputs(
         for batch in batches:
             outputs.append(client.infer(model.name, batch, OUTPUTS, model.version))
             advance(len(batch))
-        return {name: np.concatenate([part[name] for part in outputs]) for name in OUTPUTS}
+        return {name: np.concatenate([batch[name] for batch in outputs]) for name in OUTPUTS}
 
     total = len(models) * len(clients) * sum(map(len, batches))
     with (
         progress("evaluating over REST and gRPC", total, "images") as advance,
         ThreadPoolExecutor(len(models) * len(clients)) as pool,
     ):
-        asked = {m: [pool.submit(infer_all, m, client) for client in clients] for m in models}
-        return {model: [future.result() for future in found] for model, found in asked.items()}
+        pending = {m: [pool.submit(infer_all, m, client) for client in clients] for m in models}
+        return {model: [future.result() for future in found] for model, found in pending.items()}
 
 
 def check_accuracy(accuracies: Mapping[str, float], minimum: float) -> None:

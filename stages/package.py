@@ -2,7 +2,7 @@
 
 Reads   models/<each that is named>, data/processed/test.npz
 Writes  serving/models/<name>/<version>/    the folder's files, model-settings.json
-        serving/models/example.json         a request with the first evaluation image, to try
+        serving/models/example.json         a request with the first evaluation image
         serving/models/samples.json         the first evaluation images, for the try-it page
 Params  package
 """
@@ -77,9 +77,9 @@ def model_settings(
 
 
 def how_served(folders: Iterable[Path]) -> dict[Path, dict[str, str]]:
-    """What each folder says of how its model is served.
+    """How the model of each folder is served, by its training.json.
 
-    Raises StageError for a folder that says nothing, and where two have models of one name.
+    Raises StageError for a folder without that, and where two have models of one name.
     """
     found = {}
     for folder in folders:
@@ -104,7 +104,7 @@ def how_served(folders: Iterable[Path]) -> dict[Path, dict[str, str]]:
 def package(
     target: Path, folders: Iterable[Path], params: sections.Package, data: Images
 ) -> list[str]:
-    """Put the models, a request that asks for the first image, and samples, into `target`.
+    """Write the models, a request with the first image, and samples into `target`.
 
     folders: as stages/training/saved.py writes them. `target` is replaced whole or not at all.
     Returns the models' names. Raises StageError for a folder or earlier version that is missing.

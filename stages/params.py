@@ -32,7 +32,7 @@ Landmarks = Annotated[int, Field(ge=10, le=20_000)]
 DictionarySize = Annotated[int, Field(ge=2, le=512)]
 
 
-class OwnData(Section):
+class CustomData(Section):
     """Any data set in IDX files of 28 × 28 grey images; ignored unless dataset is own."""
 
     class_names: list[Annotated[str, Field(min_length=1)]] = Field(max_length=MAX_CLASSES)
@@ -54,7 +54,7 @@ class Download(Section):
 
     dataset: Literal["fashion-mnist", "digits", "own"]
     sources: list[str] = Field(min_length=1)
-    own: OwnData
+    own: CustomData
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ class Serving(Section):
 
 
 class Limits(Section):
-    """What the server takes on at once; beyond it, requests are rejected with 413, 408 or 503."""
+    """What the server accepts at once; beyond it, requests are rejected with 413, 408 or 503."""
 
     body_mb: int = Field(ge=1, le=1024)
     bodies_mb: int = Field(ge=1, le=65_536)
@@ -191,18 +191,18 @@ class Params(Section):
     evaluate: Evaluate
 
     def section(self, form: type[Form]) -> Form:
-        """The section that a stage of a model of one's own describes, by the name of its class."""
+        """The section that a stage describes in its file, by the name of its class."""
         return form.model_validate(getattr(self, _section(form)).model_dump())
 
 
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml. Raises StageError, a line for each wrong key.
 
-    A stage train_* of dvc.yaml with params that are not described here describes them in its own
-    file: random_forest as `class RandomForest(Section)`.
+    Params of a stage train_* of dvc.yaml that are not described here are described in its file:
+    random_forest by `class RandomForest(Section)`.
     """
-    own: dict[str, Any] = {name: (form, ...) for name, form in _sections_of_stages(path.parent)}
-    return read_strict(path, create_model("Params", __base__=Params, **own), MOVED)
+    added: dict[str, Any] = {name: (form, ...) for name, form in _sections_of_stages(path.parent)}
+    return read_strict(path, create_model("Params", __base__=Params, **added), MOVED)
 
 
 def _sections_of_stages(folder: Path) -> Iterator[tuple[str, type[Section]]]:

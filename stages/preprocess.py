@@ -35,7 +35,7 @@ def choose(labels: np.ndarray, params: Preprocess) -> tuple[np.ndarray, np.ndarr
     """Which of the training files' images train, and which are held out; both positions, ascending.
 
     labels: uint8 [n]; both choices are stratified. Raises StageError where there are fewer images
-    than are asked for.
+    than requested.
     """
     rest, held_out = np.arange(len(labels)), np.arange(0)
     if params.validation:
@@ -63,13 +63,13 @@ def check_classes(labels: np.ndarray, class_names: Sequence[str], params: Prepro
         )
 
 
-def at(positions: np.ndarray, parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The rows at these positions of all parts, counted through. positions: int [m], ascending."""
+def take_rows(positions: np.ndarray, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The rows at these positions of consecutive blocks. positions: int [m], ascending."""
     start = 0
-    for part in parts:
-        first, last = np.searchsorted(positions, [start, start + len(part)])
-        yield part[positions[first:last] - start]
-        start += len(part)
+    for block in blocks:
+        first, last = np.searchsorted(positions, [start, start + len(block)])
+        yield block[positions[first:last] - start]
+        start += len(block)
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
     check_classes(labels[chosen], names, params.preprocess)
 
     def read(positions: np.ndarray) -> Iterator[np.ndarray]:
-        return at(positions, read_images(images, len(labels), transposed))
+        return take_rows(positions, read_images(images, len(labels), transposed))
 
     write_rows(TRAIN_IMAGES, len(chosen), read(chosen))
     write_rows(TRAIN_LABELS, len(chosen), [labels[chosen]])

@@ -65,9 +65,9 @@ def resolve_gamma(features: np.ndarray, gamma: str | float) -> float:
         return gamma
     if gamma == "auto":
         return 1 / features.shape[1]
-    parts = (features[rows].astype(float) for rows in blocks(len(features), BLOCK))
+    chunks = (features[rows].astype(float) for rows in blocks(len(features), BLOCK))
     size = len(features) * features.shape[1]
-    mean, square = np.sum([(part.sum(), (part**2).sum()) for part in parts], axis=0) / size
+    mean, square = np.sum([(c.sum(), (c**2).sum()) for c in chunks], axis=0) / size
     return float(1 / (features.shape[1] * (square - mean**2)))
 
 
@@ -79,7 +79,7 @@ def engine_name(params: Svm) -> str:
 def calibrate(
     features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
 ) -> float:
-    """The temperature of a trial model of a sample, fitted on images that it has not seen."""
+    """The temperature of a trial model of a sample, fitted on held-out images."""
     size = held_out_size(len(labels), calibration.held_out)
     rest, held_out = split(labels, size, calibration.seed)
     most = TRIAL_APPROXIMATION if params.approximation else TRIAL

@@ -51,7 +51,7 @@ class Trained(NamedTuple):
 
 
 def calibrate(trial: xgboost.Booster, rounds: int, held_out: Subset) -> float:
-    """The temperature of a trial model of so many rounds, fitted on images it has not seen."""
+    """The temperature of a trial model of so many rounds, fitted on held-out images."""
     inputs, labels = held_out.whole()
     margins = trial.predict(
         xgboost.DMatrix(inputs), output_margin=True, iteration_range=(0, rounds)
@@ -59,10 +59,10 @@ def calibrate(trial: xgboost.Booster, rounds: int, held_out: Subset) -> float:
     return fit_temperature(lambda t: log_softmax(margins / t, axis=1), labels)
 
 
-def see(
+def tree_inputs(
     features: np.ndarray, labels: np.ndarray, params: Xgboost
 ) -> tuple[np.ndarray, ScoreArrays | None]:
-    """What the trees see of training images, and the map to the class scores, if there are any.
+    """The trees' inputs for training images, and the map to the class scores, if there are any.
 
     features: float32 [n, k]; labels: [n]; returns float32 [n, classes + components].
     """
@@ -79,7 +79,7 @@ def fit(
 ) -> Trained:
     """Fit on float32 [n, k] inputs with labels [n].
 
-    A trial model, without the held-out images, tells how many rounds to boost and how sure to be.
+    A trial model, without the held-out images, sets the number of rounds and the temperature.
     """
     size = held_out_size(len(labels), calibration.held_out)
     positions = np.arange(len(labels)), *split(labels, size, calibration.seed)
@@ -125,7 +125,7 @@ def main() -> None:
     check_engine(params.xgboost)
     print(f"XGBoost {xgboost.__version__} on {len(labels):,} images", flush=True)
     start = time.monotonic()
-    inputs, scores = see(map_rows(TRAIN_FEATURES), labels, params.xgboost)
+    inputs, scores = tree_inputs(map_rows(TRAIN_FEATURES), labels, params.xgboost)
     trained = fit(inputs, labels, params.xgboost, params.calibration)
     rounds = trained.model.get_booster().num_boosted_rounds()
     print(f"fitted in {time.monotonic() - start:.0f} s: {rounds} rounds", flush=True)

@@ -146,7 +146,7 @@ class Trees(NamedTuple):
 
 def fit_trees(features: np.ndarray, labels: np.ndarray, params: Params) -> Trees:
     """As the stage does."""
-    inputs, scores = train_xgboost.see(features, labels, params.xgboost)
+    inputs, scores = train_xgboost.tree_inputs(features, labels, params.xgboost)
     trained = train_xgboost.fit(inputs, labels, params.xgboost, params.calibration)
     return Trees(trained, scores, inputs)
 

@@ -35,7 +35,7 @@ def test_a_change_is_compared_with_its_base_as_the_workflow_does(project: Path, 
         run(project, "bash", "-e", "-c", script(name), expect=0, **variables)
 
     comment = (project / "comment.md").read_text("utf-8")
-    assert comment.startswith("## proposed beside base\n\n### Parameters\n")
+    assert comment.startswith("## proposed compared with base\n\n### Parameters\n")
     assert re.search(r"(?m)^\| params\.yaml +\| svm\.C +\| 5 +\| 0\.01 +\|$", comment)
     change = r"fashion-sklearn\.json +\| accuracy +\| (0\.\d+) +\| (0\.\d+) +\| -0\.\d+ +\|"
     ((before, after),) = re.findall(change, comment)

@@ -58,7 +58,7 @@ def accuracy(
 def test_in_memory_trains_what_an_xgbclassifier_does(everything: Subset, params: Params):
     section = params.xgboost
     trained = train_xgboost.boost(everything, section, 5).booster
-    values = section.model_dump(exclude=boosting.OF_OURS)
+    values = section.model_dump(exclude=boosting.EXCLUDED)
     stock = XGBClassifier(n_estimators=5, tree_method="hist", eval_metric="mlogloss", **values)
     stock.fit(*everything.whole())
     assert trained.save_raw() == stock.get_booster().save_raw()
@@ -153,7 +153,7 @@ def test_on_real_images_two_workers_are_as_accurate_as_one_process(
     data = read_idx(REAL_DATA / TRAIN_FILES[0], REAL_DATA / TRAIN_FILES[1], names)
     train, other = slice(0, 6_000), slice(6_000, 16_000)
     fitted, features = fit_features(data.images[train], params)
-    inputs, scores = train_xgboost.see(features, data.labels[train], params.xgboost)
+    inputs, scores = train_xgboost.tree_inputs(features, data.labels[train], params.xgboost)
     unseen = data._replace(images=data.images[other], labels=data.labels[other])
     found = []
     for section in (params.xgboost, on_dask(params, two_workers)):

@@ -128,7 +128,7 @@ def test_a_run_that_reaches_no_source_says_so_and_runs_a_demo_that_can_be_served
     assert "The data set cannot be fetched. Nothing is wrong with the installation" in output
     assert re.search(r"(?m)^metrics/models/fashion-sklearn\.json +0\.\d+ ", output)
     (command,) = re.findall(r"(?m)^Serve the models:   (.+)$", output)
-    (example,) = re.findall(r"(?m)^Ask one of them: .* -d @(\S+)$", output)
+    (example,) = re.findall(r"(?m)^Send a request: .* -d @(\S+)$", output)
     check_served(command, Path(example), scratch.parent)
 
 

@@ -15,7 +15,7 @@ from stages.data.idx import RAW
 from stages.data.processed import TEST, TRAIN_IMAGES, TRAIN_LABELS, Images, read_npz
 from stages.data.splits import stratified
 from stages.params import Params, Preprocess
-from stages.preprocess import at, check_classes, choose
+from stages.preprocess import check_classes, choose, take_rows
 
 
 @given(
@@ -89,7 +89,9 @@ def test_a_limit_that_leaves_too_few_of_a_class_is_named(small: Images, section:
 def test_rows_are_chosen_across_parts(small: Images):
     positions = np.array([0, 3, 4, 11, 39])
     parts = [small.images[:4], small.images[4:11], small.images[11:]]
-    assert np.array_equal(np.concatenate(list(at(positions, parts))), small.images[positions])
+    assert np.array_equal(
+        np.concatenate(list(take_rows(positions, parts))), small.images[positions]
+    )
 
 
 def test_a_validation_run_leaves_the_test_files_alone(

@@ -45,7 +45,7 @@ def test_trees_without_scores_see_the_components_alone(
 ):
     section = params.xgboost.scores.model_copy(update={"landmarks": None})
     without = params.xgboost.model_copy(update={"scores": section})
-    inputs, scores = train_xgboost.see(fitted[1], digits[0].labels, without)
+    inputs, scores = train_xgboost.tree_inputs(fitted[1], digits[0].labels, without)
     assert scores is None
     assert np.array_equal(inputs, fitted[1][:, : params.xgboost.components])
 

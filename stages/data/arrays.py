@@ -59,7 +59,7 @@ def blocks(count: int, size: int) -> Iterator[slice]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` only at a clean end.
+    """Yield a temporary path to write to; it replaces `path` only if the block ends without error.
 
     Makes the folder. The suffix stays the same, since some writers choose the format by it.
     """
@@ -74,9 +74,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder to fill; it takes the place of `path` only at a clean end.
+    """Yield a new folder to fill; it replaces `path` only if the block ends without error.
 
-    It lies in the folder above that of `path`: inside serving/, a server would find it.
+    It is made in the folder above that of `path`: inside serving/, a server would load it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.resolve().parent.parent, prefix=".part-") as tmp:

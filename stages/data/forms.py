@@ -29,7 +29,7 @@ NOT_FOUND = "No such file or directory"
 
 
 class UnavailableError(Exception):
-    """A source did not give a file; the message is the reason."""
+    """A file is not available from a source; the message is the reason."""
 
 
 def is_url(source: str) -> bool:
@@ -38,7 +38,7 @@ def is_url(source: str) -> bool:
 
 
 def failure(source: str, names: Sequence[str]) -> str:
-    """Why a source cannot have these files; empty if it may. A URL is asked for the first one."""
+    """Why these files are not available from a source, or "". Of a URL, the first is requested."""
     try:
         if is_url(source):
             urlopen(f"{source.rstrip('/')}/{names[0]}", timeout=5.0).close()

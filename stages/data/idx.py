@@ -32,10 +32,10 @@ def read_labels(path: Path, class_names: tuple[str, ...], first_label: int = 0) 
     if not len(labels):
         raise StageError(f"{path}: no labels, expected at least one")
     last_label = first_label + len(class_names) - 1
-    strange = np.flatnonzero((labels < first_label) | (labels > last_label))
-    if len(strange):
+    invalid = np.flatnonzero((labels < first_label) | (labels > last_label))
+    if len(invalid):
         raise StageError(
-            f"{path}: label {labels[strange[0]]} at position {strange[0]:,}, "
+            f"{path}: label {labels[invalid[0]]} at position {invalid[0]:,}, "
             f"expected {first_label} to {last_label}"
         )
     return labels - np.uint8(first_label)
@@ -45,7 +45,7 @@ def read_images(path: Path, labels: int, transposed: bool = False) -> Iterator[n
     """The images of a gzipped IDX file, uint8 [up to BLOCK, 784] at a time.
 
     labels: how many there are; transposed: the file has images column by column. Strict, as
-    read_idx; images that are damaged in the end come before the error does.
+    read_idx; of a file damaged at its end, blocks before the damage are yielded first.
     """
     count = 0
     for block in _read(path, IMAGES_MAGIC, SIDE, SIDE):
@@ -106,5 +106,5 @@ def write_idx(images: Path, labels: Path, content: Images, level: int = 9) -> No
 
 def _write(path: Path, header: bytes, items: np.ndarray, level: int) -> None:
     content = header + items.astype(np.uint8).tobytes()
-    with atomic_write(path) as part:
-        part.write_bytes(gzip.compress(content, level, mtime=0))
+    with atomic_write(path) as tmp:
+        tmp.write_bytes(gzip.compress(content, level, mtime=0))

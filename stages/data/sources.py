@@ -1,4 +1,4 @@
-"""Fetch a file from the first of several folders and base URLs that gives the right content."""
+"""Fetch a file from the first of several folders and base URLs that has the right content."""
 
 import gzip
 import hashlib
@@ -25,9 +25,9 @@ LEVEL = 6  # of gzip, whose bytes then depend on the content alone
 
 
 class File(NamedTuple):
-    """One of the four. name: in data/raw; published: at a source; md5: None to accept any.
+    """A file of the data set. name: in data/raw; published: at a source; md5: None accepts any.
 
-    content: the MD5 of what is gzipped, which counts where the file has another form.
+    content: the MD5 of the unpacked content, compared where the file has another form.
     """
 
     name: str
@@ -37,7 +37,7 @@ class File(NamedTuple):
 
 
 def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
-    """Bring a file into the folder from the first source that gives the right bytes.
+    """Copy a file into the folder from the first source that has the right content.
 
     sources: folders or base URLs. A good file already there is kept, another one replaced.
     Returns its origin. Raises StageError when none does.
@@ -48,12 +48,12 @@ def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
     failures: list[str] = []
     for source in sources:
         try:
-            for place in _places(source, file):
-                label = source if is_url(source) else place
+            for location in _locations(source, file):
+                label = source if is_url(source) else location
                 try:
-                    with atomic_write(target) as part:
-                        _copy(place, part)
-                        found = _unify(file, part)
+                    with atomic_write(target) as tmp:
+                        _copy(location, tmp)
+                        found = _unify(file, tmp)
                     origin = f"from {label}" + ("" if file.md5 else f", MD5 {found}")
                     return " ".join([origin, *(f"(not from {why})" for why in failures)])
                 except UnavailableError as why:
@@ -78,21 +78,21 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(content, "md5").hexdigest()
 
 
-def _places(source: str, file: File) -> list[str]:
+def _locations(source: str, file: File) -> list[str]:
     if is_url(source):
         return [f"{source.rstrip('/')}/{file.published}"]
     return list(map(str, locate(source, file.published, file.name)))
 
 
-def _unify(file: File, part: Path) -> str:
-    """Have a file in another form than data/raw's be the same content in that form.
+def _unify(file: File, tmp: Path) -> str:
+    """Convert a file in another form to that of data/raw.
 
-    Returns the MD5 that it had. Raises UnavailableError for another content than expected.
+    Returns the MD5 before. Raises UnavailableError for another content than expected.
     """
-    found = _md5(part)
-    if file.md5 in (None, found) and is_gzipped_idx(part):
+    found = _md5(tmp)
+    if file.md5 in (None, found) and is_gzipped_idx(tmp):
         return found
-    content = read(part, file.name)
+    content = read(tmp, file.name)
     actual = hashlib.md5(content).hexdigest()
     if file.content not in (None, actual):
         raise UnavailableError(
@@ -101,33 +101,33 @@ def _unify(file: File, part: Path) -> str:
         )
     if not file.content and file.md5 not in (None, actual, found):
         raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
-    part.write_bytes(gzip.compress(content, LEVEL, mtime=0))
+    tmp.write_bytes(gzip.compress(content, LEVEL, mtime=0))
     return found
 
 
-def _copy(place: str, part: Path) -> None:
-    if is_url(place):
-        _download(place, part)
+def _copy(location: str, tmp: Path) -> None:
+    if is_url(location):
+        _download(location, tmp)
         return
     try:
-        shutil.copyfile(place, part)
+        shutil.copyfile(location, tmp)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UnavailableError(error.strerror) from None
 
 
-def _download(url: str, part: Path) -> None:
+def _download(url: str, tmp: Path) -> None:
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
         try:
-            _stream(url, part)
+            _stream(url, tmp)
             return
         except requests.HTTPError as error:
             reason = str(error)
         except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError):
             reason = f"no data for {READ_SECONDS:g} s"
         except requests.exceptions.SSLError:
-            reason = "no secure connection: its certificate or TLS is refused"
+            reason = "no secure connection: certificate or TLS rejected"
         except requests.exceptions.ProxyError:
             reason = "cannot connect to the proxy that the environment names"
         except requests.ConnectionError:
@@ -139,7 +139,7 @@ def _download(url: str, part: Path) -> None:
     raise UnavailableError(f"{reason} ({ATTEMPTS} attempts)")
 
 
-def _stream(url: str, part: Path) -> None:
+def _stream(url: str, tmp: Path) -> None:
     timeout, headers = (CONNECT_SECONDS, READ_SECONDS), {"Accept-Encoding": "identity"}
     with requests.get(url, stream=True, timeout=timeout, headers=headers) as response:
         why = f"HTTP {response.status_code} {response.reason}"
@@ -149,7 +149,7 @@ def _stream(url: str, part: Path) -> None:
             raise UnavailableError(why)
         size = int(response.headers.get("Content-Length", 0)) or None
         name = url.rpartition("/")[2]
-        with progress(name, size, "B") as advance, part.open("wb") as file:
+        with progress(name, size, "B") as advance, tmp.open("wb") as file:
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 file.write(chunk)
                 advance(len(chunk))

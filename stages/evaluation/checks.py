@@ -1,4 +1,4 @@
-"""Checks that the server answers as the models' files do, with the pixels that were sent."""
+"""Checks that served predictions match offline ones, and pixels the ones that were sent."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def check_equal(model: Model, served: Outputs, offline: Outputs) -> None:
 
 
 def check_images(model: Model, served: Outputs, images: np.ndarray) -> None:
-    """Raise StageError when a model saw other pixels than were sent; uint8 [n, 784]."""
+    """Raise StageError when a model received other pixels than were sent; uint8 [n, 784]."""
     differing = np.flatnonzero((served[IMAGES] != images).any(axis=1))
     if len(differing):
         raise StageError(
@@ -59,9 +59,9 @@ def check_images(model: Model, served: Outputs, images: np.ndarray) -> None:
 
 
 def check_library(path: Path, images: np.ndarray) -> None:
-    """Raise StageError when an SVM's decisions are not those of scikit-learn's own prediction.
+    """Raise StageError when an SVM's decisions are not those of scikit-learn.
 
-    That one is slow and computes in float64, so a sample is compared, spread over the images.
+    It is slow, computing in float64, so a sample is compared, spread over the images.
     """
     model = joblib.load(path)
     if not is_svm(model):
@@ -71,13 +71,13 @@ def check_library(path: Path, images: np.ndarray) -> None:
     off = np.abs(_library_decisions(model, features) - decisions(model)(features)).max()
     if off > LIBRARY_TOLERANCE:
         raise StageError(
-            f"{path}: a decision is {off:.2g} off scikit-learn's own, "
+            f"{path}: a decision is {off:.2g} off scikit-learn's, "
             f"expected at most {LIBRARY_TOLERANCE:g}"
         )
 
 
 def _library_decisions(model: SVC | Pipeline, features: np.ndarray) -> np.ndarray:
-    """Those of scikit-learn itself, in float64, of all pairs: [n, pairs], above 0 for the first."""
+    """scikit-learn's decisions, in float64, of all pairs: [n, pairs], above 0 for the first."""
     exact = features.astype(np.float64)
     if isinstance(model, Pipeline):
         mapped = model[0].transform(exact)

@@ -16,7 +16,14 @@ from stages.params import Xgboost
 
 BATCH = 20_000  # images that are read, or sent to a worker, at once
 LOSS = "mlogloss"
-OF_OURS = {"components", "n_estimators", "early_stopping_rounds", "engine", "scheduler", "scores"}
+EXCLUDED = {
+    "components",
+    "n_estimators",
+    "early_stopping_rounds",
+    "engine",
+    "scheduler",
+    "scores",
+}
 TRAINING, HELD_OUT = "training", "held_out"
 
 
@@ -40,14 +47,14 @@ class Subset(NamedTuple):
 
 
 class Boosted(NamedTuple):
-    """losses: log loss by round, of `training` and `held_out` images, where these were given."""
+    """losses: log loss by round, of `training` and `held_out` images, if there were any."""
 
     booster: xgboost.Booster
     losses: dict[str, list[float]]
 
 
 class AdvanceEachRound(xgboost.callback.TrainingCallback):
-    """Tell a progress bar of each boosting round."""
+    """Advances a progress bar after each boosting round."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance = advance
@@ -58,31 +65,31 @@ class AdvanceEachRound(xgboost.callback.TrainingCallback):
 
 
 def booster_params(params: Xgboost, classes: int) -> dict[str, Any]:
-    """What XGBoost calls the parameters of its training."""
+    """The parameters of xgboost.train."""
     fixed = {"objective": "multi:softprob", "tree_method": "hist", "eval_metric": LOSS}
-    return fixed | {"num_class": classes} | params.model_dump(exclude=OF_OURS)
+    return fixed | {"num_class": classes} | params.model_dump(exclude=EXCLUDED)
 
 
-def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
+def boost(images: Subset, params: Xgboost, rounds: int, held_out: Subset | None = None) -> Boosted:
     """Boost at most so many rounds by the engine of the params, showing progress by round.
 
-    The losses of both parts are followed, and that of those held out stops the boosting early.
+    The losses of both subsets are recorded; the held-out one stops boosting early.
     """
     if params.engine == "dask":
         from stages.training.boosting_dask import boost_on_dask  # noqa: PLC0415  an optional extra
 
-        return boost_on_dask(part, params, rounds, held_out)
-    data = xgboost.QuantileDMatrix(*part.whole(), max_bin=params.max_bin)
+        return boost_on_dask(images, params, rounds, held_out)
+    data = xgboost.QuantileDMatrix(*images.whole(), max_bin=params.max_bin)
     losses: dict[str, dict[str, list[float]]] = {}
-    followed = []
+    evals = []
     if held_out:
-        followed = [(data, TRAINING), (xgboost.DMatrix(*held_out.whole()), HELD_OUT)]
+        evals = [(data, TRAINING), (xgboost.DMatrix(*held_out.whole()), HELD_OUT)]
     with progress("boosting", rounds, "rounds") as advance:
         booster = xgboost.train(
-            booster_params(params, int(part.labels.max()) + 1),
+            booster_params(params, int(images.labels.max()) + 1),
             data,
             rounds,
-            evals=followed,
+            evals=evals,
             early_stopping_rounds=params.early_stopping_rounds if held_out else None,
             evals_result=losses,
             verbose_eval=False,
@@ -92,7 +99,7 @@ def boost(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None = 
 
 
 def as_classifier(booster: xgboost.Booster) -> XGBClassifier:
-    """The same trees as XGBoost's estimator for classes, which servers take them for."""
+    """The same trees as an XGBClassifier."""
     booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
     model = XGBClassifier()
     model.load_model(booster.save_raw())

@@ -1,4 +1,4 @@
-"""Boost trees on the workers of a Dask cluster, to which the images are handed batch by batch."""
+"""Boost trees on the workers of a Dask cluster, which get the images batch by batch."""
 
 import asyncio
 import logging
@@ -27,10 +27,10 @@ from stages.training.boosting import (
 )
 
 LOCAL_WORKERS = 2  # of a cluster started here; a fixed number, since the trees depend on it
-CONNECT_SECONDS = 10  # for a scheduler to answer
-WORKERS_SECONDS = 30  # for the first worker to come
-PEER_SECONDS = 120  # that workers wait for each other, after which one of them is taken for lost
-POLL_SECONDS = 1.0  # between two looks at whether the workers are there
+CONNECT_SECONDS = 10  # to connect to a scheduler
+WORKERS_SECONDS = 30  # for the first worker to connect
+PEER_SECONDS = 120  # that workers wait for each other, after which one counts as lost
+POLL_SECONDS = 1.0  # between two checks of the workers
 ATTEMPTS = 3  # to train, of which all but the last may lose workers
 
 
@@ -41,11 +41,11 @@ class Cluster(NamedTuple):
     workers: list[str]
 
 
-def boost_on_dask(part: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:
-    """Boost at most so many rounds; follow the losses of both parts, as boosting.py does.
+def boost_on_dask(images: Subset, params: Xgboost, rounds: int, held_out: Subset | None) -> Boosted:
+    """Boost at most so many rounds; record the losses of both subsets, as boosting.py does.
 
-    When a worker is lost, what it had is handed over anew and training begins again, on those that
-    are there then. Raises StageError when none is, or workers are lost again and again.
+    When a worker is lost, training restarts on the remaining ones. Raises StageError when none is
+    left, or workers are lost ATTEMPTS times.
     """
     with connected(params.scheduler) as client:
         for _ in range(ATTEMPTS):
@@ -53,14 +53,14 @@ def boost_on_dask(part: Subset, params: Xgboost, rounds: int, held_out: Subset |
             print(f"boosting on {len(workers)} workers of Dask", flush=True)
             cluster = Cluster(client, workers)
             try:
-                found: Boosted = client.sync(_watched, cluster, part, params, rounds, held_out)
+                found: Boosted = client.sync(_watched, cluster, images, params, rounds, held_out)
                 return found
             except (CancelledError, KilledWorker, RuntimeError, xgboost.core.XGBoostError):
                 lost = client.sync(_lost, cluster)
                 if not lost:
                     raise
                 print(f"Dask lost {len(lost)} of {len(workers)} workers meanwhile", flush=True)
-        words = "their logs tell why, which often is too little memory"
+        words = "see their logs; often, memory is too small"
         raise StageError(f"Dask lost workers {ATTEMPTS} times in a row; {words}")
 
 
@@ -73,7 +73,7 @@ def connected(scheduler: str | None) -> Iterator[Client]:
             client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise StageError(
-                f"params.yaml: xgboost.scheduler is {scheduler}, where no scheduler answers "
+                f"params.yaml: xgboost.scheduler is {scheduler}, where no scheduler responds "
                 f"({type(error).__name__}); start one with: dask scheduler, or set it to null"
             ) from None
         with client:
@@ -110,7 +110,7 @@ async def _lost(cluster: Cluster) -> set[str]:
 
 
 async def _watched(cluster: Cluster, *arguments: Any) -> Boosted:
-    """Boost, but not in vain: what waits for data that was lost with a worker waits for ever."""
+    """Boost until a worker is lost, since a task that needs its data would never end."""
     boosting = asyncio.ensure_future(_boost(cluster, *arguments))
     try:
         while not boosting.done():
@@ -122,37 +122,37 @@ async def _watched(cluster: Cluster, *arguments: Any) -> Boosted:
         boosting.cancel()
 
 
-async def scatter_batches(cluster: Cluster, part: Subset) -> tuple[da.Array, da.Array]:
-    """Send a part to the workers in turn, batch by batch; inputs and labels as they lie there."""
+async def scatter_batches(cluster: Cluster, images: Subset) -> tuple[da.Array, da.Array]:
+    """Send images to the workers in turn, batch by batch; returns distributed inputs, labels."""
     client, workers = cluster
     arrays: tuple[list[da.Array], list[da.Array]] = ([], [])
-    size = min(BATCH, -(-len(part.positions) // len(workers)))
-    for number, batch in enumerate(part.batches(size)):
+    size = min(BATCH, -(-len(images.positions) // len(workers)))
+    for number, batch in enumerate(images.batches(size)):
         worker = workers[number % len(workers)]
         futures = await client.scatter(list(batch), workers=[worker], hash=False)
-        for values, future, there in zip(batch, futures, arrays, strict=True):
-            there.append(da.from_delayed(dask.delayed(future), values.shape, values.dtype))
-    inputs, labels = (da.concatenate(there) for there in arrays)
+        for values, future, chunks in zip(batch, futures, arrays, strict=True):
+            chunks.append(da.from_delayed(dask.delayed(future), values.shape, values.dtype))
+    inputs, labels = (da.concatenate(chunks) for chunks in arrays)
     return inputs, labels
 
 
 async def _boost(
-    cluster: Cluster, part: Subset, params: Xgboost, rounds: int, held_out: Subset | None
+    cluster: Cluster, images: Subset, params: Xgboost, rounds: int, held_out: Subset | None
 ) -> Boosted:
     client = cluster.client
     bins = {"max_bin": params.max_bin}
-    data = await engine.DaskQuantileDMatrix(client, *await scatter_batches(cluster, part), **bins)
-    followed = []
+    data = await engine.DaskQuantileDMatrix(client, *await scatter_batches(cluster, images), **bins)
+    evals = []
     if held_out:
-        unseen = await scatter_batches(cluster, held_out)
-        checked = await engine.DaskQuantileDMatrix(client, *unseen, ref=data, **bins)
-        followed = [(data, TRAINING), (checked, HELD_OUT)]
+        held_out_arrays = await scatter_batches(cluster, held_out)
+        validation = await engine.DaskQuantileDMatrix(client, *held_out_arrays, ref=data, **bins)
+        evals = [(data, TRAINING), (validation, HELD_OUT)]
     trained = await engine.train(
         client,
-        booster_params(params, int(part.labels.max()) + 1),
+        booster_params(params, int(images.labels.max()) + 1),
         data,
         rounds,
-        evals=followed,
+        evals=evals,
         early_stopping_rounds=params.early_stopping_rounds if held_out else None,
         verbose_eval=False,
         coll_cfg=Config(timeout=PEER_SECONDS, tracker_timeout=PEER_SECONDS),

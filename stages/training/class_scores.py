@@ -36,7 +36,7 @@ def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScor
     """Fit on float32 [n, k] features with labels [n], 0 to classes - 1.
 
     The weights score images that are not among these; each of these is scored by a regression on
-    other folds, which has not seen its label. Takes CACHE_BYTES of memory at most, and some times
+    other folds, without its label. Takes CACHE_BYTES of memory at most, and some times
     landmarks² × 4 bytes.
 
     Sources: Rudi, Carratino and Rosasco, FALKON: an optimal large scale kernel method, NIPS 2017
@@ -62,7 +62,7 @@ def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScor
 
 
 class _Targets:
-    """What each regression is to give: one for each fold, on the other folds, and one on all."""
+    """Targets and weights of regressions: one for each fold, on the other folds, and one on all."""
 
     def __init__(self, labels: np.ndarray, params: ClassScores) -> None:
         self._labels, counts = labels, np.bincount(labels)
@@ -74,11 +74,11 @@ class _Targets:
         self._sizes = len(labels) - np.bincount(self._folds, minlength=self.regressions)
 
     def values(self, rows: slice) -> np.ndarray:
-        """Wanted, float32 [m, regressions × classes]."""
+        """Targets, float32 [m, regressions × classes]."""
         return np.tile(self._one_hot[self._labels[rows]], self.regressions)
 
     def shares(self, rows: slice) -> np.ndarray:
-        """How much an image counts, float32 [m, regressions × classes]."""
+        """Weights of the images, float32 [m, regressions × classes]."""
         folds = self._folds[rows]
         shares = np.ones((len(folds), self.regressions), np.float32) / self._sizes
         shares[np.arange(len(folds)), folds] = 0

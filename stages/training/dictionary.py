@@ -1,8 +1,8 @@
-"""Learn the directions that patches are compared with (serving/fashion/model/dictionary.py).
+"""Learn the filters of patches (serving/fashion/model/dictionary.py).
 
-Directions are centres of patches whose contrast is normalised and whose values are decorrelated
-(ZCA), as Coates, Lee and Ng choose them (An analysis of single-layer networks in unsupervised
-feature learning, AISTATS 2011).
+Filters are k-means centres of patches with normalised contrast and decorrelated values (ZCA), as in
+Coates, Lee and Ng, An analysis of single-layer networks in unsupervised feature learning, AISTATS
+2011.
 """
 
 from collections.abc import Callable
@@ -33,19 +33,19 @@ PASSES, PATCHES_A_STEP = 15, 4096  # of k-means
 def fit_dictionaries(
     images: np.ndarray,
     fitted: FeatureMap,
-    directions: list[int],
+    filters: list[int],
     variance: np.ndarray,
     advance: Callable[[int], None],
 ) -> FeatureMap:
     """Add dictionaries to a map, fitted on uint8 [n, 784] images that are not all alike.
 
-    directions: of patches of pixels and of cells, at most; variance: [1], that the responses are
+    filters: of patches of pixels and of cells, at most; variance: [1], that the responses are
     weighted to have in all, up to rounding; advance: called with 1 after each of the two.
     """
     some = images[:: -(-len(images) // IMAGES)]
     random = np.random.default_rng(SEED)
     patches = _pixel_patches(some, random)
-    weights, _, contrast = _directions(patches, directions[0], centred=True)
+    weights, _, contrast = _filters(patches, filters[0], centred=True)
     advance(1)
     fitted = fitted._replace(
         patches=exact_weights(weights, PIXEL_MAX, 0), contrast=np.array([contrast, 0], np.float32)
@@ -59,7 +59,7 @@ def fit_dictionaries(
     )
     channels = _in_batches(some, lambda batch: dictionary.channels(batch, fitted))
     patches = _cell_patches(channels, random)
-    weights, offset, cell_contrast = _directions(patches, directions[1], centred=False)
+    weights, offset, cell_contrast = _filters(patches, filters[1], centred=False)
     advance(1)
     fitted = fitted._replace(
         regions=exact_weights(weights, CELL_LIMIT, CELL_PLACES),
@@ -97,13 +97,13 @@ def _patches(maps: np.ndarray, side: int, count: int, random: np.random.Generato
     return windows[:, row, column, image].transpose(1, 2, 3, 0).reshape(count, -1)
 
 
-def _directions(
+def _filters(
     patches: np.ndarray, count: int, *, centred: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Centres of patches [m, k], to multiply patches with before these are divided by contrast.
 
-    centred: the patches' own means are 0, so the directions' are, too. Returns weights
-    [k, directions], the responses' offset [directions], and the contrast that was added.
+    centred: the patches' means are 0, so the filters' are, too. Returns weights
+    [k, filters], the responses' offset [filters], and the contrast that was added.
     """
     squares = (patches.astype(np.float64) ** 2).mean(axis=1, keepdims=True)
     contrast = CONTRAST * (PIXEL_MAX**2 if centred else squares.mean())
@@ -113,7 +113,7 @@ def _directions(
     variances, vectors = np.linalg.eigh(normalised.T @ normalised / len(normalised))
     ridge = WHITENING * (1 if centred else variances.mean())
     whitening = (vectors / np.sqrt(np.maximum(variances, 0) + ridge)) @ vectors.T
-    white = _of_length_1(normalised @ whitening).astype(np.float32)
+    white = _normalise(normalised @ whitening).astype(np.float32)
     kmeans = MiniBatchKMeans(
         min(count, len(white)),
         batch_size=PATCHES_A_STEP,
@@ -122,12 +122,12 @@ def _directions(
         max_no_improvement=None,
         random_state=SEED,
     )
-    weights = whitening @ _of_length_1(kmeans.fit(white).cluster_centers_).T
+    weights = whitening @ _normalise(kmeans.fit(white).cluster_centers_).T
     if centred:
         weights -= weights.mean(axis=0)
     return weights, mean @ weights, float(contrast)
 
 
-def _of_length_1(rows: np.ndarray) -> np.ndarray:
+def _normalise(rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -1,7 +1,7 @@
 """Fit the SVM's approximation: Nyström features of the kernel, and a linear SVM on them.
 
-Time is linear in the images, and memory does not grow with them: blocks of them are read, in an
-order of its own each time. Sources: Williams and Seeger, Using the Nyström method to speed up
+Time is linear in the images, and memory does not grow with them: blocks of them are read, in
+another order in each pass. Sources: Williams and Seeger, Using the Nyström method to speed up
 kernel machines, NIPS 2000; Bottou, Large-scale machine learning with stochastic gradient descent,
 COMPSTAT 2010.
 """
@@ -33,8 +33,8 @@ def train(features: np.ndarray, labels: np.ndarray, params: Svm, gamma: float) -
     """Fit on float32 [n, k] features with labels [n].
 
     gamma: of the kernel, as a number. C means what it does to an SVC: each pair of classes has a
-    linear SVM of that C. scikit-learn's own averaging of SGD is of no use here: between blocks, it
-    forgets the intercept. A step that falls to 0 does as well.
+    linear SVM of that C. scikit-learn's averaging of SGD is no use here: partial_fit resets the
+    average of the intercept. A step that falls to 0 is as accurate.
     """
     nystroem = _nystroem(features, labels, params, gamma)
     values = kernel(nystroem, nystroem.components_, gamma)

@@ -1,4 +1,4 @@
-"""Write a trained model as `package` takes it: a folder that also says how it is served."""
+"""Write a trained model as `package` takes it: a folder with how it is served."""
 
 import json
 import shutil
@@ -50,19 +50,19 @@ def save_model(
 ) -> None:
     """Write a model, reload it and check its labels of a few rows, [n, k], of its inputs.
 
-    params: what it was trained with, to be read by whoever asks the server; temperature: divides
+    params: what it was trained with, part of the served metadata; temperature: divides
     the logarithms of its probabilities (calibration.py); engine: what trained it, if not the
     library; features: the map from pixels to its inputs, or None for a model of pixels. Raises
     RuntimeError when the reloaded model labels rows differently.
     """
-    with atomic_write(folder / served.file) as part:
+    with atomic_write(folder / served.file) as tmp:
         if isinstance(model, XGBClassifier):
-            model.save_model(part)
+            model.save_model(tmp)
             reloaded = XGBClassifier()
-            reloaded.load_model(part)
+            reloaded.load_model(tmp)
         else:
-            joblib.dump(model, part)
-            reloaded = joblib.load(part)
+            joblib.dump(model, tmp)
+            reloaded = joblib.load(tmp)
         if not np.array_equal(reloaded.predict(rows), model.predict(rows)):
             raise RuntimeError(f"{folder / served.file}: reloaded, it labels rows differently")
     if features:
@@ -74,5 +74,5 @@ def save_model(
         "parameters": params.model_dump(),
         "libraries": {name: version(name) for name in sorted([*ALWAYS, served.library])},
     }
-    with atomic_write(folder / TRAINING_FILE) as part:
-        part.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    with atomic_write(folder / TRAINING_FILE) as tmp:
+        tmp.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

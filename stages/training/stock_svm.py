@@ -1,4 +1,4 @@
-"""An SVC as scikit-learn's own fits it, out of what scikit-learn-intelex fitted."""
+"""A scikit-learn SVC made of what scikit-learn-intelex fitted."""
 
 import numpy as np
 from sklearn.svm import SVC
@@ -22,7 +22,7 @@ FITTED_PLAIN = ("fit_status_", "n_features_in_", "shape_fit_", "_gamma", "_spars
 
 
 def to_sklearn_svc(fitted: SVC) -> SVC:
-    """A fitted SVC of scikit-learn-intelex as scikit-learn's own, which loads everywhere.
+    """A fitted SVC of scikit-learn-intelex as one of scikit-learn, which loads everywhere.
 
     The former also holds its support vectors five times and an address in memory, which makes each
     file of it different. One of scikit-learn is returned as it is.
