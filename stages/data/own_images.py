@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from hydra.core.override_parser.types import Quote, QuotedString
 from scipy.special import bdtr
 
 from stages.console import StageError, run
@@ -133,12 +134,8 @@ def command(target: Path, class_names: Sequence[str], tests: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As Hydra's grammar for overrides wants it, lest it takes a name for a number.
-
-    OmegaConf takes ${ for a reference, and both halve the backslashes before what they escape.
-    """
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return '"' + re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + m[2].replace('"', '\\"'), text) + '"'
+    """A quoted string of Hydra, lest it reads a number; OmegaConf takes ${ for a reference."""
+    return QuotedString(re.sub(r"(\\*)\$\{", r"\1\1\\${", text), Quote.double).with_quotes()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
