@@ -26,7 +26,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
 
     Ctrl-C exits 130 and SIGTERM 143, both after a message and the stage's clean-up. Everything
-    else propagates: it is a defect, whose traceback helps.
+    else propagates: it is a defect, with its traceback.
     """
     if not SAME_KERNELS:
         print("note: the outputs' last digits may differ on this processor from those of others")

@@ -1,4 +1,4 @@
-"""One page tells all of the last evaluation.  Run: pytest tests/test_report.py"""
+"""One page shows the last evaluation.  Run: pytest tests/test_report.py"""
 
 import contextlib
 import json
