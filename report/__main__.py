@@ -77,7 +77,7 @@ def content() -> dict[str, Any]:
         "drawings": drawings(),
         "commit": provenance.commit(),
         "changed_stages": provenance.changed_stages(),
-        "raw_files": provenance.raw_files(stages),
+        "raw_files": stages["download"]["outs"],
         "models": provenance.packaged(),
         "params": provenance.parameters(stages),
     }

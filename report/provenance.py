@@ -8,7 +8,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from serving.fashion.packaged import MODEL_SETTINGS, Model, RepositoryError, models_in, newest
+from serving.fashion.packaged import MODEL_SETTINGS, RepositoryError, models_in, newest
 from stages.console import StageError
 from stages.data.strict_yaml import read_yaml
 
@@ -57,11 +57,6 @@ def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
     return flat
 
 
-def raw_files(stages: dict[str, Any]) -> list[dict[str, Any]]:
-    """The files of the data set: path, md5, size in bytes."""
-    return stages["download"]["outs"]
-
-
 def packaged() -> dict[str, dict[str, Any]]:
     """Of each served model: version, engine, libraries, SHA-256 of its files.
 
@@ -71,11 +66,9 @@ def packaged() -> dict[str, dict[str, Any]]:
         models = newest(models_in(SERVING))
     except RepositoryError as error:
         raise StageError(str(error)) from None
-    return {model.name: _metadata(model) for model in models}
-
-
-def _metadata(model: Model) -> dict[str, Any]:
-    settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text(encoding="utf-8"))
-    extra = settings["parameters"]["extra"]
-    kept = {name: extra[name] for name in ("libraries", "sha256")}
-    return {"version": model.version, "engine": settings["platform"], **kept}
+    found = {}
+    for model in models:
+        settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text(encoding="utf-8"))
+        kept = {name: settings["parameters"]["extra"][name] for name in ("libraries", "sha256")}
+        found[model.name] = {"version": model.version, "engine": settings["platform"], **kept}
+    return found
