@@ -228,7 +228,7 @@ def test_no_scheduler_is_one_line(
     everything: Subset, params: Params, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(boosting_dask, "CONNECT_SECONDS", 1)
-    with pytest.raises(StageError, match=r"scheduler is tcp://127.0.0.1:9, where no scheduler ans"):
+    with pytest.raises(StageError, match=r"scheduler is tcp://127.0.0.1:9, where no scheduler res"):
         train_xgboost.boost(everything, on_dask(params, "tcp://127.0.0.1:9"), 1)
 
 
