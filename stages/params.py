@@ -87,7 +87,7 @@ class FeatureConfig(Section):
 
 
 class ClassScores(Section):
-    """Kernel ridge regression of the classes on the features, whose scores the trees see first."""
+    """Kernel ridge regression of the classes on the features; the trees see its scores."""
 
     landmarks: Landmarks | None
     gamma: Positive
@@ -178,7 +178,7 @@ class Evaluate(Section):
 
 
 class Params(Section):
-    """All of params.yaml, whose comments say what each key means."""
+    """All of params.yaml, whose comments explain each key."""
 
     threads: int = Field(ge=1, le=1024)
     download: Download

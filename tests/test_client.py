@@ -96,7 +96,7 @@ def test_a_right_response_is_returned(fake: Callable[..., str], small: Images, b
     assert outputs[PROBABILITIES].tolist() == [[0.25, 0.75]] * 3
 
 
-NO_PROTOCOL = "not an answer of the protocol: "
+NO_PROTOCOL = "not a response of the protocol: "
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ NO_PROTOCOL = "not an answer of the protocol: "
         (False, lambda _: b"<html>", "expected JSON, got '<html>'"),
         (True, first(parameters={"binary_data_size": 16}), NO_PROTOCOL + "ValueError"),
         (True, first(parameters={"binary_data_size": "x"}), NO_PROTOCOL + "TypeError"),
-        (True, first(datatype="BYTES"), "rows of predict is 6, expected 3|not an answer of"),
+        (True, first(datatype="BYTES"), "rows of predict is 6, expected 3|not a response of"),
         (True, first(shape=[2]), NO_PROTOCOL + "ValueError"),
         (True, lambda _: {}, NO_PROTOCOL + "KeyError"),
         (True, lambda _: b"<html>", "expected JSON, got '<html>"),
@@ -155,7 +155,7 @@ def test_a_proxy_of_the_environment_is_not_used(
 def test_a_closed_port_is_an_error_in_one_line(small: Images, protocol: str, scheme: str):
     (port,) = free_ports(1)
     client = connect(protocol, f"{scheme}127.0.0.1:{port}")
-    with pytest.raises(ResponseError, match=r"no answer: ConnectionError|UNAVAILABLE: ") as error:
+    with pytest.raises(ResponseError, match=r"no response: ConnectionError|UNAVAILABLE: ") as error:
         client.infer("m", small.images[:1])
     assert "\n" not in str(error.value)
 

@@ -115,7 +115,7 @@ class Client(ABC):
             for name, array in arrays.items():
                 self._check(f"number of rows of {name}", len(array), len(images))
         except MALFORMED as error:
-            raise ResponseError(f"{self.url}: not an answer of the protocol: {error!r}") from error
+            raise ResponseError(f"{self.url}: not a response of the protocol: {error!r}") from error
         return arrays
 
     def _check(self, what: str, actual: object, expected: object) -> None:
@@ -224,7 +224,7 @@ class RestClient(Client):
             why = "expected a URL like http://localhost:8080"
             raise ResponseError(f"{self.url}: {why}") from error
         except requests.RequestException as error:
-            message = f"{self.url}{path}: no answer: {type(error).__name__}"
+            message = f"{self.url}{path}: no response: {type(error).__name__}"
             raise ResponseError(tls_mismatch(self.url, error) or message) from error
 
 

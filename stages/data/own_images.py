@@ -63,11 +63,11 @@ def choose_tests(labels: np.ndarray, firsts: np.ndarray, share: float, seed: int
     two_classes = np.isin(firsts, firsts[labels != labels[firsts]])
     chosen = np.empty(0, int)
     for label in np.unique(labels):
-        own = np.unique(firsts[(labels == label) & ~two_classes])
-        most = len(own) - max(TRAIN - np.sum((labels == label) & two_classes), 0)
+        free = np.unique(firsts[(labels == label) & ~two_classes])
+        most = len(free) - max(TRAIN - np.sum((labels == label) & two_classes), 0)
         if most >= TEST:
-            size = min(max(round(share * len(own)), TEST), most)
-            chosen = np.append(chosen, own[split(labels[own], size, seed)[1]])
+            size = min(max(round(share * len(free)), TEST), most)
+            chosen = np.append(chosen, free[split(labels[free], size, seed)[1]])
     return np.isin(firsts, chosen)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own: found in folders, and read as a server reads them."""
+"""Custom pictures: found in folders, and read as a server reads them."""
 
 import sys
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def folders(folder: Path) -> list[Path]:
 def find(folder: Path) -> tuple[list[File], tuple[str, ...]]:
     """The files by side, class and name, and the names of the classes, in alphabetical order.
 
-    Where there are sub-folders train or test, in any case, with sub-folders of their own, those
+    Where there are sub-folders train or test, in any case, with sub-folders inside, those
     are the classes', and what else is there is left out. Raises StageError.
     """
     if not folder.is_dir():
