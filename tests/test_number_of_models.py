@@ -36,5 +36,4 @@ def test_so_many_models_are_measured_shown_and_reported(project: Path, names: li
 
     run(project, "python", "-m", "report")
     report = (project / "report.html").read_text("utf-8")
-    assert report.count('aria-label="Who was right, ') == len(names) * (len(names) - 1) / 2
-    assert ('href="#disagreement"' in report) == (len(names) > 1)
+    assert {name for name in names if f">{name}<" in report} == {*names}
