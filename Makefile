@@ -80,7 +80,7 @@ check: $(DEV) ## check lint, format and types
 # each, so that the libraries do not compete for cores.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: $(DEV) ## run the tests, with real DVC and real servers, in eight minutes
+test: $(DEV) ## run the tests, with real DVC and real servers, in five minutes
 	$(PYTEST)
 
 test-deep: $(DEV) ## run the slow tests as well, which GitHub runs each night
@@ -89,13 +89,13 @@ test-deep: $(DEV) ## run the slow tests as well, which GitHub runs each night
 dask: $(INSTALLED) ## install what xgboost.engine: dask needs in addition
 	@$(PIP_INSTALL) requirements-dask.lock
 
-bench: $(DEV) ## compare training with the blog's, about 40 minutes (QUICK=1: 4)
+bench: $(DEV) ## compare training with the blog's, 20 minutes (QUICK=1: 4)
 	@dvc repro --quiet download && python -m benchmarks.training $(if $(QUICK),--quick --repeats 1)
 
 bench-serving: $(DEV) ## compare serving with MLServer's, 8 minutes (QUICK=1: 2)
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--seconds 1 --repeats 1)
 
-bench-beyond: $(DEV) dask ## measure training on up to 16 times the images, half an hour
+bench-beyond: $(DEV) dask ## measure training on up to 8 times the images, 10 minutes
 	@dvc repro --quiet download && python -m benchmarks.scaling $(if $(QUICK),--quick)
 
 soak: $(DEV) ## send valid and invalid requests for ten minutes (MINUTES=1: one)
