@@ -95,7 +95,7 @@ bench: $(DEV) ## compare training with the blog's, 20 minutes (QUICK=1: 4)
 bench-serving: $(DEV) ## compare serving with MLServer's, 8 minutes (QUICK=1: 2)
 	@dvc repro --quiet && python -m benchmarks.serving $(if $(QUICK),--seconds 1 --repeats 1)
 
-bench-beyond: $(DEV) dask ## measure training on up to 4 times the images, 10 minutes
+bench-beyond: $(DEV) dask ## measure training on up to 16 times the images, half an hour
 	@dvc repro --quiet download && python -m benchmarks.scaling $(if $(QUICK),--quick)
 
 soak: $(DEV) ## send valid and invalid requests for ten minutes (MINUTES=1: one)
