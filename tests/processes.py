@@ -1,4 +1,4 @@
-"""Start servers as a user does, find the processes that a test started, and wait for them."""
+"""Start servers and run the client as a user does; find processes that a test started."""
 
 import json
 import os
@@ -6,14 +6,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 
 import psutil
+import pytest
 from scratch import environment
 from wire import log_of, post
 
 from serving.client import ResponseError, RestClient
+from serving.client.__main__ import main
 from serving.launch import MLSERVER, Server, on_free_ports, server_of
 
 DEADLINE_SECONDS = 120.0
@@ -64,7 +67,7 @@ def listening_addresses(group: int) -> set[str]:
 
 @contextmanager
 def started(repository: Path, folder: Path, **more: str) -> Iterator[Server]:
-    """A server as a user starts it, on free ports. more: variables for it.
+    """A server as a user starts it, on free ports of 127.0.0.1. more: variables for it.
 
     Its guard is the server itself.
     """
@@ -74,7 +77,7 @@ def started(repository: Path, folder: Path, **more: str) -> Iterator[Server]:
         process = subprocess.Popen(
             [*MLSERVER, str(repository)],
             cwd=folder,
-            env=environment(**(more | variables)),
+            env=environment(**(variables | more)),
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -109,6 +112,13 @@ def is_ready(server: Server, model: str = "") -> bool:
     with suppress(ResponseError):
         return RestClient(server.rest).ready(model)
     return False
+
+
+def run_client(*arguments: str) -> tuple[int | str | None, str]:
+    """Run the client's program in this process: its exit code, or message, and what it printed."""
+    with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code, printed.getvalue()
 
 
 def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:

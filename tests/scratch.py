@@ -195,9 +195,10 @@ def set_limits(repository: Path, **limits: float) -> None:
         edit_json(path, lambda s: s["parameters"]["extra"]["limits"].update(limits))
 
 
-def allow_load(repository: Path) -> None:
+def set_options(repository: Path, **options: Any) -> None:
+    """Give the server of a repository other options, such as allow_load, in its settings.json."""
     arguments = "model_repository_implementation_args"
-    edit_json(repository / "settings.json", lambda s: s[arguments].update(allow_load=True))
+    edit_json(repository / "settings.json", lambda s: s[arguments].update(options))
 
 
 def write_log(folder: Path, lines: list[LoggedImages]) -> None:

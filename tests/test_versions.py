@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 from processes import ready
-from scratch import ROOT, allow_load, edit_json
+from scratch import ROOT, edit_json, set_options
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
@@ -48,7 +48,7 @@ def versions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = Path(shutil.copytree(repository, tmp_path_factory.mktemp("versions") / "serving"))
     copy_as(folder, "v9")
     copy_as(folder, "v10")
-    allow_load(folder)
+    set_options(folder, allow_load=True)
     return folder
 
 
@@ -131,7 +131,7 @@ def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before
 def test_a_model_that_could_not_be_loaded_is_in_the_metrics_until_it_is_unloaded(
     own_repository: Path, tmp_path: Path
 ):
-    allow_load(own_repository)
+    set_options(own_repository, allow_load=True)
     (own_repository / "models/fashion-sklearn/v1/model.joblib").write_bytes(b"no model")
     with ready(own_repository, tmp_path, "fashion-xgboost") as server:
         assert model_ready(server) == {("fashion-sklearn", "v1"): 0, ("fashion-xgboost", "v1"): 1}
