@@ -13,11 +13,29 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from processes import ready, started, wait_until
-from scratch import ROOT, deep, run, set_limits, write_log
-from wire import body, each_protocol, head, log_of, metrics, open_connection, post, tensor
+import requests
+from processes import ready, run_client, started, wait_until
+from scratch import deep, set_limits, write_log
+from wire import (
+    MODELS,
+    OK,
+    REFUSED,
+    SECONDS,
+    UNKNOWN,
+    ask,
+    body,
+    head,
+    infer_url,
+    log_of,
+    message,
+    metrics,
+    open_connection,
+    post,
+    service,
+    tensor,
+)
 
-from serving.client import GrpcClient, RestClient, connect
+from serving.client import RestClient
 from serving.fashion.contract import CONFIDENCES, IMAGES, LABELS, OUTPUTS, PIXELS
 from serving.fashion.inference import request_log
 from serving.fashion.inference.handler import RequestContext, ServedModel
@@ -26,91 +44,97 @@ from serving.fashion.logged import LoggedImages, read_log
 from serving.fashion.model.predictor import FashionPredictor
 from serving.launch import Server
 
-SECRET = "not-to-be-found-anywhere"
-
 
 @contextmanager
-def logging(repository: Path, folder: Path, **more: str) -> Iterator[tuple[Server, Path]]:
-    """A server that logs each request, and the log."""
-    log = folder / "log"
-    variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"} | more
+def logging(repository: Path, folder: Path, images: str = "1") -> Iterator[Server]:
+    """A server that logs each request, in a folder beside its own log."""
+    log = str(folder / "requests")
+    variables = {"FASHION_REQUEST_LOG": log, "FASHION_REQUEST_LOG_IMAGES": images}
     with ready(repository, folder, **variables) as server:
-        yield server, log
+        yield server
 
 
-def lines_of(folder: Path, count: int) -> list[LoggedImages]:
-    """The log's lines once there are so many."""
-    wait_until(lambda: len(list(read_log(folder))) >= count, f"{count} lines")
-    return list(read_log(folder))
+@pytest.fixture(scope="module")
+def logged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that logs each request with its images."""
+    with logging(repository, tmp_path_factory.mktemp("logged")) as server:
+        yield server
 
 
-def test_each_request_is_found_by_its_id_with_what_was_answered(
-    repository: Path, tmp_path: Path, images: np.ndarray
-):
-    with logging(repository, tmp_path) as (server, folder):
-        answers = {}
-        for number, model in enumerate(("fashion-sklearn", "fashion-xgboost")):
-            answers[model] = post(
-                server, model, body(tensor(images[:3]), outputs=OUTPUTS, id=f"mine {number}")
-            )
-        refused = post(server, "fashion-sklearn", body(tensor([0.0], [1, 784]), id="bad"))
-        unknown = post(server, "nobody", body(tensor(images[:1])))
-        first, second, bad, none = lines_of(folder, 4)
-    for number, (model, line) in enumerate(
-        (("fashion-sklearn", first), ("fashion-xgboost", second))
-    ):
-        outputs = answers[model].outputs
-        assert (line.id, line.model, line.version, line.protocol) == (
-            f"mine {number}", model, "v1", "rest",
-        )  # fmt: skip
-        assert (line.status, line.images, line.labels) == (200, 3, outputs["predict"])
+def log_folder(server: Server) -> Path:
+    return server.log.parent / "requests"
+
+
+def lines_of(server: Server, *ids: str) -> list[LoggedImages]:
+    """The log's lines of requests, by their ids, once it has them all."""
+
+    def found() -> dict[str, LoggedImages]:
+        return {line.id: line for line in read_log(log_folder(server)) if line.id in ids}
+
+    wait_until(lambda: len(found()) == len(ids), "the lines in the log")
+    return [found()[id_] for id_ in ids]
+
+
+def test_each_request_is_found_by_its_id_with_what_was_answered(logged: Server, images: np.ndarray):
+    for model in MODELS:
+        request = body(tensor(images[:3]), outputs=OUTPUTS, id=f"mine {model}")
+        outputs = post(logged, model, request).outputs
+        (line,) = lines_of(logged, f"mine {model}")
+        assert (line.model, line.version, line.protocol) == (model, "v1", "rest")
+        assert (line.status, line.images, line.labels) == (OK, 3, outputs["predict"])
         highest = np.reshape(outputs["predict_proba"], (3, -1)).max(axis=1)
         assert line.probabilities == pytest.approx(highest, abs=1e-6)
         assert line.pixels == images[:3].tobytes()
         assert line.milliseconds > 0
-    assert (bad.id, bad.status, bad.error, bad.pixels) == ("bad", 400, refused.error, b"")
-    assert (none.model, none.status, none.error) == ("nobody", 404, unknown.error)
+    unknown = post(logged, "nobody", body(tensor(images[:1])))
+    refused = post(logged, MODELS[0], body(tensor([0.0], [1, 784]), id="bad"))
+    (bad,) = lines_of(logged, "bad")
+    assert (bad.status, bad.error, bad.pixels) == (REFUSED, refused.error, b"")
+    (none,) = (line for line in read_log(log_folder(logged)) if line.model == "nobody")
+    assert (none.status, none.error) == (UNKNOWN, unknown.error)
 
 
-@each_protocol
-def test_the_id_that_a_client_was_given_is_in_the_log(
-    repository: Path, tmp_path: Path, images: np.ndarray, protocol: str
-):
-    with logging(repository, tmp_path, FASHION_REQUEST_LOG_IMAGES="0") as (server, folder):
-        with connect(protocol, getattr(server, protocol)) as client:
-            labels = client.infer("fashion-sklearn", images[:2])[LABELS]
-        (line,) = lines_of(folder, 1)
-        text = b"".join(path.read_bytes() for path in log_files(folder))
-    assert (line.protocol, line.labels, line.pixels) == (protocol, labels.tolist(), b"")
-    assert len(line.id) == len("9f3c1a52-0d5e-4b8e-8f0e-0123456789ab")
-    assert b"127.0.0.1" not in text
+def test_the_id_that_a_client_was_given_is_in_the_log(logged: Server, images: np.ndarray):
+    request = body(tensor(images[:2]))
+    address = infer_url(logged, MODELS[0])
+    over_rest = requests.post(address, json=request, timeout=SECONDS).json()
+    with service(logged) as methods:
+        over_grpc = methods.ModelInfer(message(request, MODELS[0]), timeout=SECONDS)
+    lines = lines_of(logged, over_rest["id"], over_grpc.id)
+    assert [line.protocol for line in lines] == ["rest", "grpc"]
+    assert [line.labels for line in lines] == [over_rest["outputs"][0]["data"]] * 2
 
 
-def test_what_does_not_arrive_or_is_no_message_leaves_its_reason(
-    own_repository: Path, tmp_path: Path
+def test_what_does_not_arrive_or_is_no_message_leaves_its_reason_and_no_address(
+    own_repository: Path, tmp_path: Path, images: np.ndarray
 ):
     set_limits(own_repository, request_seconds=1)
-    with logging(own_repository, tmp_path) as (server, folder):
+    with logging(own_repository, tmp_path, images="0") as server:
+        assert post(server, MODELS[0], body(tensor(images[:1]))).status == OK
         with open_connection(server) as slow:
-            slow.sendall(head("fashion-sklearn", 9) + b"{")
+            slow.sendall(head(MODELS[0], 9) + b"{")
             assert slow.recv(2**16).startswith(b"HTTP/1.1 408 ")
         with grpc.insecure_channel(server.grpc) as channel:
             call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             with pytest.raises(grpc.RpcError) as caught:
-                call(b"\xff\xff", timeout=60)
-        late, other = lines_of(folder, 2)
-    assert (late.status, late.model) == (408, "fashion-sklearn")
+                call(b"\xff\xff", timeout=SECONDS)
+        folder = log_folder(server)
+        wait_until(lambda: len(list(read_log(folder))) == 3, "three lines")
+    good, late, other = read_log(folder)
+    assert (good.images, good.pixels) == (1, b"")
+    assert (late.status, late.model) == (408, MODELS[0])
     assert "expected a whole request within 1 seconds" in late.error
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (other.status, other.protocol) == (400, "grpc")
+    assert (other.status, other.protocol) == (REFUSED, "grpc")
     assert other.error == "expected a ModelInferRequest, got other bytes"
+    assert b"127.0.0.1" not in b"".join(path.read_bytes() for path in log_files(folder))
 
 
 @deep
 def test_a_full_disk_loses_lines_says_so_once_and_stops_no_request(
     repository: Path, tmp_path: Path, images: np.ndarray
 ):
-    with logging(repository, tmp_path) as (server, _):
+    with logging(repository, tmp_path) as server:
         size = server.log.stat().st_size + 10 * PIXELS
         resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))
         with RestClient(server.rest) as client:
@@ -228,45 +252,45 @@ def test_a_log_that_cannot_be_written_ends_the_start(repository: Path, tmp_path:
     folder = str(tmp_path / "file/log")
     with started(repository, tmp_path, FASHION_REQUEST_LOG=folder) as server:
         assert server.guard.wait(60) == 1
-        line = log_of(server).strip().splitlines()[-1]
+        (line,) = log_of(server).strip().splitlines()
     assert line.startswith(f"error: FASHION_REQUEST_LOG is {folder}: ")
     assert "Not a directory" in line
 
 
-def replay(server: Server, folder: Path, *options: str, expect: int = 0) -> str:
-    address = ("--url", server.grpc if "grpc" in options else server.rest)
-    command = ("python", "-m", "serving.client", "replay", str(folder), *address, *options)
-    return run(ROOT, *command, expect=expect)
+def replay(server: Server, folder: Path, *options: str) -> tuple[int | str | None, str]:
+    """What the client's program ends with, and prints."""
+    url = server.grpc if "grpc" in options else server.rest
+    return run_client("replay", str(folder), "--url", url, *options)
 
 
 def test_logged_images_are_sent_again_and_what_changes_is_told(
-    repository: Path, tmp_path: Path, images: np.ndarray
+    logged: Server, tmp_path: Path, images: np.ndarray
 ):
-    log, counts = tmp_path / "log", {"fashion-sklearn": 4, "fashion-xgboost": 3}
-    variables = {"FASHION_REQUEST_LOG": str(log), "FASHION_REQUEST_LOG_IMAGES": "1"}
-    with ready(repository, tmp_path, **variables) as server:
-        assert "expected requests with pixels for a model" in replay(server, log, expect=1)
+    counts, ids, kept = dict(zip(MODELS, (4, 3), strict=True)), [], tmp_path / "kept"
+    write_log(kept, [])
+    assert "expected requests with pixels for a model" in str(replay(logged, kept)[0])
+    for model, count in counts.items():
+        for place in range(count):
+            ids.append(f"{model} {place}")
+            request = body(tensor(images[10 * place :][:10]), id=ids[-1])
+            assert ask(logged, ("rest", "grpc")[place % 2], model, request).status == OK
+    write_log(kept, lines := lines_of(logged, *ids))
+    for protocol in ("rest", "grpc"):
+        code, shown = replay(logged, kept, "--json", "--protocol", protocol)
+        assert code == 0
         for model, count in counts.items():
-            with RestClient(server.rest) as rest, GrpcClient(server.grpc) as grpc:
-                for place in range(count):
-                    (rest, grpc)[place % 2].infer(model, images[10 * place :][:10])
-        wait_until(lambda: len(list(read_log(log))) == 7, "seven lines")
-        kept, lines = tmp_path / "kept", list(read_log(log))
-        write_log(kept, lines)
-        for protocol in ("rest", "grpc"):
-            found = json.loads(replay(server, kept, "--json", "--protocol", protocol))
-            for model, count in counts.items():
-                change = found[model]
-                assert (change["requests"], change["images"]) == (count, 10 * count)
-                assert change["changed"] == 0
-                assert change["probability"] < 1e-5
-                assert min(change["logged_ms"], change["now_ms"]) > 0
-        lines[0].labels[0] += 1 if lines[0].labels[0] < 9 else -1
-        write_log(kept, lines)
-        assert " 1        0.0250" in replay(server, kept, expect=3)
-        assert " 1        0.0250" in replay(server, kept, "--allow", "0.03")
-        assert " 1        0.0250" in replay(server, kept, "--allow", "0.02", expect=3)
-        only = replay(server, kept, "--model", "fashion-xgboost")
-        assert "fashion-xgboost  3         30" in only
-        assert "fashion-sklearn" not in only
-        assert "not found" in replay(server, kept, "--version", "v9", expect=1)
+            change = json.loads(shown)[model]
+            assert (change["requests"], change["images"]) == (count, 10 * count)
+            assert change["changed"] == 0
+            assert change["probability"] < 1e-5
+            assert min(change["logged_ms"], change["now_ms"]) > 0
+    lines[0].labels[0] += 1 if lines[0].labels[0] < 9 else -1
+    write_log(kept, lines)
+    for allowed, expected in (((), 3), (("--allow", "0.03"), 0), (("--allow", "0.02"), 3)):
+        code, shown = replay(logged, kept, *allowed)
+        assert code == expected
+        assert " 1        0.0250" in shown
+    only = replay(logged, kept, "--model", "fashion-xgboost")[1]
+    assert "fashion-xgboost  3         30" in only
+    assert "fashion-sklearn" not in only
+    assert "not found" in str(replay(logged, kept, "--version", "v9")[0])
