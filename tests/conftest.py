@@ -3,22 +3,18 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
-from processes import await_ready
 from scratch import (
     PARAMS,
     ROOT,
     Digits,
     Fitted,
     commit,
-    environment,
     fit_features,
     fit_trees,
     make_project,
@@ -26,7 +22,7 @@ from scratch import (
 )
 
 from serving.fashion.contract import PIXELS
-from serving.launch import Server, free_ports, running
+from serving.launch import Server, running
 from stages import package, train_sklearn, train_xgboost
 from stages.data.arrays import write_npz
 from stages.data.digits import make_digits
@@ -142,43 +138,10 @@ def make_repository(folder: Path, digits: Digits, fitted: Fitted, params: Params
 
 
 @pytest.fixture(scope="session")
-def mlserver(repository: Path) -> Iterator[Server]:
+def server(repository: Path) -> Iterator[Server]:
+    """One real server for all tests that only ask."""
     with running(repository) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def server(mlserver: Server) -> Server:
-    """One real server for all tests that only ask."""
-    return mlserver
-
-
-@pytest.fixture(scope="session")
-def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The same applications without MLServer: tests/bare_host.py."""
-    folder = tmp_path_factory.mktemp("bare")
-    rest, grpc, metrics = map(str, free_ports(3))
-    command = [sys.executable, str(ROOT / "tests/bare_host.py"), str(repository)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, rest, grpc, metrics],
-            env=environment(PYTHONPATH=str(ROOT)),
-            stdout=log,
-            stderr=log,
-        )
-    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", folder / "log", process)
-    try:
-        await_ready(server)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(params=["mlserver", "bare"])
-def each_host(request: pytest.FixtureRequest) -> Server:
-    """MLServer, then the bare host: tests of the protocol have it for their `server`."""
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,14 @@
-"""The server speaks the protocol as published, binary tensors included.
+"""The servers speak the protocol as published, binary tensors included, with MLServer or without.
 
 Run: pytest tests/test_conformance.py
 """
 
 import base64
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +18,8 @@ import pytest
 import requests
 import tritonclient.http as triton
 import yaml
-from scratch import ROOT
+from processes import await_ready
+from scratch import ROOT, environment
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
@@ -24,7 +29,6 @@ from wire import (
     UNKNOWN,
     binary,
     body,
-    each_model,
     elements,
     message,
     metrics,
@@ -36,14 +40,38 @@ from wire import (
 )
 
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
-from serving.launch import Server
+from serving.launch import Server, free_ports
 
 
-@pytest.fixture
-def server(each_host: Server) -> Server:
-    return each_host
+@pytest.fixture(scope="module")
+def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same applications without MLServer: tests/bare_host.py."""
+    folder = tmp_path_factory.mktemp("bare")
+    rest, grpc_port, metrics_port = map(str, free_ports(3))
+    command = [sys.executable, str(ROOT / "tests/bare_host.py"), str(repository)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, rest, grpc_port, metrics_port],
+            env=environment(PYTHONPATH=str(ROOT)),
+            stdout=log,
+            stderr=log,
+        )
+    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc_port}", folder / "log", process)
+    try:
+        await_ready(server)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
 
 
+@pytest.fixture(params=["MLServer", "bare"])
+def host(server: Server, bare: Server, request: pytest.FixtureRequest) -> Server:
+    """MLServer, or the bare host: each test asks both."""
+    return server if request.param == "MLServer" else bare
+
+
+MODEL = MODELS[0]
 SPECIFICATION = yaml.safe_load((ROOT / "tests/specs/open_inference_rest.yaml").read_text("utf-8"))
 METHODS = {"get", "post"}
 
@@ -67,29 +95,25 @@ def check(specified: dict[str, Any], response: requests.Response) -> None:
         jsonschema_rs.validator_for(schema).validate(response.json())
 
 
-@each_model
 @pytest.mark.parametrize(("method", "path", "specified"), routes(), ids=lambda part: str(part)[:60])
 def test_every_route_of_the_specification_responds_as_it_says(
-    server: Server, model: str, method: str, path: str, specified: dict[str, Any]
+    host: Server, method: str, path: str, specified: dict[str, Any]
 ):
-    url = server.rest + path.replace("${MODEL_NAME}", model).replace("${MODEL_VERSION}", "v1")
+    url = host.rest + path.replace("${MODEL_NAME}", MODEL).replace("${MODEL_VERSION}", "v1")
     request = body(tensor(np.zeros((2, 784))), outputs=OUTPUTS, id="42")
     response = requests.request(method, url, json=request if method == "post" else None, timeout=60)
     assert response.ok
     check(specified, response)
     if method == "post":
         content = response.json()
-        assert (content["id"], content["model_name"], content["model_version"]) == (
-            "42",
-            model,
-            "v1",
-        )
+        actual = [content[name] for name in ("id", "model_name", "model_version")]
+        assert actual == ["42", MODEL, "v1"]
         check(specified, refused := requests.post(url, json=body(), timeout=60))
         assert refused.status_code == 400
 
 
-def test_every_method_of_the_grpc_service_responds(server: Server):
-    with grpc.insecure_channel(server.grpc) as channel:
+def test_every_method_of_the_grpc_service_responds(host: Server):
+    with grpc.insecure_channel(host.grpc) as channel:
         service = GRPCInferenceServiceStub(channel)
         assert service.ServerLive(pb.ServerLiveRequest(), timeout=60).live
         assert service.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
@@ -109,11 +133,11 @@ def test_every_method_of_the_grpc_service_responds(server: Server):
             assert [s.outputs[0].contents for s in streamed] == [response.outputs[0].contents]
 
 
-def test_names_that_are_no_models_leave_no_trace_in_the_metrics(server: Server):
+def test_names_that_are_no_models_leave_no_trace_in_the_metrics(host: Server):
     for number in range(5):
-        url = f"{server.rest}/v2/models/nobody-{number}/infer"
+        url = f"{host.rest}/v2/models/nobody-{number}/infer"
         assert requests.post(url, json=body(tensor([0.0])), timeout=60).status_code == 404
-    assert not [labels for _, labels in metrics(server) if "nobody-" in str(labels)]
+    assert not [labels for _, labels in metrics(host) if "nobody-" in str(labels)]
 
 
 def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
@@ -123,24 +147,22 @@ def parts(response: requests.Response) -> tuple[dict[str, Any], bytes]:
     return json.loads(response.content[:length]), response.content[length:]
 
 
-@each_model
-def test_pictures_are_read_from_raw_bytes(server: Server, images: np.ndarray, model: str):
+def test_pictures_are_read_from_raw_bytes(host: Server, images: np.ndarray):
     images = images[:3]
     files = [base64.b64decode(png(255 - image.reshape(28, 28))) for image in images]
     raw = elements(files)
-    expected = post(server, model, body(tensor(images))).outputs[LABELS]
-    response = post_binary(server, model, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
+    expected = post(host, MODEL, body(tensor(images))).outputs[LABELS]
+    response = post_binary(host, MODEL, body(binary(len(raw), [3], "BYTES", invert=True)), raw)
     assert response.json()["outputs"][0]["data"] == expected
 
 
-@each_model
-def test_each_output_is_sent_as_it_is_asked_for(server: Server, images: np.ndarray, model: str):
+def test_each_output_is_sent_as_it_is_asked_for(host: Server, images: np.ndarray):
     images = images[:3]
-    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    expected = post(host, MODEL, body(tensor(images), outputs=OUTPUTS)).outputs
     requested = [
         {"name": name, "parameters": {"binary_data": name != PROBABILITIES}} for name in OUTPUTS
     ]
-    content, raw = parts(post_binary(server, model, body(tensor(images)) | {"outputs": requested}))
+    content, raw = parts(post_binary(host, MODEL, body(tensor(images)) | {"outputs": requested}))
     label, probabilities, name, image = content["outputs"]
     assert probabilities["data"] == np.ravel(expected[PROBABILITIES]).tolist()
     assert "data" not in label
@@ -154,30 +176,30 @@ def test_each_output_is_sent_as_it_is_asked_for(server: Server, images: np.ndarr
 
 
 def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
-    server: Server, images: np.ndarray
+    host: Server, images: np.ndarray
 ):
     request = body(tensor(images[:2]), parameters={"binary_data_output": True})
-    content, raw = parts(post_binary(server, MODELS[0], request))
+    content, raw = parts(post_binary(host, MODEL, request))
     assert content["outputs"][0]["parameters"] == {"binary_data_size": 16}
     assert len(raw) == 16
     requested = [{"name": LABELS}, {"name": PROBABILITIES, "parameters": {"binary_data": False}}]
-    content, raw = parts(post_binary(server, MODELS[0], request | {"outputs": requested}))
+    content, raw = parts(post_binary(host, MODEL, request | {"outputs": requested}))
     assert ["data" in output for output in content["outputs"]] == [False, True]
 
 
-def test_json_behind_its_length_and_nothing_else_is_a_request(server: Server, images: np.ndarray):
+def test_json_behind_its_length_and_nothing_else_is_a_request(host: Server, images: np.ndarray):
     request = body(tensor(images[:2]))
-    response = post_binary(server, MODELS[0], request)
+    response = post_binary(host, MODEL, request)
     assert response.headers["content-type"] == "application/json"
     assert LENGTH not in response.headers
-    labels = post(server, MODELS[0], request).outputs[LABELS]
+    labels = post(host, MODEL, request).outputs[LABELS]
     assert response.json()["outputs"][0]["data"] == labels
 
 
 @pytest.fixture
-def client(server: Server) -> Any:
+def client(host: Server) -> Any:
     """An unmodified client of Triton's, in its default way."""
-    client = triton.InferenceServerClient(server.rest.removeprefix("http://"))
+    client = triton.InferenceServerClient(host.rest.removeprefix("http://"))
     yield client
     client.close()
 
@@ -188,18 +210,17 @@ def input_of(images: np.ndarray) -> Any:
     return sent
 
 
-@each_model
 @pytest.mark.parametrize("encoding", [None, "gzip", "deflate"])
 def test_tritons_client_gets_the_right_labels_by_its_defaults(
-    server: Server, client: Any, images: np.ndarray, model: str, encoding: str | None
+    host: Server, client: Any, images: np.ndarray, encoding: str | None
 ):
     images = images[:5]
-    expected = post(server, model, body(tensor(images), outputs=OUTPUTS)).outputs
+    expected = post(host, MODEL, body(tensor(images), outputs=OUTPUTS)).outputs
     more = {"request_compression_algorithm": encoding, "response_compression_algorithm": encoding}
-    plain = client.infer(model, [input_of(images)], **more)
+    plain = client.infer(MODEL, [input_of(images)], **more)
     assert plain.as_numpy(LABELS).tolist() == expected[LABELS]
     requested = [triton.InferRequestedOutput(name) for name in OUTPUTS]
-    late = client.async_infer(model, [input_of(images)], outputs=requested, request_id="7", **more)
+    late = client.async_infer(MODEL, [input_of(images)], outputs=requested, request_id="7", **more)
     result = late.get_result()
     assert result.get_response()["id"] == "7"
     assert result.as_numpy(LABELS).tolist() == expected[LABELS]
@@ -210,21 +231,19 @@ def test_tritons_client_gets_the_right_labels_by_its_defaults(
 def test_tritons_client_may_ask_all_else_too(client: Any):
     assert client.is_server_live()
     assert client.is_server_ready()
-    assert sorted(model["name"] for model in client.get_model_repository_index()) == list(MODELS)
+    assert client.is_model_ready(MODEL, "v1")
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
-    for model in MODELS:
-        assert client.is_model_ready(model, "v1")
-        assert client.get_model_metadata(model)["versions"] == ["v1"]
-        with pytest.raises(triton.InferenceServerException) as error:
-            client.get_model_config(model)
-        assert error.value.message() == (
-            f"expected a path of /v2/docs/dataplane.json, got GET /v2/models/{model}/config"
-        )
-        assert error.value.status() == str(UNKNOWN)
+    assert client.get_model_metadata(MODEL)["versions"] == ["v1"]
+    with pytest.raises(triton.InferenceServerException) as error:
+        client.get_model_config(MODEL)
+    assert error.value.message() == (
+        f"expected a path of /v2/docs/dataplane.json, got GET /v2/models/{MODEL}/config"
+    )
+    assert error.value.status() == str(UNKNOWN)
 
 
-def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(server: Server):
-    address = f"{server.rest}/v2/repository/index"
+def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(host: Server):
+    address = f"{host.rest}/v2/repository/index"
     whole = requests.post(address, timeout=60)
     assert {model["name"] for model in whole.json()} == set(MODELS)
     assert requests.post(address, json={}, timeout=60).json() == whole.json()

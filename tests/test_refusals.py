@@ -50,11 +50,6 @@ FORMATS = "PNG, JPEG, WebP or BMP file"
 DAMAGED = f"expected a whole {FORMATS}, got a damaged one: "
 
 
-@pytest.fixture
-def server(each_host: Server) -> Server:
-    return each_host
-
-
 def each_case(arguments: str, cases: dict[str, tuple[Any, ...]]) -> pytest.MarkDecorator:
     """cases: by what is wrong; the last of each are the words that refuse it."""
     return pytest.mark.parametrize(arguments, cases.values(), ids=cases)
