@@ -153,31 +153,25 @@ def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
     wait_until(lambda: post_images(limited, 200).status_code == OK, "the bodies to be let go of")
 
 
-@pytest.mark.parametrize(
-    "begun",
-    [
-        b"POST /v2/mod",
-        b"GET /v2 HTTP/1.1\r\nHost: h\r\nX",
-        head(MODEL, 1000),
-        head(MODEL, 1000) + b'{"in',
-        head(MODEL, None) + b"5\r\nab",
-    ],
+BEGUN = (
+    b"POST /v2/mod",
+    b"GET /v2 HTTP/1.1\r\nHost: h\r\nX",
+    head(MODEL, 1000),
+    head(MODEL, 1000) + b'{"in',
+    head(MODEL, None) + b"5\r\nab",
 )
-def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(
-    limited: Server, begun: bytes
-):
-    with open_connection(limited) as connection:
-        connection.sendall(begun)
-        assert read(connection) == (
-            LATE,
-            "expected a whole request within 2 seconds, got a part of one",
-        )
-        assert connection.recv(1) == b""
 
 
-def test_a_connection_that_sends_nothing_is_closed(limited: Server):
-    with open_connection(limited) as connection:
-        assert connection.recv(1) == b""
+def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(limited: Server):
+    words = "expected a whole request within 2 seconds, got a part of one"
+    with ExitStack() as stack:
+        silent, *others = (stack.enter_context(open_connection(limited)) for _ in ("", *BEGUN))
+        for connection, begun in zip(others, BEGUN, strict=True):
+            connection.sendall(begun)
+        for connection, begun in zip(others, BEGUN, strict=True):
+            assert read(connection) == (LATE, words), begun
+            assert connection.recv(1) == b"", begun
+        assert silent.recv(1) == b""
 
 
 @pytest.mark.parametrize(
