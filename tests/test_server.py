@@ -1,11 +1,11 @@
 """A server that is started is always stopped.  Run: pytest tests/test_server.py"""
 
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -17,11 +17,12 @@ from processes import (
     servers_of,
     wait_until,
 )
-from scratch import ROOT, edit_json, environment, run, slow
+from scratch import ROOT, environment, run, slow
 from wire import MODELS, log_of
 
 from serving import launch as server_module
-from serving.launch import Server, ServerError, on_free_ports, running
+from serving.fashion.adapter.preflight import check_start
+from serving.launch import Server, ServerError, running
 
 
 def test_a_start_ends_in_one_line_whatever_variables_are_set_and_nothing_is_left_behind(
@@ -47,14 +48,7 @@ def test_the_server_listens_to_this_machine_alone(server: Server):
     assert listening_addresses(server.guard.pid) == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGKILL,
-        slow(signal.SIGINT),
-        slow(signal.SIGTERM),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGINT), slow(signal.SIGTERM)])
 def test_no_server_outlives_the_process_that_started_it(
     own_repository: Path, tmp_path: Path, number: int
 ):
@@ -121,6 +115,13 @@ def test_a_model_that_is_not_ready_in_time_is_an_error(
     wait_until(lambda: not servers_of(own_repository), "the end of the server")
 
 
+def start(repository: Path, **variables: str) -> str:
+    """The one line with which a start ends."""
+    output = run(repository.parent, "mlserver", "start", repository.name, expect=1, **variables)
+    assert output.count("\n") == 1
+    return output
+
+
 def test_a_taken_port_is_told_in_one_line(own_repository: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -133,46 +134,41 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
     )
 
 
-@pytest.mark.parametrize(
-    ("port", "message"),
-    [
-        (
-            "eighty",
-            "error: MLServer's setting http_port is 'eighty': Input should be a valid integer",
-        ),
-        slow("99999", "error: port 99999 of 127.0.0.1: "),
-    ],
-)
-def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path, port: str, message: str):
-    output = start(own_repository, MLSERVER_HTTP_PORT=port, MLSERVER_HOST="127.0.0.1")
+def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path):
+    output = start(own_repository, MLSERVER_HTTP_PORT="eighty", MLSERVER_HOST="127.0.0.1")
+    message = "error: MLServer's setting http_port is 'eighty': Input should be a valid integer"
     assert output.startswith(message)
 
 
-@pytest.mark.parametrize("names", [("GRPC", "METRICS"), slow(("HTTP", "GRPC", "METRICS"))])
-def test_equal_ports_are_told_in_one_line(own_repository: Path, names: tuple[str, ...]):
-    ports = on_free_ports(own_repository.parent)
-    port = ports["MLSERVER_GRPC_PORT"]
-    output = start(own_repository, **ports | {f"MLSERVER_{name}_PORT": port for name in names})
-    listed = ", ".join(f"{name.lower()}_port" for name in names)
-    others = " ".join(f"MLSERVER_{name}_PORT=…" for name in names[1:])
-    expected = f"error: MLServer's settings {listed} are {port}; expected different ports: {others}"
-    assert output == f"{expected}\n"
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"http_port": 99999}, "port 99999 of 127.0.0.1: "),
+        (
+            {"grpc_port": 7, "metrics_port": 7},
+            "MLServer's settings grpc_port, metrics_port are 7; expected different ports: "
+            "MLSERVER_METRICS_PORT=…",
+        ),
+        (
+            {"http_port": 7, "grpc_port": 7, "metrics_port": 7},
+            "MLServer's settings http_port, grpc_port, metrics_port are 7; expected different "
+            "ports: MLSERVER_GRPC_PORT=… MLSERVER_METRICS_PORT=…",
+        ),
+        (
+            {"parallel_workers": 2},
+            "MLServer's setting parallel_workers is 2; expected 0: start more servers instead",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_served_are_told_in_one_line(
+    repository: Path, settings: dict[str, int], message: str
+):
+    usual = {"host": "127.0.0.1", "parallel_workers": 0}
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        check_start(repository, False, True, SimpleNamespace(**usual | ports | settings))
 
 
-def test_nothing_packaged_is_told_in_one_line(own_repository: Path):
-    shutil.rmtree(own_repository / "models")
-    output = start(own_repository)
-    assert output.endswith("no model packaged; package them with: dvc repro\n")
-
-
-def start(repository: Path, **variables: str) -> str:
-    """The one line with which a start ends."""
-    output = run(repository.parent, "mlserver", "start", repository.name, expect=1, **variables)
-    assert output.count("\n") == 1
-    return output
-
-
-def test_worker_processes_are_refused_in_one_line(own_repository: Path):
-    edit_json(own_repository / "settings.json", lambda s: s.update(parallel_workers=2))
-    output = start(own_repository)
-    assert output.startswith("error: MLServer's setting parallel_workers is 2; expected 0: start ")
+def test_nothing_packaged_is_told_in_one_line(tmp_path: Path):
+    with pytest.raises(SystemExit, match=r"no model packaged; package them with: dvc repro$"):
+        check_start(tmp_path, False, True, None)
