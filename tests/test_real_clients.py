@@ -11,13 +11,25 @@ import pytest
 import requests
 from scratch import Digits
 from tritonclient.grpc import service_pb2 as pb
-from wire import ask, body, each_protocol, head, log_of, open_connection, png, send, tensor
+from wire import (
+    OK,
+    SECONDS,
+    ask,
+    body,
+    each_protocol,
+    head,
+    infer_url,
+    log_of,
+    open_connection,
+    png,
+    post_raw,
+    send,
+    tensor,
+)
 
 from serving.launch import Server
 
 MODEL = "fashion-xgboost"
-PATH = f"/v2/models/{MODEL}/infer"
-OK, SECONDS = 200, 60
 
 
 @pytest.fixture
@@ -152,7 +164,7 @@ def test_a_large_response_is_compressed_for_those_who_accept_it(
 ):
     request = body(tensor(images[:100], datatype="UINT8"), outputs=("predict_proba",))
     headers = {"Accept-Encoding": field}
-    url = f"{server.rest}{PATH}"
+    url = infer_url(server, MODEL)
     response = requests.post(url, json=request, headers=headers, timeout=SECONDS)
     assert response.headers.get("content-encoding") == ("gzip" if is_compressed else None)
     assert len(response.json()["outputs"][0]["data"]) == 1000
@@ -168,7 +180,7 @@ def test_a_body_in_gzip_is_read_however_it_is_called(
 ):
     text = gzip.compress(json.dumps(body(tensor(image, datatype="UINT8"))).encode())
     headers = {"Content-Encoding": name}
-    response = requests.post(f"{server.rest}{PATH}", text, headers=headers, timeout=SECONDS)
+    response = post_raw(server, MODEL, text, headers)
     assert response.json()["outputs"][0]["data"] == label
 
 
@@ -188,7 +200,8 @@ def test_kubernetes_can_probe_over_grpc(server: Server):
 
 def test_numbers_are_marked_as_mlservers_are(server: Server, image: np.ndarray):
     request = body(tensor(image, datatype="UINT8"), outputs=("predict", "label"))
-    outputs = requests.post(f"{server.rest}{PATH}", json=request, timeout=SECONDS).json()["outputs"]
+    response = requests.post(infer_url(server, MODEL), json=request, timeout=SECONDS)
+    outputs = response.json()["outputs"]
     assert [o["parameters"] for o in outputs] == [{"content_type": "np"}, {"content_type": "str"}]
 
 

@@ -75,25 +75,9 @@ def test_a_request_is_answered_by_the_first_output_or_those_that_it_names(predic
     assert sum(body["outputs"][0]["data"]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("tensor", "message"),
-    [
-        (flower(1, 2, 3, shape=(1, 3)), "expected flower of shape [-1, 4], got [1, 3]"),
-        (flower(1, 2, 3, 4, shape=(4,)), "expected flower of shape [-1, 4], got [4]"),
-        (flower(shape=(0, 4)), "expected 1 to 1,000 rows a request, got [0, 4]"),
-        (flower(shape=(1001, 4)), "expected 1 to 1,000 rows a request, got [1001, 4]"),
-        (flower(1, 2, 3), "expected 4 values for shape [1, 4], got 3"),
-        (flower(1, 2, 3, 4.5, datatype="INT8"), "expected whole numbers for INT8, got 4.5"),
-        (flower(1, 2, 3, 4) | {"datatype": "BYTES"}, "expected datatype UINT8, UINT16, UINT32"),
-        (flower(1, 2, 3, 1e309), "expected a body in JSON"),
-    ],
-)
-def test_what_the_declared_tensor_is_not_is_rejected_with_a_sentence(
-    predictor: Any, tensor: Any, message: str
-):
-    status, body = infer(predictor, tensor)
-    assert status == 400
-    assert body["error"].startswith(message)
+def test_more_rows_than_the_predictor_takes_are_rejected_with_a_sentence(predictor: Any):
+    words = "expected 1 to 1,000 rows a request, got [1001, 4]"
+    assert infer(predictor, flower(shape=(1001, 4))) == (400, {"error": words})
 
 
 def test_the_message_that_the_page_shows_is_the_one_sent(predictor: Any):
