@@ -13,7 +13,8 @@ import joblib
 import numpy as np
 import pytest
 from PIL import Image
-from scratch import Digits, deep
+from processes import run_client
+from scratch import ROOT, Digits, deep, run
 from sklearn.neighbors import KNeighborsClassifier
 from tritonclient.utils import np_to_triton_dtype
 
@@ -178,7 +179,7 @@ def test_a_server_that_starts_late_is_reached(tmp_path: Path):
 
 @pytest.fixture(params=["rest", "grpc"])
 def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Client]:
-    with connect(request.param, server.rest if request.param == "rest" else server.grpc) as client:
+    with connect(request.param, getattr(server, request.param)) as client:
         yield client
 
 
@@ -206,21 +207,11 @@ def test_a_rejection_is_one_line_with_the_message_of_the_server(client: Client, 
     message = r"expected outputs out of predict, predict_proba, label, image, got colour"
     with pytest.raises(ResponseError, match=rf"(HTTP 400|INVALID_ARGUMENT): {message}$"):
         client.infer("fashion-sklearn", small.images[:1], ["colour"])
-    with pytest.raises(ResponseError, match=r"(HTTP 404|NOT_FOUND): Model fashion-torch not found"):
-        client.infer("fashion-torch", small.images[:1])
-
-
-def program(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int | str | None, str]:
-    """Run the program; its exit code, or message, and what it printed."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return ended.value.code, capsys.readouterr().out
 
 
 @pytest.fixture(params=["rest", "grpc"])
 def options(request: pytest.FixtureRequest, server: Server) -> list[str]:
-    url = server.rest if request.param == "rest" else server.grpc
-    return ["--protocol", request.param, "--url", url]
+    return ["--protocol", request.param, "--url", getattr(server, request.param)]
 
 
 @pytest.fixture
@@ -231,25 +222,22 @@ def evaluation(tmp_path: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch) 
     return digits[1]
 
 
-def test_health_says_who_is_ready(options: list[str], capsys: pytest.CaptureFixture[str]):
-    code, text = program("health", *options, capsys=capsys)
-    assert code == 0
-    lines = [re.sub(" +", " ", line) for line in text.splitlines()]
+def test_health_says_who_is_ready(server: Server):
+    shown = run(ROOT, "python", "-m", "serving.client", "health", "--url", server.rest)
+    lines = [re.sub(" +", " ", line) for line in shown.splitlines()]
     assert lines == ["server ready", "fashion-sklearn ready", "fashion-xgboost ready"]
 
 
-def test_metadata_is_printed_as_json(options: list[str], capsys: pytest.CaptureFixture[str]):
-    code, text = program("metadata", "--model", "fashion-sklearn", *options, capsys=capsys)
+def test_metadata_is_printed_as_json(options: list[str]):
+    code, text = run_client("metadata", "--model", "fashion-sklearn", *options)
     assert code == 0
     metadata = json.loads(text)["fashion-sklearn"]
     assert [tensor["shape"] for tensor in metadata["inputs"]] == [[-1, 784]]
     assert metadata["versions"] == ["v1"]
 
 
-def test_predict_shows_a_line_an_image(
-    options: list[str], evaluation: Images, capsys: pytest.CaptureFixture[str]
-):
-    code, text = program("predict", "--index", "0..2,5", *options, capsys=capsys)
+def test_predict_shows_a_line_an_image(options: list[str], evaluation: Images):
+    code, text = run_client("predict", "--index", "0..2,5", *options)
     assert code == 0
     heading, *lines = text.splitlines()
     assert heading.split() == ["image", "actual", "fashion-sklearn", "fashion-xgboost"]
@@ -258,9 +246,9 @@ def test_predict_shows_a_line_an_image(
 
 
 def test_predict_prints_json_with_what_the_library_returns(
-    options: list[str], evaluation: Images, server: Server, capsys: pytest.CaptureFixture[str]
+    options: list[str], evaluation: Images, server: Server
 ):
-    code, text = program("predict", "--index", "3", "--json", *options, capsys=capsys)
+    code, text = run_client("predict", "--index", "3", "--json", *options)
     assert code == 0
     printed = json.loads(text)["models"]["fashion-xgboost"]
     outputs = RestClient(server.rest).infer("fashion-xgboost", evaluation.images[3:4], OUTPUTS)
@@ -270,13 +258,13 @@ def test_predict_prints_json_with_what_the_library_returns(
 
 
 def test_predict_reads_pictures_and_shows_every_probability(
-    options: list[str], evaluation: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], evaluation: Images, tmp_path: Path
 ):
     pixels = evaluation.images[7].reshape(28, 28)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(255 - pixels).save(tmp_path / "b.png")
     texts = [
-        program("predict", *arguments, "--proba", *options, capsys=capsys)[1]
+        run_client("predict", *arguments, "--proba", *options)[1]
         for arguments in (["a.png"], ["b.png", "--invert"])
     ]
     assert texts[0] == texts[1].replace("b.png", "a.png")
@@ -296,10 +284,8 @@ def test_predict_reads_pictures_and_shows_every_probability(
     ],
 )
 @pytest.mark.usefixtures("evaluation")
-def test_mistakes_are_one_line(
-    options: list[str], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-):
-    code, text = program(*arguments, *options, capsys=capsys)
+def test_mistakes_are_one_line(options: list[str], arguments: list[str], message: str):
+    code, text = run_client(*arguments, *options)
     assert not text
     assert re.match(rf"error: .*{message}", str(code))
     assert "\n" not in str(code)
@@ -352,5 +338,5 @@ def test_a_folder_is_predicted_in_batches_and_bad_files_are_named(
     assert "error: none.png: No such file or directory" in printed.err
     assert "note: 7.png: a bright border" in printed.err
     (tmp_path / "empty").mkdir()
-    code, _ = program("predict", str(tmp_path / "empty"), *options, capsys=capsys)
+    code, _ = run_client("predict", str(tmp_path / "empty"), *options)
     assert "expected pictures in it (.bmp, .jpeg, .jpg, .png, .webp)" in str(code)
