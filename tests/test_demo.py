@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from any_models import add_models
 from PIL import Image
-from processes import ready, started, wait_until
+from processes import POLL_SECONDS, ready, started, wait_until
 from scratch import Digits, deep, from_npm, private, slow
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -33,11 +33,18 @@ NO_BROWSER = f"no {' and '.join(MISSING)}: apt-get install chromium chromium-dri
 AXE = "axe-core@4"  # of npm
 PHONES, DESKTOP = ((390, 844), (360, 740)), (1280, 900)
 DEADLINE_SECONDS = 30
-
-
-def text_of(element: WebElement) -> str:
-    """Its text, also where a narrow screen hides it."""
-    return element.get_attribute("textContent") or ""
+# What the page says of each model: its label, and the shares of the classes.
+PREDICTIONS = """
+const texts = (root, selector) => [...root.querySelectorAll(selector)].map((e) => e.textContent);
+return Object.fromEntries([...document.querySelectorAll(".model")].map((card) => [
+  texts(card, "h3")[0],
+  {
+    label: texts(card, ".label")[0],
+    shares: Object.fromEntries([...card.querySelectorAll("li")].map(
+      (bar) => texts(bar, "span:not(.track, .bar)"))),
+  },
+]));
+"""
 
 
 class Page:
@@ -66,7 +73,8 @@ class Page:
             self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
     def wait(self, happened: Any) -> Any:
-        return WebDriverWait(self.driver, DEADLINE_SECONDS).until(lambda _: happened())
+        waiting = WebDriverWait(self.driver, DEADLINE_SECONDS, POLL_SECONDS)
+        return waiting.until(lambda _: happened())
 
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -82,19 +90,7 @@ class Page:
         before = self.shown
         self.wait(lambda: len(self.all(".model")) == len(MODELS) and self.all(".model") != before)
         self.shown = self.all(".model")
-        return {
-            card.find_element(By.TAG_NAME, "h3").text: {
-                "label": card.find_element(By.CLASS_NAME, "label").text,
-                "shares": dict(
-                    [
-                        text_of(e)
-                        for e in bar.find_elements(By.CSS_SELECTOR, "span:not(.track, .bar)")
-                    ]
-                    for bar in card.find_elements(By.TAG_NAME, "li")
-                ),
-            }
-            for card in self.shown
-        }
+        return self.run(PREDICTIONS)
 
     def seen(self) -> np.ndarray:
         """The grey pixels that the page shows as those of the models."""
