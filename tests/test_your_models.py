@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from serving.fashion.inference.limits import Limits
 from serving.fashion.inference.rest_app import RestApp
 
 PAGE = (ROOT / "docs/your-models.md").read_text("utf-8")
+PROGRAMS = re.findall(r"(?s)```python\n(.*?)```", PAGE)
 
 
 @pytest.fixture(scope="module")
 def predictor() -> Any:
-    program = re.findall(r"(?s)```python\n(.*?)```", PAGE)[-1]
     names: dict[str, Any] = {}
-    exec(program, names)
+    exec(PROGRAMS[-1], names)
     return names["IrisPredictor"]()
 
 
@@ -86,10 +85,10 @@ def test_the_message_that_the_page_shows_is_the_one_sent(predictor: Any):
 
 
 def test_a_model_put_into_the_folder_answers_the_pages_request(
-    own_repository: Path, tmp_path: Path
+    own_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    program = re.findall(r"(?s)```python\n(.*?)```", PAGE)[0]
-    run(tmp_path, sys.executable, "-c", program)
+    monkeypatch.chdir(tmp_path)
+    exec(PROGRAMS[0], {})
     assert (own_repository / "iris/model.joblib").is_file()
     (curl,), (shown,) = (
         re.findall(pattern, PAGE)
