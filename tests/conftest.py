@@ -42,11 +42,14 @@ LONGEST = (
     "test_make",
     "test_memory",
     "test_real_data",
+    "test_your_own_model",
+    "test_server",
     "test_demo",
     "test_lifecycle",
     "test_access",
-    "test_your_own_model",
     "test_request_log",
+    "test_unfit",
+    "test_versions",
 )
 
 
