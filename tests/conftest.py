@@ -142,7 +142,7 @@ def make_repository(folder: Path, digits: Digits, fitted: Fitted, params: Params
 
 @pytest.fixture(scope="session")
 def server(repository: Path) -> Iterator[Server]:
-    """One real server for all tests that only ask."""
+    """One real server for all tests that only infer."""
     with running(repository) as server:
         yield server
 

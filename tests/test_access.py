@@ -58,13 +58,13 @@ def test_a_client_with_a_token_is_served_and_one_without_is_not(
     for token in ("", "wrong", TOKEN[:-1], TOKEN + "0"):
         with connect(protocol, url, token) as client:
             assert client.ready(MODEL)  # health is open
-            for ask in (
+            for infer in (
                 client.models,
                 client.metadata,
                 lambda c=client: c.infer(MODEL, images[:1]),
             ):
                 with pytest.raises(ResponseError, match="expected a token of this server"):
-                    ask()
+                    infer()
 
 
 CALLS = [
@@ -97,7 +97,7 @@ def test_every_call_but_health_needs_a_token(guarded: Server):
 
 ASKED = f"Authorization: {BEARER}"
 MARK = "stranger-was-here"
-# The head of a request, after which the server has to answer one of these, or hang up (0).
+# The head of a request, after which the server has to return one of these, or hang up (0).
 STRANGE = {
     "no token": (f"GET /v2/models/{MODEL} HTTP/1.1", [], {401}),
     "an empty one": (f"POST {INFER} HTTP/1.1", ["Authorization: Bearer "], {401}),
@@ -125,16 +125,16 @@ STRANGE = {
 
 def status_of(server: Server, content: bytes) -> tuple[int, bytes]:
     """The status of the response to such bytes, 0 for none, and all that is sent."""
-    answer = b""
+    response = b""
     with open_connection(server) as connection:
         connection.sendall(content)
         connection.shutdown(socket.SHUT_WR)
         try:
             while part := connection.recv(65536):
-                answer += part
+                response += part
         except ConnectionResetError:
             pass
-    return int(answer.split()[1]) if answer.startswith(b"HTTP/") else 0, answer
+    return int(response.split()[1]) if response.startswith(b"HTTP/") else 0, response
 
 
 @pytest.mark.parametrize(("line", "headers", "allowed"), STRANGE.values(), ids=STRANGE.keys())
@@ -142,10 +142,10 @@ def test_heads_that_strangers_try(
     guarded: Server, line: str, headers: list[str], allowed: set[int]
 ):
     head = "\r\n".join([line, "Host: x", *headers, "Content-Length: 0", "", ""]).encode()
-    status, answer = status_of(guarded, head)
-    assert status in allowed, answer[:300]
-    assert b'"outputs"' not in answer
-    assert b"platform" not in answer
+    status, response = status_of(guarded, head)
+    assert status in allowed, response[:300]
+    assert b'"outputs"' not in response
+    assert b"platform" not in response
 
 
 def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Server):
@@ -158,12 +158,12 @@ def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Server):
         "Transfer-Encoding: chunked, identity",
     ):
         head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n0\r\n\r\n"
-        status, answer = status_of(guarded, (head + hidden).encode())
-        assert status in (400, 401), (lengths, answer)
-        assert len(re.findall(rb"HTTP/1.1 \d", answer)) == 1, (lengths, answer)
+        status, response = status_of(guarded, (head + hidden).encode())
+        assert status in (400, 401), (lengths, response)
+        assert len(re.findall(rb"HTTP/1.1 \d", response)) == 1, (lengths, response)
 
 
-def test_nothing_of_what_is_refused_is_kept(guarded: Server, images: np.ndarray):
+def test_nothing_of_what_is_rejected_is_kept(guarded: Server, images: np.ndarray):
     marked = images[:1].copy()
     for number, path in enumerate((INFER, f"/v2/models/{MARK}/infer", f"/{MARK}")):
         response = requests.post(
@@ -179,7 +179,7 @@ def test_nothing_of_what_is_refused_is_kept(guarded: Server, images: np.ndarray)
     def text() -> bytes:
         return b"".join(path.read_bytes() for path in log_files(guarded.log.parent / "requests"))
 
-    wait_until(lambda: b'"status":401' in text(), "a refusal in the log")
+    wait_until(lambda: b'"status":401' in text(), "a rejection in the log")
     assert text().count(b'"status":401') == 1  # of a minute, however many there were
     assert MARK.encode() not in text()
     assert TOKEN.encode() not in text()
@@ -227,7 +227,7 @@ def test_a_token_can_be_taken_away_and_another_given_while_the_server_runs(tmp_p
     assert (tokens.allow([old]), tokens.allow([new])) == (True, False)
 
 
-def test_a_bad_or_missing_file_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_bad_or_missing_file_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     file = private(tmp_path / "tokens", TOKEN)
     tokens = Tokens(file)
     for change, words in (

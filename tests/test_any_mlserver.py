@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from processes import ready
 from scratch import edit_json, run, slow
-from wire import MODELS, REFUSED, ask, body, log_of, offline, tensor
+from wire import MODELS, REJECTED, body, infer, log_of, offline, tensor
 
 from serving.fashion.contract import LABELS
 from serving.launch import MLSERVER, on_free_ports
@@ -52,11 +52,11 @@ def test_both_protocols_give_the_labels_that_the_files_give(
             labels = offline(own_repository, model, images[:20])[LABELS].tolist()
             request = body(tensor(images[:20], datatype="UINT8"), outputs=(LABELS, "label"))
             for protocol in ("rest", "grpc"):
-                response = ask(server, protocol, model, request)
+                response = infer(server, protocol, model, request)
                 assert response.outputs[LABELS] == labels
                 assert len(response.outputs["label"]) == len(labels)
-                bad = ask(server, protocol, model, body(tensor([1.0, 2.0], [1, 2])))
-                assert bad.status == REFUSED
+                bad = infer(server, protocol, model, body(tensor([1.0, 2.0], [1, 2])))
+                assert bad.status == REJECTED
                 assert "expected shape [n, 784]" in bad.error
         warning = "MLServer 1.8.0 is not one of those tested, 1.7.1 and 1.7.2rc1: "
         assert (warning in log_of(server)) == (kind == "untested")

@@ -20,12 +20,12 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from wire import (
     LENGTH,
     OK,
-    REFUSED,
+    REJECTED,
     SECONDS,
-    ask,
     binary,
     body,
     each_protocol,
+    infer,
     infer_url,
     log_of,
     message,
@@ -61,9 +61,11 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @each_protocol
 @pytest.mark.parametrize("model", ["iris", "table", "batched"])
 def test_a_stock_runtime_predicts_rows(server: Server, protocol: str, model: str):
-    response = ask(server, protocol, model, body(tensor(ROWS)))
+    response = infer(server, protocol, model, body(tensor(ROWS)))
     assert (response.status, response.outputs) == (OK, {"predict": LABELS})
-    outputs = ask(server, protocol, model, body(tensor(ROWS), outputs=("predict_proba", "predict")))
+    outputs = infer(
+        server, protocol, model, body(tensor(ROWS), outputs=("predict_proba", "predict"))
+    )
     assert list(outputs.outputs) == ["predict_proba", "predict"]
     assert np.reshape(outputs.outputs["predict_proba"], (2, 3)).argmax(axis=1).tolist() == LABELS
 
@@ -90,9 +92,9 @@ def test_the_response_of_a_stock_runtime_is_mlservers(server: Server):
 
 @each_protocol
 def test_text_labels_and_a_regressor_are_predicted_too(server: Server, protocol: str):
-    response = ask(server, protocol, "species", body(tensor(ROWS)))
+    response = infer(server, protocol, "species", body(tensor(ROWS)))
     assert response.outputs == {"predict": ["setosa", "virginica"]}
-    (price,) = ask(server, protocol, "price", body(tensor(ROWS[:1]))).outputs["predict"]
+    (price,) = infer(server, protocol, "price", body(tensor(ROWS[:1]))).outputs["predict"]
     assert 10 < price < 12  # twice 5.1, about
 
 
@@ -113,8 +115,8 @@ def test_a_data_frame_by_mlservers_codec_is_read_as_one(server: Server):
 
 @each_protocol
 def test_named_columns_are_taken_in_any_order(server: Server, protocol: str):
-    one = ask(server, protocol, "columns", body(*RED_AND_BLUE))
-    other = ask(server, protocol, "columns", body(*RED_AND_BLUE[::-1]))
+    one = infer(server, protocol, "columns", body(*RED_AND_BLUE))
+    other = infer(server, protocol, "columns", body(*RED_AND_BLUE[::-1]))
     assert one.status == OK
     assert one.outputs == other.outputs
 
@@ -122,7 +124,7 @@ def test_named_columns_are_taken_in_any_order(server: Server, protocol: str):
 @each_protocol
 def test_a_runtime_of_ones_own_is_called(server: Server, protocol: str):
     text = {"name": "t", "shape": [2], "datatype": "BYTES", "data": ["abc", "x y"]}
-    assert ask(server, protocol, "echo", body(text)).outputs == {"echo": ["ABC", "X Y"]}
+    assert infer(server, protocol, "echo", body(text)).outputs == {"echo": ["ABC", "X Y"]}
 
 
 def test_a_runtime_sees_the_headers_and_its_parameters_reach_the_client(server: Server):
@@ -144,7 +146,7 @@ def test_binary_tensors_are_read_and_sent(server: Server):
     assert response.json()["outputs"][0]["data"] == ["ABC"]
 
 
-def test_tritons_client_asks_in_its_default_way(server: Server):
+def test_tritons_client_sends_in_its_default_way(server: Server):
     input_ = InferInput("x", [2, 4], "FP64")
     input_.set_data_from_numpy(ROWS)
     with InferenceServerClient(server.grpc) as client:
@@ -171,27 +173,27 @@ BAD = {  # requests by what is said of them, and the model
 
 @each_protocol
 @pytest.mark.parametrize("words", BAD)
-def test_a_bad_request_is_rejected_in_words(server: Server, protocol: str, words: str):
+def test_a_bad_request_is_rejected_with_a_message(server: Server, protocol: str, words: str):
     model, request = BAD[words]
-    response = ask(server, protocol, model, request)
-    assert response.status in (REFUSED, 422, grpc.StatusCode.FAILED_PRECONDITION)
+    response = infer(server, protocol, model, request)
+    assert response.status in (REJECTED, 422, grpc.StatusCode.FAILED_PRECONDITION)
     assert response.error.startswith(words)
 
 
 @each_protocol
 def test_integers_convert_and_infinity_does_not(server: Server, protocol: str):
     whole = ROWS.astype(np.int64)
-    response = ask(server, protocol, "iris", body(tensor(whole, datatype="INT64")))
+    response = infer(server, protocol, "iris", body(tensor(whole, datatype="INT64")))
     assert (response.status, len(response.outputs["predict"])) == (OK, 2)
     if protocol != "rest":  # whose JSON has no infinity
-        response = ask(server, protocol, "iris", body(tensor(ROWS * np.inf)))
+        response = infer(server, protocol, "iris", body(tensor(ROWS * np.inf)))
         assert "infinity" in response.error
 
 
 def test_null_is_a_missing_value_which_the_model_judges(server: Server):
     missing = body(tensor([5.1, None, 1.4, 0.2], [1, 4]))
-    assert ask(server, "rest", "price", missing).status == OK
-    response = ask(server, "rest", "iris", missing)
+    assert infer(server, "rest", "price", missing).status == OK
+    response = infer(server, "rest", "iris", missing)
     assert response.status == FAILED
     assert response.error.startswith("iris failed: ValueError: Input")
     assert "\n" not in response.error
@@ -202,7 +204,7 @@ def test_null_is_a_missing_value_which_the_model_judges(server: Server):
 def test_a_failing_runtime_is_500_in_one_line_with_its_stack_in_the_log(
     server: Server, protocol: str
 ):
-    response = ask(server, protocol, "moody", body(tensor([0.0], [1, 1])))
+    response = infer(server, protocol, "moody", body(tensor([0.0], [1, 1])))
     assert response.status in (FAILED, grpc.StatusCode.INTERNAL)
     assert response.error.startswith("moody failed: KeyError: ")
     assert len(response.error) <= 500
@@ -224,14 +226,14 @@ def test_a_client_that_hangs_up_leaves_those_alone_who_wait_with_it(server: Serv
 def test_rows_of_another_width_or_that_the_model_rejects_fail_alone(server: Server):
     cases = {
         OK: body(tensor(ROWS)),
-        REFUSED: body(tensor(ROWS[:, :3])),
+        REJECTED: body(tensor(ROWS[:, :3])),
         FAILED: body(tensor([5.1, None, 1.4, 0.2], [1, 4])),
     }
     start = threading.Barrier(12)
 
     def go(status: int) -> tuple[int, list[int]]:
         start.wait()
-        response = ask(server, "rest", "batched", cases[status])
+        response = infer(server, "rest", "batched", cases[status])
         return status, [response.status, *response.outputs.get("predict", [])]
 
     with ThreadPoolExecutor(12) as pool:
@@ -242,7 +244,7 @@ def test_rows_of_another_width_or_that_the_model_rejects_fail_alone(server: Serv
 
 def test_the_log_and_the_metrics_have_them(server: Server):
     before = _requests(server)
-    ask(server, "rest", "iris", body(tensor(ROWS), id="of-iris"))
+    infer(server, "rest", "iris", body(tensor(ROWS), id="of-iris"))
     assert _requests(server) == before + 1
     folder = server.log.parent / "requests"
     wait_until(lambda: "of-iris" in [line.id for line in read_log(folder)], "the line in the log")
@@ -259,7 +261,7 @@ def _requests(server: Server) -> float:
 
 def test_this_projects_models_are_served_beside_them(server: Server, images: np.ndarray):
     for model in ("fashion-sklearn", "fashion-xgboost"):
-        response = ask(server, "rest", model, body(tensor(images[:3], datatype="UINT8")))
+        response = infer(server, "rest", model, body(tensor(images[:3], datatype="UINT8")))
         assert (response.status, len(response.outputs["predict"])) == (OK, 3)
 
 

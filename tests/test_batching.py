@@ -42,7 +42,7 @@ def results_of(
 ) -> list[Any]:
     """What becomes of requests that arrive while a first one is computed."""
 
-    async def ask() -> list[Any]:
+    async def infer() -> list[Any]:
         batcher = Batcher(predictor, predictor.predict, max_rows, 0, waiting)
         predictor.go_on.clear()
         first = asyncio.create_task(batcher(np.zeros((1, 1))))
@@ -54,7 +54,7 @@ def results_of(
         await first
         return found
 
-    return asyncio.run(ask())
+    return asyncio.run(infer())
 
 
 def test_what_waits_is_computed_together_and_each_gets_its_rows():
@@ -95,11 +95,11 @@ def test_where_no_thread_can_be_started_no_request_waits_for_ever(monkeypatch: p
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def ask() -> Any:
+    async def infer() -> Any:
         predictor = Doubling()
         batcher = Batcher(predictor, predictor.predict, 100, 0, 100)
         monkeypatch.setattr(threading.Thread, "start", start)
         return await asyncio.wait_for(batcher(np.zeros((1, 1))), 60)
 
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        asyncio.run(ask())
+        asyncio.run(infer())

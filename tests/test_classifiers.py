@@ -66,7 +66,7 @@ def test_few_and_many_images_of_pixels_are_predicted_as_by_the_library(
         assert (found[LABELS] == found[PROBABILITIES].argmax(axis=1)).all()
 
 
-def test_two_classes_are_told_apart(digits: Digits, tmp_path: Path):
+def test_two_classes_are_reported_apart(digits: Digits, tmp_path: Path):
     some = digits[0].labels < 2
     images, labels = digits[0].images[some], digits[0].labels[some]
     model = XGBClassifier(**SMALL).fit(images, labels)
@@ -128,6 +128,6 @@ def test_margins_are_those_of_xgboost_to_the_bit(
     assert np.array_equal(forest(rows), model.predict(rows, output_margin=True))
 
 
-def test_trees_that_are_too_deep_are_refused():
+def test_trees_that_are_too_deep_are_rejected():
     with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got {DEEPEST + 1}"):
         SmallBatchTrees(fitted(DEEPEST + 1).get_booster())

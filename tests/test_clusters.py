@@ -14,7 +14,7 @@ from processes import await_ready, is_ready, ready, started, wait_until
 from scratch import ROOT, deep, edit_json, slow
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
-from wire import MODELS, OK, ask, body, offline, service, tensor
+from wire import MODELS, OK, body, infer, offline, service, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.packaged import MODEL_SETTINGS
@@ -41,7 +41,7 @@ def check_labels(repository: Path, images: np.ndarray) -> Check:
     def check(server: Server, model: str, served_as: str) -> None:
         expected = offline(repository, model, images[:20])[LABELS].tolist()
         for protocol in ("rest", "grpc", "raw"):
-            response = ask(server, protocol, served_as, body(tensor(images[:20])))
+            response = infer(server, protocol, served_as, body(tensor(images[:20])))
             assert response.status == OK, response
             assert response.outputs[LABELS] == expected
 
@@ -85,7 +85,7 @@ def test_a_model_alone_is_served_as_its_service_says(
         await_ready(server, model)
         assert requests.get(ready, timeout=60).status_code == OK
         check_labels(server, model, model)
-        wrong = ask(server, "rest", model, body(tensor([300] * 784, [1, 784])))
+        wrong = infer(server, "rest", model, body(tensor([300] * 784, [1, 784])))
         assert wrong.error.startswith("expected pixel values from 0 to 255, got 300")
         assert requests.post(
             f"{server.rest}/v2/repository/models/{model}/unload", timeout=60

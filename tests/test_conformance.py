@@ -25,7 +25,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
     LENGTH,
     MODELS,
-    REFUSED,
+    REJECTED,
     UNKNOWN,
     binary,
     body,
@@ -108,8 +108,8 @@ def test_every_route_of_the_specification_responds_as_it_says(
         content = response.json()
         actual = [content[name] for name in ("id", "model_name", "model_version")]
         assert actual == ["42", MODEL, "v1"]
-        check(specified, refused := requests.post(url, json=body(), timeout=60))
-        assert refused.status_code == 400
+        check(specified, rejected := requests.post(url, json=body(), timeout=60))
+        assert rejected.status_code == 400
 
 
 def test_every_method_of_the_grpc_service_responds(host: Server):
@@ -156,7 +156,7 @@ def test_pictures_are_read_from_raw_bytes(host: Server, images: np.ndarray):
     assert response.json()["outputs"][0]["data"] == expected
 
 
-def test_each_output_is_sent_as_it_is_asked_for(host: Server, images: np.ndarray):
+def test_each_output_is_sent_as_it_is_requested_for(host: Server, images: np.ndarray):
     images = images[:3]
     expected = post(host, MODEL, body(tensor(images), outputs=OUTPUTS)).outputs
     requested = [
@@ -175,7 +175,7 @@ def test_each_output_is_sent_as_it_is_asked_for(host: Server, images: np.ndarray
     assert raw[24 : 24 + sizes[1]] == elements([text.encode() for text in expected["label"]])
 
 
-def test_all_outputs_may_be_asked_for_as_raw_bytes_and_one_of_them_not(
+def test_all_outputs_may_be_requested_for_as_raw_bytes_and_one_of_them_not(
     host: Server, images: np.ndarray
 ):
     request = body(tensor(images[:2]), parameters={"binary_data_output": True})
@@ -242,7 +242,7 @@ def test_tritons_client_may_ask_all_else_too(client: Any):
     assert error.value.status() == str(UNKNOWN)
 
 
-def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(host: Server):
+def test_an_empty_body_sends_for_the_whole_index_and_a_wrong_one_is_rejected(host: Server):
     address = f"{host.rest}/v2/repository/index"
     whole = requests.post(address, timeout=60)
     assert {model["name"] for model in whole.json()} == set(MODELS)
@@ -251,5 +251,5 @@ def test_an_empty_body_asks_for_the_whole_index_and_a_wrong_one_is_refused(host:
     assert [model["state"] for model in ready.json()] == ["READY", "READY"]
     wrong = requests.post(address, data="[", timeout=60)
     assert (wrong.status_code, wrong.json()["error"]) == (
-        REFUSED, 'expected a body like {"ready": true}, or none',
+        REJECTED, 'expected a body like {"ready": true}, or none',
     )  # fmt: skip

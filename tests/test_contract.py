@@ -16,12 +16,12 @@ from scratch import slow
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
-    ask,
     binary,
     body,
     each_model,
     each_way,
     head,
+    infer,
     infer_url,
     message,
     offline,
@@ -48,7 +48,7 @@ FLOATS = ["FP16", "FP32", "FP64"]
 
 
 @each_model
-def test_the_request_of_the_blog_is_answered_with_an_int64_label(
+def test_the_request_of_the_blog_returns_an_int64_label(
     server: Server, repository: Path, images: np.ndarray, model: str
 ):
     row = images[0].astype(float).tolist()
@@ -69,7 +69,7 @@ def test_ten_thousand_rows_go_in_one_request(
 ):
     request = infer_request(np.resize(images, (TEST_ROWS, 784)), "FP64")
     labels = offline(repository, MODEL, images)[LABELS]
-    response = ask(server, protocol, MODEL, request)
+    response = infer(server, protocol, MODEL, request)
     assert np.array_equal(response.outputs[LABELS], np.resize(labels, TEST_ROWS))
 
 
@@ -99,7 +99,7 @@ def test_one_image_has_four_shapes_many_have_two_and_any_name(
     images = images[: shape[0] if shape[0] == 5 else 1]
     expected = post(server, MODEL, body(tensor(images))).outputs
     request = body(tensor(images, shape, name="anything"))
-    assert ask(server, protocol, MODEL, request).outputs == expected
+    assert infer(server, protocol, MODEL, request).outputs == expected
     nested = body(tensor(images.reshape(shape).tolist()))  # which only JSON can
     assert post(server, MODEL, nested).outputs == expected
 
@@ -114,7 +114,7 @@ def test_a_picture_of_the_models_own_size_is_read_as_its_pixels(
     expected = post(server, MODEL, body(tensor(images), outputs=outputs)).outputs
     for shape in ([3], [3, 1]):
         request = body(tensor(files, shape, "BYTES"), outputs=outputs)
-        assert ask(server, protocol, MODEL, request).outputs == expected
+        assert infer(server, protocol, MODEL, request).outputs == expected
 
 
 @each_way
@@ -125,14 +125,14 @@ def test_dark_on_bright_is_inverted_on_request(server: Server, images: np.ndarra
     numbers = tensor(255 - image)
     for one in (negative, numbers):
         request = body(one, parameters={"invert": True})
-        assert ask(server, protocol, MODEL, request).outputs == expected
+        assert infer(server, protocol, MODEL, request).outputs == expected
         request = body(one | {"parameters": {"invert": True}})
-        assert ask(server, protocol, MODEL, request).outputs == expected
+        assert infer(server, protocol, MODEL, request).outputs == expected
 
 
 @each_model
 @each_way
-def test_each_output_comes_on_request_in_the_order_asked(
+def test_each_output_comes_on_request_in_the_order_requested(
     server: Server, repository: Path, images: np.ndarray, model: str, protocol: str
 ):
     images = images[:4]
@@ -143,7 +143,7 @@ def test_each_output_comes_on_request_in_the_order_asked(
         ("label", "predict", "predict_proba"),
         ("image", "label"),
     ):
-        response = ask(server, protocol, model, body(tensor(images), outputs=outputs))
+        response = infer(server, protocol, model, body(tensor(images), outputs=outputs))
         assert list(response.outputs) == list(outputs)
         for name, values in response.outputs.items():
             if name == "label":
@@ -208,7 +208,7 @@ def test_a_body_may_come_in_parts_or_not_at_all(server: Server, images: np.ndarr
                 assert b" 200 " in response.readline()
 
 
-def test_a_stream_over_grpc_answers_each_request_and_may_be_empty(
+def test_a_stream_over_grpc_responses_each_request_and_may_be_empty(
     server: Server, images: np.ndarray
 ):
     requests_ = [message(body(tensor(images[:n])), OTHER) for n in (1, 3)]

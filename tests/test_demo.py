@@ -126,10 +126,10 @@ def expected(
     """What the page ought to say of an image, by the public client."""
     found = {}
     for model in MODELS:
-        answer = RestClient(server.rest).infer(model, image[None], [LABELS, PROBABILITIES])
-        (label,) = answer[LABELS]
+        response = RestClient(server.rest).infer(model, image[None], [LABELS, PROBABILITIES])
+        (label,) = response[LABELS]
         verdict = " right" if label == truth else " wrong"
-        shares = zip(names, answer[PROBABILITIES][0], strict=True)
+        shares = zip(names, response[PROBABILITIES][0], strict=True)
         found[model] = {
             "label": names[label] + ("" if truth is None else verdict),
             "shares": {name: f"{100 * share:.1f} %" for name, share in shares},
@@ -156,16 +156,16 @@ def test_it_shows_models_of_images_alone(
         assert set(page.predictions()) == set(MODELS)
 
 
-def test_it_asks_for_a_token_once_where_the_server_does(
+def test_it_sends_for_a_token_once_where_the_server_does(
     driver: webdriver.Chrome, repository: Path, tmp_path: Path
 ):
     token = "0123456789abcdef"
     file = private(tmp_path / "tokens", token)
     with ready(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
         driver.get(f"{server.rest}/demo")
-        asked = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
-        asked.send_keys(token)
-        asked.accept()
+        requested = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
+        requested.send_keys(token)
+        requested.accept()
         page = Page(driver, server)  # loads it again: the token stays
         assert set(page.predictions()) == set(MODELS)
         assert '-H "Authorization: Bearer $TOKEN"' in page.one("#curl").text
@@ -237,7 +237,7 @@ def test_a_picture_is_classified_and_shown_as_the_models_see_it(
     assert np.array_equal(page.seen(), image)
 
 
-def test_a_broken_picture_is_refused_in_the_servers_words(page: Page, tmp_path: Path):
+def test_a_broken_picture_is_rejected_in_the_servers_words(page: Page, tmp_path: Path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"no picture")
     page.one("#file").send_keys(str(path))
@@ -277,7 +277,7 @@ def test_the_keyboard_draws_too(page: Page):
 
 
 @pytest.mark.parametrize("chosen", ["of the grid", slow("of a file")])
-def test_the_command_asks_what_the_page_asked(
+def test_the_command_sends_what_the_page_requested(
     page: Page, digits: Digits, tmp_path: Path, chosen: str
 ):
     if chosen == "of the grid":
@@ -293,7 +293,7 @@ def test_the_command_asks_what_the_page_asked(
     assert label.startswith(digits[1].class_names[outputs[LABELS][0]])
 
 
-def test_a_server_that_does_not_answer_is_told_in_words(page: Page):
+def test_a_server_that_does_not_respond_is_reported(page: Page):
     page.driver.set_network_conditions(offline=True, latency=0, throughput=0)
     try:
         page.all("#grid button")[0].click()
@@ -310,7 +310,7 @@ def test_a_server_without_a_model_that_is_ready_says_so(
     for path in own_repository.glob("models/*/v1/training.json"):
         path.unlink()
     with started(own_repository, tmp_path) as server:
-        wait_until(lambda: log_of(server).count("is not served") == len(MODELS), "both refused")
+        wait_until(lambda: log_of(server).count("is not served") == len(MODELS), "both rejected")
         driver.get_log("browser")  # of the tests before
         page = Page(driver, server)
         page.wait(lambda: page.one("#error").is_displayed())

@@ -31,11 +31,11 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 class Handler(BaseHTTPRequestHandler):
     """Serves /<behaviour>/<file>; counts the requests."""
 
-    asked: list[str]
+    requested: list[str]
 
     def do_GET(self) -> None:
         behaviour = self.path.split("/")[1]
-        self.asked.append(behaviour)
+        self.requested.append(behaviour)
         getattr(self, behaviour)()
 
     def good(self, content: bytes = CONTENT, encoding: str = "identity") -> None:
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def busy_once(self) -> None:
-        self.send_error(503) if self.asked.count("busy_once") == 1 else self.good()
+        self.send_error(503) if self.requested.count("busy_once") == 1 else self.good()
 
     def cut_off(self) -> None:
         self.good(CONTENT[: len(CONTENT) // 2])
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(sources, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setattr(sources, "READ_SECONDS", 0.3)
-    Handler.asked = []
+    Handler.requested = []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.stop_slow = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -125,11 +125,11 @@ def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
     with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
         fetch(FILE, [source(behaviour)], tmp_path)
     assert "\n" not in str(error.value)
-    assert Handler.asked == [behaviour] * attempts
+    assert Handler.requested == [behaviour] * attempts
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_told(
+def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_reported(
     tmp_path: Path, source: Callable[[str], str]
 ):
     (tmp_path / "labels.gz").write_bytes(b"of another time")
@@ -174,7 +174,7 @@ def test_the_second_source_is_used_after_the_first_fails(
 def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
     (tmp_path / NAME).write_bytes(CONTENT)
     assert fetch(FILE, [source("good")], tmp_path) == "already there"
-    assert Handler.asked == []
+    assert Handler.requested == []
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
     fetch(FILE, [source("good")], tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT

@@ -18,7 +18,7 @@ import pytest
 import requests
 from processes import DEADLINE_SECONDS, ready, wait_until
 from scratch import ROOT, Digits, environment, make_params, run
-from wire import MODELS, OK, REFUSED, body, head, log_of, open_connection, post, tensor
+from wire import MODELS, OK, REJECTED, body, head, log_of, open_connection, post, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
@@ -79,12 +79,12 @@ class Load:
         return "right" if right else "wrong"
 
     def reaches(self, count: int) -> None:
-        """Wait for this many more right answers."""
+        """Wait for this many more right responses."""
         before = self.counts["right"]
-        wait_until(lambda: self.counts["right"] >= before + count, f"{count} right answers")
+        wait_until(lambda: self.counts["right"] >= before + count, f"{count} right responses")
 
 
-def test_a_server_told_to_end_under_load_answers_what_it_took_and_frees_its_ports(
+def test_a_server_reported_to_end_under_load_responses_what_it_took_and_frees_its_ports(
     own_repository: Path, tmp_path: Path, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
     with ready(own_repository, tmp_path) as server:
@@ -126,7 +126,7 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     assert not list(tmp_path.glob(".part-*"))
 
 
-def test_a_signal_is_answered_at_once_while_a_step_in_c_goes_on():
+def test_a_signal_is_handled_at_once_while_a_step_in_c_goes_on():
     # What sum asks for is all in C, as a fit is: no handler of Python's runs meanwhile.
     program = (
         "import itertools, os\n"
@@ -173,11 +173,11 @@ def test_bad_requests_beside_good_ones_spoil_none_of_them(
             counts["right" if right else f"wrong: {response}"] += 1
         else:
             response = post(server, model, BAD[place % len(BAD)])
-            counts["refused" if response.status == REFUSED else f"not refused: {response}"] += 1
+            counts["rejected" if response.status == REJECTED else f"not rejected: {response}"] += 1
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(once, range(2, 302)))
-    assert counts == {"right": 200, "refused": 100}
+    assert counts == {"right": 200, "rejected": 100}
 
 
 def test_a_slow_client_keeps_nobody_waiting(
@@ -194,7 +194,7 @@ def test_a_slow_client_keeps_nobody_waiting(
     assert response.startswith(b"HTTP/1.1 200")
 
 
-def test_two_hundred_connections_at_once_are_all_answered_right(
+def test_two_hundred_connections_at_once_are_all_served_right(
     server: Server, images: np.ndarray, expected: dict[str, np.ndarray]
 ):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -12,14 +12,14 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import processes_in
-from wire import FIELDS, MODELS, OK, REFUSED, Response, body, message, post, send, tensor
+from wire import FIELDS, MODELS, OK, REJECTED, Response, body, message, post, send, tensor
 
 from serving.client import infer_request
 from serving.launch import Server
 
 CASES = 1000 if os.environ.get("DEEP") else 40  # of each of the three below
 GROWTH_MB = 150  # of the server's memory, over all of them
-ANSWERS = {OK, REFUSED, 403, 404, 405}
+STATUSES = {OK, REJECTED, 403, 404, 405}
 cases = settings(
     max_examples=CASES,
     deadline=None,
@@ -29,7 +29,7 @@ cases = settings(
 
 @pytest.fixture(scope="module")
 def unharmed(server: Server, images: np.ndarray) -> Callable[[], None]:
-    """Ask something good, and hold the answer against the first one."""
+    """Ask something good, and hold the response against the first one."""
     images = images[:3]
     expected = {model: post(server, model, infer_request(images)) for model in MODELS}
 
@@ -57,8 +57,8 @@ def bounded_memory(server: Server, unharmed: Callable[[], None]) -> Any:
     assert grown < GROWTH_MB
 
 
-def refused_or_answered(response: Response) -> None:
-    assert response.status in (OK, REFUSED), response
+def rejected_or_served(response: Response) -> None:
+    assert response.status in (OK, REJECTED), response
     assert "Traceback" not in response.error
     assert "\n" not in response.error
     assert (response.status == OK) == bool(response.outputs)
@@ -108,10 +108,10 @@ BODIES = st.one_of(
 
 @cases
 @given(model=st.sampled_from(MODELS), request=BODIES)
-def test_any_body_over_rest_is_answered_or_refused(
+def test_any_body_over_rest_is_served_or_rejected(
     server: Server, unharmed: Callable[[], None], model: str, request: Any
 ):
-    refused_or_answered(post(server, model, request))
+    rejected_or_served(post(server, model, request))
     unharmed()
 
 
@@ -123,17 +123,17 @@ def test_any_body_over_rest_is_answered_or_refused(
     raw=st.lists(st.binary(max_size=50) | st.binary(min_size=784, max_size=784), max_size=2),
     inputs=st.integers(0, 2),
 )
-def test_any_raw_tensor_over_grpc_is_answered_or_refused(
+def test_any_raw_tensor_over_grpc_is_served_or_rejected(
     server: Server, unharmed: Callable[[], None], **case: Any
 ):
     one = tensor([], case["shape"], "FP64") | {"datatype": case["datatype"]}
     request = message(body(*[one] * case["inputs"]), case["model"])
     request.raw_input_contents.extend(case["raw"])
-    refused_or_answered(send(server, request))
+    rejected_or_served(send(server, request))
     unharmed()
 
 
-def test_what_the_servers_own_description_allows_is_answered_or_refused(
+def test_what_the_servers_own_description_allows_is_served_or_rejected(
     server: Server, unharmed: Callable[[], None]
 ):
     description = requests.get(f"{server.rest}/v2/docs/dataplane.json", timeout=60).json()
@@ -149,7 +149,7 @@ def test_what_the_servers_own_description_allows_is_answered_or_refused(
     @given(case=strategy)
     def call(case: schemathesis.Case) -> None:
         response = case.call(base_url=server.rest)
-        assert response.status_code in ANSWERS, (response.status_code, response.text)
+        assert response.status_code in STATUSES, (response.status_code, response.text)
         assert "Traceback" not in response.text
         unharmed()
 

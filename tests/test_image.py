@@ -17,7 +17,7 @@ import pytest
 import requests
 from processes import DEADLINE_SECONDS, await_ready, processes_in, wait_until
 from scratch import environment, make_project, run
-from wire import MODELS, OK, ask, body, tensor
+from wire import MODELS, OK, body, infer, tensor
 
 from serving.fashion.contract import LABELS
 from serving.fashion.model.classifiers import load_classifier
@@ -110,13 +110,13 @@ def root(container: str) -> Path:
     return Path(buildah("mount", container))
 
 
-def check_answers(server: Server, repository: Path, digits: tuple[Images, Images]) -> None:
+def check_responses(server: Server, repository: Path, digits: tuple[Images, Images]) -> None:
     assert requests.get(f"{server.rest}/demo", timeout=60).ok
     images = digits[1].images[:50]
     for model in models_in(repository):
         right = load_classifier(model.path).classify(images)[LABELS]
         for protocol in ("rest", "grpc"):
-            said = ask(server, protocol, model.name, body(tensor(images)))
+            said = infer(server, protocol, model.name, body(tensor(images)))
             assert said.status == OK, said
             np.testing.assert_array_equal(said.outputs[LABELS], right)
 
@@ -152,7 +152,7 @@ def test_the_image_serves_both_models_by_its_own_command_as_its_own_user(
 ):
     before = buildah("containers", "--quiet")
     with running(["make", "image-run"], project) as server:
-        check_answers(server, repository, digits)
+        check_responses(server, repository, digits)
         (mlserver,) = [
             process
             for process in processes_in(server.guard.pid)
@@ -191,7 +191,7 @@ def test_it_serves_on_a_read_only_root_and_to_every_interface(
         server = server_of(variables, log, process)
         try:
             await_ready(server)
-            check_answers(server, repository, digits)
+            check_responses(server, repository, digits)
             listening = {
                 connection.laddr.ip
                 for connection in psutil.net_connections("tcp")
@@ -261,7 +261,7 @@ def test_a_package_with_other_bytes_is_not_installed(project: Path, base: str):
     )
 
 
-def test_a_base_with_another_python_ends_the_build_in_words(project: Path, tmp_path: Path):
+def test_a_base_with_another_python_ends_the_build_with_a_message(project: Path, tmp_path: Path):
     other = make_base(tmp_path, "bullseye", "python3-minimal", f"{IMAGE}-bullseye")
     output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=other)
     assert "error: BASE_IMAGE has Python 3.9; expected 3.11, 3.12 or 3.13" in output.splitlines()

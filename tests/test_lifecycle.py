@@ -24,11 +24,11 @@ from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
     OK,
-    REFUSED,
+    REJECTED,
     SECONDS,
-    ask,
     body,
     head,
+    infer,
     log_of,
     message,
     open_connection,
@@ -97,14 +97,14 @@ def configured(
 
 def test_each_line_of_a_structured_log_is_json(configured: Server, images: np.ndarray):
     forged = tensor(images[:1]) | {"datatype": 'x", "level": "FORGED'}
-    assert ask(configured, "rest", MODEL, body(forged)).status == REFUSED
+    assert infer(configured, "rest", MODEL, body(forged)).status == REJECTED
     wait_until(lambda: "FORGED" in log_of(configured), "the line in the log")
     lines = [json.loads(line) for line in log_of(configured).splitlines()]
     assert {line["level"] for line in lines} == {"INFO", "WARNING"}
     assert any("Uvicorn running on" in line["message"] for line in lines)
 
 
-def test_a_variable_that_a_file_outranks_and_a_prefix_are_told(configured: Server):
+def test_a_variable_that_a_file_outranks_and_a_prefix_are_reported(configured: Server):
     words = "MLSERVER_GRPC_MAX_MESSAGE_LENGTH=1000 is ignored: settings.json has"
     assert words in log_of(configured)
     page = requests.get(f"{configured.rest}/v2/docs", timeout=SECONDS).text
@@ -211,7 +211,7 @@ def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(
 
         def go() -> None:
             while not over.is_set():
-                statuses[ask(server, "rest", MODEL, request).status] += 1
+                statuses[infer(server, "rest", MODEL, request).status] += 1
 
         memory = []
         with futures.ThreadPoolExecutor(8) as pool:

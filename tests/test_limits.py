@@ -1,6 +1,6 @@
 """Nobody takes the server down by sending.  Run: pytest tests/test_limits.py
 
-Each test ends with good requests, answered right.
+Each test ends with valid requests that get the right results.
 """
 
 import json
@@ -24,7 +24,7 @@ from scratch import deep, set_limits
 from wire import (
     MODELS,
     OK,
-    REFUSED,
+    REJECTED,
     binary,
     body,
     head,
@@ -40,7 +40,7 @@ from wire import (
 from serving.fashion.contract import LABELS
 from serving.launch import Server, running
 
-pytestmark = pytest.mark.usefixtures("answers_right")
+pytestmark = pytest.mark.usefixtures("predicts_right")
 MODEL = MODELS[1]
 PEAK_MB = 1200
 BUSY, LARGE, LATE, LONG = 503, 413, 408, 431
@@ -57,7 +57,7 @@ def limited(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def answers_right(limited: Server, images: np.ndarray) -> Iterator[Callable[[], None]]:
+def predicts_right(limited: Server, images: np.ndarray) -> Iterator[Callable[[], None]]:
     """Holds a response against the first one; at the end of the test, too."""
     request = body(tensor(images[:3]))
     expected = [post(limited, model, request) for model in MODELS]
@@ -71,7 +71,7 @@ def answers_right(limited: Server, images: np.ndarray) -> Iterator[Callable[[], 
 
 
 def read(connection: socket.socket) -> tuple[int, str]:
-    """Status and sentence of a response."""
+    """Status and message of a response."""
     with connection.makefile("rb") as file:
         status = int(file.readline().split()[1])
         lines = iter(lambda: file.readline().decode().strip(), "")
@@ -85,7 +85,7 @@ def post_images(server: Server, count: int, model: str = MODEL) -> requests.Resp
     return post_binary(server, model, body(binary(size, [count, 784])), bytes(size))
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(limited: Server):
+def test_a_body_that_is_too_large_is_rejected_by_its_length_before_it_is_read(limited: Server):
     with open_connection(limited) as connection:
         connection.sendall(head(MODEL, 2 * 2**30))
         assert read(connection) == (
@@ -94,23 +94,23 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_before_it_is_read(lim
         )
 
 
-def test_a_body_that_is_too_large_is_refused_while_it_is_read_where_it_has_no_length(
+def test_a_body_that_is_too_large_is_rejected_while_it_is_read_where_it_has_no_length(
     limited: Server,
 ):
     with open_connection(limited) as connection:
         connection.sendall(head(MODEL, None))
         for _ in range(9):
             connection.sendall(b"40000\r\n" + bytes(0x40000) + b"\r\n")
-        status, sentence = read(connection)
+        status, message = read(connection)
     assert status == LARGE
-    assert sentence.startswith("expected a body of at most 2 MiB, got 2.")
+    assert message.startswith("expected a body of at most 2 MiB, got 2.")
 
 
-def test_a_client_that_sends_all_of_too_large_a_body_reads_the_refusal(limited: Server):
+def test_a_client_that_sends_all_of_too_large_a_body_reads_the_rejection(limited: Server):
     url = infer_url(limited, MODEL)
     with requests.Session() as session:
         assert session.post(url, bytes(80 * 2**20), timeout=60).status_code == LARGE
-        assert session.post(url, b"{}", timeout=60).status_code == REFUSED
+        assert session.post(url, b"{}", timeout=60).status_code == REJECTED
 
 
 @pytest.mark.parametrize("path", ["/v2/repository/index", "/nothing"])
@@ -121,17 +121,17 @@ def test_other_requests_take_no_large_body(limited: Server, path: str):
 
 
 def test_a_body_that_is_announced_and_not_sent_takes_no_place(
-    limited: Server, answers_right: Callable[[], None]
+    limited: Server, predicts_right: Callable[[], None]
 ):
     with ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(open_connection(limited)).sendall(head(MODEL, 2**20))
         assert post_images(limited, 200).status_code == OK
-        answers_right()
+        predicts_right()
 
 
 def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
-    limited: Server, answers_right: Callable[[], None]
+    limited: Server, predicts_right: Callable[[], None]
 ):
     words = "expected at most 4 MiB of requests at once; send it again later"
     piece = b" " * (2**20 - 2**14)
@@ -148,7 +148,7 @@ def test_where_bodies_fill_the_budget_the_one_that_began_last_is_rejected(
         images = body(tensor(np.zeros((200, 784)), datatype="UINT8"))
         over_grpc = send(limited, message(images, MODEL, raw=True))
         assert (over_grpc.status, over_grpc.error) == (grpc.StatusCode.UNAVAILABLE, words)
-        answers_right()
+        predicts_right()
     wait_until(lambda: post_images(limited, 200).status_code == OK, "the bodies to be let go of")
 
 
@@ -176,14 +176,14 @@ def test_a_request_that_does_not_arrive_whole_in_time_ends_its_connection(limite
 @pytest.mark.parametrize(
     "begun", [b"GET /" + b"a" * 70_000, b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 20_000]
 )
-def test_a_head_without_end_is_refused(limited: Server, begun: bytes):
+def test_a_head_without_end_is_rejected(limited: Server, begun: bytes):
     with open_connection(limited) as connection:
         connection.sendall(begun)
         assert read(connection) == (LONG, "expected at most 65,536 bytes of headers, got more")
 
 
-def test_more_requests_than_may_wait_for_a_model_are_refused(
-    limited: Server, images: np.ndarray, answers_right: Callable[[], None]
+def test_more_requests_than_may_wait_for_a_model_are_rejected(
+    limited: Server, images: np.ndarray, predicts_right: Callable[[], None]
 ):
     single = body(tensor(images[:1]))
     expected = post(limited, MODELS[0], single).outputs[LABELS]
@@ -200,7 +200,7 @@ def test_more_requests_than_may_wait_for_a_model_are_refused(
         words = "expected at most 5 requests that wait for the model; send it again later"
         right = response.status == OK and response.outputs[LABELS] == expected
         outcome = (
-            "right" if right else "refused" if busy and response.error == words else str(response)
+            "right" if right else "rejected" if busy and response.error == words else str(response)
         )
         with lock:
             outcomes[outcome] += 1
@@ -210,11 +210,11 @@ def test_more_requests_than_may_wait_for_a_model_are_refused(
         list(pool.map(once, range(300)))
         assert {done.result().status_code for done in kept_busy} <= {OK, BUSY}
     print(dict(outcomes))
-    assert set(outcomes) == {"right", "refused"}
-    answers_right()
+    assert set(outcomes) == {"right", "rejected"}
+    predicts_right()
 
 
-def test_grpc_messages_that_are_refused_are_not_kept_in_memory(limited: Server):
+def test_grpc_messages_that_are_rejected_are_not_kept_in_memory(limited: Server):
     large = message(body(tensor(np.zeros((3000, 784), int), datatype="UINT8")), MODEL, raw=True)
     process = psutil.Process(limited.guard.pid).children()[0]
     before = process.memory_info().rss
@@ -279,7 +279,7 @@ def many_singles(server: Server, single: bytes) -> Counter[str]:
 
 @deep
 @pytest.mark.parametrize("attack", [many_large, half_requests, one_of_2_gb, many_singles])
-def test_under_attack_memory_stays_bounded_and_good_requests_are_answered_right(
+def test_under_attack_memory_stays_bounded_and_good_requests_are_served_right(
     repository: Path, images: np.ndarray, attack: Callable[[Server, bytes], Counter[str]]
 ):
     """With the limits of tests/params.yaml."""
@@ -293,7 +293,7 @@ def test_under_attack_memory_stays_bounded_and_good_requests_are_answered_right(
         expected = post(server, MODEL, request)
         process = psutil.Process(server.guard.pid).children()[0]
 
-        def ask() -> None:
+        def infer() -> None:
             while not ended.is_set():
                 good[str(post(server, MODEL, request) == expected)] += 1
 
@@ -301,7 +301,7 @@ def test_under_attack_memory_stays_bounded_and_good_requests_are_answered_right(
             while not ended.wait(0.01):
                 peak[0] = max(peak[0], process.memory_info().rss / 1e6)
 
-        helpers = [pool.submit(ask), pool.submit(watch)]
+        helpers = [pool.submit(infer), pool.submit(watch)]
         try:
             outcomes = attack(server, single)
         finally:

@@ -158,7 +158,7 @@ def test_a_canary_on_seldon_shares_the_requests_for_the_model(tmp_path: Path):
             assert spec["maxReplicas"] == 40
     experiments = [m["spec"] for name, m in found.items() if name.startswith("Experiment")]
     defaults = [experiment["default"] for experiment in experiments if "default" in experiment]
-    assert len(defaults) == len(set(defaults))  # Seldon refuses two experiments on one model
+    assert len(defaults) == len(set(defaults))  # Seldon rejects two experiments on one model
     for experiment in experiments:
         for candidate in experiment["candidates"]:
             assert f"Model {candidate['name']}" in found

@@ -154,16 +154,16 @@ class Prometheus:
 
     def query(self, expression: str) -> list[Any]:
         """The series of an expression, now."""
-        answer = requests.get(
+        response = requests.get(
             f"{self.url}/api/v1/query", params={"query": sooner(expression)}, timeout=60
         )
-        assert answer.ok, answer.text
-        return answer.json()["data"]["result"]
+        assert response.ok, response.text
+        return response.json()["data"]["result"]
 
     def firing(self) -> set[str]:
         """The names of the alerts that fire."""
-        answer = requests.get(f"{self.url}/api/v1/alerts", timeout=60).json()
-        alerts = answer["data"]["alerts"]
+        response = requests.get(f"{self.url}/api/v1/alerts", timeout=60).json()
+        alerts = response["data"]["alerts"]
         return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
 
 
@@ -191,12 +191,12 @@ def prometheus(folder: Path, target: str, rules: str) -> Iterator[Prometheus]:
         try:
             found = Prometheus(f"http://{address}")
 
-            def answers() -> bool:
+            def responses() -> bool:
                 with suppress(requests.ConnectionError):
                     return requests.get(f"{found.url}/-/ready", timeout=60).ok
                 return False
 
-            wait_until(answers, "Prometheus")
+            wait_until(responses, "Prometheus")
             yield found
         finally:
             process.kill()
@@ -271,10 +271,10 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
             fires("FashionLatency", lambda: send(MODELS[0], large))
             requests_ = [message(body(tensor(images[:100], datatype="UINT8")), MODELS[0], raw=True)]
             with service(server) as methods:
-                ask = methods.ModelInfer.future
-                asked = [ask(request, timeout=60) for request in requests_ * 1200]
+                infer = methods.ModelInfer.future
+                requested = [infer(request, timeout=60) for request in requests_ * 1200]
                 wait_until(lambda: "FashionQueue" in watching.firing(), "FashionQueue")
-                for call in asked:
+                for call in requested:
                     call.cancel()
             size = server.log.stat().st_size + 10_000
             resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))

@@ -43,7 +43,7 @@ def check(served: Outputs, offline: Outputs, rows: np.ndarray) -> None:
     assert clear.mean() > 0.99
 
 
-def test_batches_that_arrive_together_over_both_protocols_are_answered_as_offline(
+def test_batches_that_arrive_together_over_both_protocols_are_served_as_offline(
     server: Server, images: np.ndarray, offline: dict[str, Outputs]
 ):
     seed = random.SystemRandom().randrange(10**6)

@@ -14,10 +14,10 @@ from tritonclient.grpc import service_pb2 as pb
 from wire import (
     OK,
     SECONDS,
-    ask,
     body,
     each_protocol,
     head,
+    infer,
     infer_url,
     log_of,
     open_connection,
@@ -39,10 +39,10 @@ def image(images: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def label(server: Server, image: np.ndarray) -> list[int]:
-    return ask(server, "rest", MODEL, body(tensor(image, datatype="UINT8"))).outputs["predict"]
+    return infer(server, "rest", MODEL, body(tensor(image, datatype="UINT8"))).outputs["predict"]
 
 
-def talk(server: Server, *parts: bytes, answers: int) -> list[int]:
+def talk(server: Server, *parts: bytes, responses: int) -> list[int]:
     """The statuses of so many responses on one connection, to which parts are sent apart."""
     statuses = []
     with open_connection(server) as connection:
@@ -50,7 +50,7 @@ def talk(server: Server, *parts: bytes, answers: int) -> list[int]:
             connection.sendall(part)
             time.sleep(0.02)
         with connection.makefile("rb") as file:
-            for _ in range(answers):
+            for _ in range(responses):
                 statuses.append(int(file.readline().split()[1]))
                 lines = iter(lambda: file.readline().strip(), b"")
                 fields = dict(line.lower().split(b": ", 1) for line in lines)
@@ -79,19 +79,19 @@ def test_an_offer_to_upgrade_is_ignored(
         return head(MODEL, None, offered) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
 
     offered, plain = request(text, offer), request(text, "")
-    assert talk(server, offered, plain, offered, answers=3) == [OK] * 3
-    assert talk(server, offered + plain, answers=2) == [OK] * 2
+    assert talk(server, offered, plain, offered, responses=3) == [OK] * 3
+    assert talk(server, offered + plain, responses=2) == [OK] * 2
     pieces = [offered[start : start + 40] for start in range(0, 400, 40)]
-    assert talk(server, *pieces, offered[400:] + plain, answers=2) == [OK] * 2
-    assert talk(server, request(large, offer) + plain, answers=2) == [OK] * 2
+    assert talk(server, *pieces, offered[400:] + plain, responses=2) == [OK] * 2
+    assert talk(server, request(large, offer) + plain, responses=2) == [OK] * 2
     get = f"GET /v2 HTTP/1.1\r\nHost: h\r\n{offer}\r\n".encode()
-    assert talk(server, get + plain, answers=2) == [OK] * 2
+    assert talk(server, get + plain, responses=2) == [OK] * 2
     assert "upgrade" not in log_of(server).lower()
 
 
-def test_pipelined_requests_are_answered(server: Server):
+def test_pipelined_requests_are_served(server: Server):
     get = b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n"
-    assert talk(server, get * 2000, answers=2000) == [OK] * 2000
+    assert talk(server, get * 2000, responses=2000) == [OK] * 2000
 
 
 def test_a_table_of_a_column_a_pixel_is_put_together(
@@ -104,7 +104,7 @@ def test_a_table_of_a_column_a_pixel_is_put_together(
             for i in range(784)
         ]
         for protocol in ("rest", "grpc"):
-            response = ask(server, protocol, MODEL, body(*columns))
+            response = infer(server, protocol, MODEL, body(*columns))
             assert response.outputs == {"predict": label * 3}
 
 
@@ -138,7 +138,7 @@ def test_base64_is_read_as_tools_write_it(server: Server, image: np.ndarray, lab
     file = base64.b64decode(png(image.reshape(28, 28)))
     for text in kinds_of_base64(file).values():
         request = body(tensor([text], [1], "BYTES"))
-        assert ask(server, "rest", MODEL, request).outputs == {"predict": label}
+        assert infer(server, "rest", MODEL, request).outputs == {"predict": label}
         request = pb.ModelInferRequest(model_name=MODEL)
         input_ = request.inputs.add(name="x", datatype="BYTES", shape=[1])
         input_.contents.bytes_contents.append(text.encode())
@@ -210,9 +210,9 @@ def test_black_and_white_pixels_and_a_few_faint_ones_are_predicted(
     server: Server, images: np.ndarray, protocol: str
 ):
     black_and_white = (images[:2] > 128).astype(float)
-    assert ask(server, protocol, MODEL, body(tensor(black_and_white))).status == OK
+    assert infer(server, protocol, MODEL, body(tensor(black_and_white))).status == OK
     mixed = np.vstack([images[:1] / 255, images[:1]])
-    assert ask(server, protocol, MODEL, body(tensor(mixed))).status == OK
+    assert infer(server, protocol, MODEL, body(tensor(mixed))).status == OK
 
 
 def test_pictures_are_read_as_phones_and_browsers_make_them(server: Server):
@@ -221,7 +221,7 @@ def test_pictures_are_read_as_phones_and_browsers_make_them(server: Server):
     files.append(png(np.full((4000, 6000, 3), 130, np.uint8), "JPEG"))
     files.append(png(red, "JPEG", "CMYK"))
     for file in files:
-        assert ask(server, "rest", MODEL, body(tensor([file], [1], "BYTES"))).status == OK
+        assert infer(server, "rest", MODEL, body(tensor([file], [1], "BYTES"))).status == OK
 
 
 def test_the_samples_are_the_first_evaluation_images(server: Server, digits: Digits):

@@ -19,12 +19,12 @@ from scratch import deep, set_limits, write_log
 from wire import (
     MODELS,
     OK,
-    REFUSED,
+    REJECTED,
     SECONDS,
     UNKNOWN,
-    ask,
     body,
     head,
+    infer,
     infer_url,
     log_of,
     message,
@@ -75,7 +75,7 @@ def lines_of(server: Server, *ids: str) -> list[LoggedImages]:
     return [found()[id_] for id_ in ids]
 
 
-def test_each_request_is_found_by_its_id_with_what_was_answered(logged: Server, images: np.ndarray):
+def test_each_request_is_found_by_its_id_with_what_was_served(logged: Server, images: np.ndarray):
     for model in MODELS:
         request = body(tensor(images[:3]), outputs=OUTPUTS, id=f"mine {model}")
         outputs = post(logged, model, request).outputs
@@ -87,9 +87,9 @@ def test_each_request_is_found_by_its_id_with_what_was_answered(logged: Server, 
         assert line.pixels == images[:3].tobytes()
         assert line.milliseconds > 0
     unknown = post(logged, "nobody", body(tensor(images[:1])))
-    refused = post(logged, MODELS[0], body(tensor([0.0], [1, 784]), id="bad"))
+    rejected = post(logged, MODELS[0], body(tensor([0.0], [1, 784]), id="bad"))
     (bad,) = lines_of(logged, "bad")
-    assert (bad.status, bad.error, bad.pixels) == (REFUSED, refused.error, b"")
+    assert (bad.status, bad.error, bad.pixels) == (REJECTED, rejected.error, b"")
     (none,) = (line for line in read_log(log_folder(logged)) if line.model == "nobody")
     assert (none.status, none.error) == (UNKNOWN, unknown.error)
 
@@ -125,7 +125,7 @@ def test_what_does_not_arrive_or_is_no_message_leaves_its_reason_and_no_address(
     assert (late.status, late.model) == (408, MODELS[0])
     assert "expected a whole request within 1 seconds" in late.error
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert (other.status, other.protocol) == (REFUSED, "grpc")
+    assert (other.status, other.protocol) == (REJECTED, "grpc")
     assert other.error == "expected a ModelInferRequest, got other bytes"
     assert b"127.0.0.1" not in b"".join(path.read_bytes() for path in log_files(folder))
 
@@ -153,7 +153,7 @@ def lost(server: Server) -> float:
 
 
 def context_of(images: np.ndarray) -> RequestContext:
-    """A request that was answered."""
+    """A request that was served."""
     results = {
         LABELS: np.zeros(len(images), int),
         CONFIDENCES: np.ones(len(images)),
@@ -263,7 +263,7 @@ def replay(server: Server, folder: Path, *options: str) -> tuple[int | str | Non
     return run_client("replay", str(folder), "--url", url, *options)
 
 
-def test_logged_images_are_sent_again_and_what_changes_is_told(
+def test_logged_images_are_sent_again_and_what_changes_is_reported(
     logged: Server, tmp_path: Path, images: np.ndarray
 ):
     counts, ids, kept = dict(zip(MODELS, (4, 3), strict=True)), [], tmp_path / "kept"
@@ -273,7 +273,7 @@ def test_logged_images_are_sent_again_and_what_changes_is_told(
         for place in range(count):
             ids.append(f"{model} {place}")
             request = body(tensor(images[10 * place :][:10]), id=ids[-1])
-            assert ask(logged, ("rest", "grpc")[place % 2], model, request).status == OK
+            assert infer(logged, ("rest", "grpc")[place % 2], model, request).status == OK
     write_log(kept, lines := lines_of(logged, *ids))
     for protocol in ("rest", "grpc"):
         code, shown = replay(logged, kept, "--json", "--protocol", protocol)

@@ -80,7 +80,7 @@ def ask_while_it_is_killed(server: Server) -> None:
     requests.get(server.rest, timeout=10)
 
 
-def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path):
+def test_a_server_that_dies_is_reported_with_the_end_of_its_log(own_repository: Path):
     with (
         pytest.raises(ServerError, match="ended during the requests") as error,
         running(own_repository) as server,
@@ -90,7 +90,7 @@ def test_a_server_that_dies_is_told_with_the_end_of_its_log(own_repository: Path
     assert "Loaded model" in str(error.value)
 
 
-def test_a_model_that_is_not_served_is_told_with_the_reason(
+def test_a_model_that_is_not_served_is_reported_with_the_reason(
     own_repository: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
@@ -122,7 +122,7 @@ def start(repository: Path, **variables: str) -> str:
     return output
 
 
-def test_a_taken_port_is_told_in_one_line(own_repository: Path):
+def test_a_taken_port_is_reported_in_one_line(own_repository: Path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -134,7 +134,7 @@ def test_a_taken_port_is_told_in_one_line(own_repository: Path):
     )
 
 
-def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path):
+def test_a_port_that_is_none_is_reported_in_one_line(own_repository: Path):
     output = start(own_repository, MLSERVER_HTTP_PORT="eighty", MLSERVER_HOST="127.0.0.1")
     message = "error: MLServer's setting http_port is 'eighty': Input should be a valid integer"
     assert output.startswith(message)
@@ -160,7 +160,7 @@ def test_a_port_that_is_none_is_told_in_one_line(own_repository: Path):
         ),
     ],
 )
-def test_settings_that_cannot_be_served_are_told_in_one_line(
+def test_settings_that_cannot_be_served_are_reported_in_one_line(
     repository: Path, settings: dict[str, int], message: str
 ):
     usual = {"host": "127.0.0.1", "parallel_workers": 0}
@@ -169,6 +169,6 @@ def test_settings_that_cannot_be_served_are_told_in_one_line(
         check_start(repository, False, True, SimpleNamespace(**usual | ports | settings))
 
 
-def test_nothing_packaged_is_told_in_one_line(tmp_path: Path):
+def test_nothing_packaged_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(SystemExit, match=r"no model packaged; package them with: dvc repro$"):
         check_start(tmp_path, False, True, None)

@@ -16,7 +16,7 @@ import requests
 from processes import await_ready, is_ready, ready, started, wait_until
 from scratch import edit_json
 from test_deploy import healthy
-from wire import MODELS, OK, ask, body, log_of, post, tensor
+from wire import MODELS, OK, body, infer, log_of, post, tensor
 
 from serving.client import GrpcClient, RestClient
 from serving.fashion import integrity
@@ -99,21 +99,21 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shutil.copytree(copy / "models/fashion-sklearn/v1", folder)
         damage(folder)
     with started(copy, copy.parent) as server:
-        wait_until(lambda: log_of(server).count("is not served") >= len(DAMAGES), "all refused")
+        wait_until(lambda: log_of(server).count("is not served") >= len(DAMAGES), "all rejected")
         for model in MODELS:
             await_ready(server, model)
         yield server
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_model_that_must_not_be_loaded_is_refused_in_one_line_of_the_log(
+def test_a_model_that_must_not_be_loaded_is_rejected_in_one_line_of_the_log(
     damaged: Server, images: np.ndarray, name: str
 ):
     (line,) = (line for line in log_of(damaged).splitlines() if f"{name} v1 is not served" in line)
     assert re.search(f"{name} v1 is not served: .*({DAMAGES[name]})", line)
     request = body(tensor(images[:2]))
     expected = (404, 404) if "ModuleNotFoundError" in line else (503, grpc.StatusCode.UNAVAILABLE)
-    assert tuple(ask(damaged, p, name, request).status for p in ("rest", "grpc")) == expected
+    assert tuple(infer(damaged, p, name, request).status for p in ("rest", "grpc")) == expected
     assert not is_ready(damaged, name)
     for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
         assert name in client.models()
@@ -124,14 +124,14 @@ def test_the_other_models_are_served_and_the_server_is_not_ready(
 ):
     request = body(tensor(images[:2]))
     for model in MODELS:
-        assert ask(damaged, "grpc", model, request).status == OK
+        assert infer(damaged, "grpc", model, request).status == OK
     for client in (RestClient(damaged.rest), GrpcClient(damaged.grpc)):
         assert client.ready("fashion-xgboost")
         assert not client.ready()
     assert log_of(damaged).count("Traceback") == 1  # of the model whose own code raises
 
 
-def test_another_version_of_a_library_is_refused_or_warned_about():
+def test_another_version_of_a_library_is_rejected_or_warned_about():
     here = {name: version(name) for name in ("numpy", "scikit-learn", "xgboost")}
     assert check_libraries(here) == []
     assert check_libraries({"xgboost": "1.0"}) == [

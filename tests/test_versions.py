@@ -107,7 +107,7 @@ def ready_in_metrics(server: Server) -> set[str]:
     return {version for (model, version), v in ready if model == "fashion-sklearn" and v == 1}
 
 
-def test_a_model_asked_for_that_must_not_be_loaded_is_refused_and_the_one_before_stays(
+def test_a_model_requested_for_that_must_not_be_loaded_is_rejected_and_the_one_before_stays(
     server: Server, versions: Path, images: np.ndarray
 ):
     request = body(tensor(images[:2]))

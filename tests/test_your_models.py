@@ -63,7 +63,7 @@ def flower(*values: float, shape: tuple[int, ...] = (1, 4), datatype: str = "FP6
     return {"name": "x", "shape": shape, "datatype": datatype, "data": values}
 
 
-def test_a_request_is_answered_by_the_first_output_or_those_that_it_names(predictor: Any):
+def test_a_request_is_served_by_the_first_output_or_those_that_it_names(predictor: Any):
     status, body = infer(predictor, flower(5.1, 3.5, 1.4, 0.2))
     assert (status, body["outputs"][0]["data"]) == (200, ["setosa"])
     _, body = infer(predictor, flower(5, 3, 1, 0, datatype="INT8"), "probability", "species")
@@ -84,7 +84,7 @@ def test_the_message_that_the_page_shows_is_the_one_sent(predictor: Any):
     assert infer(predictor, flower(1, 2, 3, shape=(1, 3)))[1] == json.loads(shown)
 
 
-def test_a_model_put_into_the_folder_answers_the_pages_request(
+def test_a_model_put_into_the_folder_responses_the_pages_request(
     own_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -27,9 +27,9 @@ from serving.launch import Server
 
 MODELS = ("fashion-sklearn", "fashion-xgboost")
 SECONDS = 60
-OK, REFUSED, UNKNOWN = 200, 400, 404
+OK, REJECTED, UNKNOWN = 200, 400, 404
 STATUS = {  # of gRPC, as HTTP has it
-    grpc.StatusCode.INVALID_ARGUMENT: REFUSED,
+    grpc.StatusCode.INVALID_ARGUMENT: REJECTED,
     grpc.StatusCode.NOT_FOUND: UNKNOWN,
 }
 FIELDS = {
@@ -214,7 +214,7 @@ def _elements(raw: bytes) -> list[bytes]:
     return found
 
 
-def ask(server: Server, protocol: str, model: str, request: Any, version: str = "") -> Response:
+def infer(server: Server, protocol: str, model: str, request: Any, version: str = "") -> Response:
     """Send a request over `rest`, `grpc`, or `raw`, which is gRPC with the tensors' bytes."""
     if protocol == "rest":
         return post(server, model, request, version)

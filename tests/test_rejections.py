@@ -1,6 +1,6 @@
-"""What is refused, in which words, over both protocols.  Run: pytest tests/test_refusals.py
+"""What is rejected, in which words, over both protocols.  Run: pytest tests/test_rejections.py
 
-The models share what refuses a request; test_faults.py sends bad ones to both.
+The models share what rejects a request; test_faults.py sends bad ones to both.
 """
 
 import base64
@@ -17,13 +17,13 @@ from tritonclient.grpc import service_pb2 as pb
 from wire import (
     LENGTH,
     OK,
-    REFUSED,
+    REJECTED,
     UNKNOWN,
     Response,
-    ask,
     binary,
     body,
     each_protocol,
+    infer,
     log_of,
     message,
     png,
@@ -51,7 +51,7 @@ DAMAGED = f"expected a whole {FORMATS}, got a damaged one: "
 
 
 def each_case(arguments: str, cases: dict[str, tuple[Any, ...]]) -> pytest.MarkDecorator:
-    """cases: by what is wrong; the last of each are the words that refuse it."""
+    """cases: by what is wrong; the last of each are the words that reject it."""
     return pytest.mark.parametrize(arguments, cases.values(), ids=cases)
 
 
@@ -126,11 +126,13 @@ BY_BOTH: dict[str, tuple[Any, str]] = {
 
 
 @each_case("request_body, words", BY_BOTH)
-def test_what_the_contract_refuses_is_refused_with_the_same_words(
+def test_what_the_contract_rejects_is_rejected_with_the_same_words(
     server: Server, request_body: Any, words: str
 ):
     for protocol in ("rest", "grpc"):
-        assert ask(server, protocol, MODEL, request_body) == Response(REFUSED, {}, words), protocol
+        assert infer(server, protocol, MODEL, request_body) == Response(REJECTED, {}, words), (
+            protocol
+        )
 
 
 OTHER = "expected a request of the protocol, got another: "
@@ -162,9 +164,11 @@ BY_REST: dict[str, tuple[Any, str]] = {
 
 
 @each_case("request_body, words", BY_REST)
-def test_what_json_alone_can_say_is_refused_in_words(server: Server, request_body: Any, words: str):
+def test_what_json_alone_can_say_is_rejected_with_a_message(
+    server: Server, request_body: Any, words: str
+):
     response = post(server, MODEL, request_body)
-    assert response.status == REFUSED
+    assert response.status == REJECTED
     assert response.error.startswith(words)
     assert "\n" not in response.error
 
@@ -172,17 +176,17 @@ def test_what_json_alone_can_say_is_refused_in_words(server: Server, request_bod
 NO_JSON = "expected a body in JSON, got "
 GZIP = {"Content-Encoding": "gzip"}
 BY_BYTES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
-    "nothing": (b"", {}, REFUSED, NO_JSON),
-    "no number": (b'{"inputs": [NaN]}', {}, REFUSED, NO_JSON),
-    "no UTF-8": (b'{"id": "\xff"}', {}, REFUSED, NO_JSON),
-    "a byte order mark": (b"\xef\xbb\xbf{}", {}, REFUSED, NO_JSON + "a byte order mark before it"),
-    "lists without end": (b"[" * 100_000, {}, REFUSED, ""),
+    "nothing": (b"", {}, REJECTED, NO_JSON),
+    "no number": (b'{"inputs": [NaN]}', {}, REJECTED, NO_JSON),
+    "no UTF-8": (b'{"id": "\xff"}', {}, REJECTED, NO_JSON),
+    "a byte order mark": (b"\xef\xbb\xbf{}", {}, REJECTED, NO_JSON + "a byte order mark before it"),
+    "lists without end": (b"[" * 100_000, {}, REJECTED, ""),
     "data of many lists": (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": '
-        + b"[" * 10_000 + b"]" * 10_000 + b"}]}", {}, REFUSED, ""),
-    "gzip": (gzip.compress(b"{}"), GZIP, REFUSED, "expected one input tensor, got none"),
-    "gzip cut off": (gzip.compress(b"{}")[:-4], GZIP, REFUSED,
+        + b"[" * 10_000 + b"]" * 10_000 + b"}]}", {}, REJECTED, ""),
+    "gzip": (gzip.compress(b"{}"), GZIP, REJECTED, "expected one input tensor, got none"),
+    "gzip cut off": (gzip.compress(b"{}")[:-4], GZIP, REJECTED,
         "expected a body in gzip, got one that is cut"),
-    "no gzip": (b"{}", GZIP, REFUSED, "expected a body in gzip, got an error: "),
+    "no gzip": (b"{}", GZIP, REJECTED, "expected a body in gzip, got an error: "),
     "another compression": (b"{}", {"Content-Encoding": "br"}, 415,
         "expected Content-Encoding gzip, deflate or none, got br"),
     "a bomb": (gzip.compress(bytes(80 * 2**20)), GZIP, 413, "expected a body of at most "),
@@ -190,7 +194,7 @@ BY_BYTES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
 
 
 @each_case("content, headers, status, words", BY_BYTES)
-def test_bytes_that_are_no_request_are_refused_in_words(
+def test_bytes_that_are_no_request_are_rejected_with_a_message(
     server: Server, content: bytes, headers: dict[str, str], status: int, words: str
 ):
     response = post_raw(server, MODEL, content, headers)
@@ -232,41 +236,41 @@ BY_BINARY: dict[str, tuple[Any, bytes, dict[str, str | None], str]] = {
 
 
 @each_case("text, raw, headers, words", BY_BINARY)
-def test_binary_tensors_that_contradict_their_json_are_refused_in_words(
+def test_binary_tensors_that_contradict_their_json_are_rejected_with_a_message(
     server: Server, text: Any, raw: bytes, headers: dict[str, str | None], words: str
 ):
     response = post_binary(server, MODEL, text, raw, **headers)
-    assert response.status_code == REFUSED
+    assert response.status_code == REJECTED
     assert response.json()["error"].startswith(words)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("protocol", ["grpc", "raw"])
-def test_what_is_no_number_is_refused_in_words(server: Server, value: float, protocol: str):
+def test_what_is_no_number_is_rejected_with_a_message(server: Server, value: float, protocol: str):
     words = f"expected pixel values from 0 to 255, got {value} at image 0, pixel 17"
-    assert ask(server, protocol, MODEL, one(value)) == Response(REFUSED, {}, words)
+    assert infer(server, protocol, MODEL, one(value)) == Response(REJECTED, {}, words)
 
 
-def test_raw_bytes_that_do_not_fit_are_refused_in_words(server: Server):
+def test_raw_bytes_that_do_not_fit_are_rejected_with_a_message(server: Server):
     short, more, cut, none = (message(body(tensor(IMAGE)), MODEL, raw=True) for _ in range(4))
     short.raw_input_contents[0] = short.raw_input_contents[0][:-1]
     expected = "expected 6,272 bytes of FP64 for shape [1, 784], got 6,271"
-    assert send(server, short) == Response(REFUSED, {}, expected)
+    assert send(server, short) == Response(REJECTED, {}, expected)
     more.raw_input_contents.append(b"")
     expected = "expected as many raw contents as inputs, 1, got 2"
-    assert send(server, more) == Response(REFUSED, {}, expected)
+    assert send(server, more) == Response(REJECTED, {}, expected)
     cut.inputs[0].datatype, cut.inputs[0].shape[:] = "BYTES", [1]
     cut.raw_input_contents[0] = b"\x09\x00\x00\x00abc"
     assert "that end within the one at byte 0" in send(server, cut).error
     del none.raw_input_contents[:]
     expected = "expected values of FP64 in fp64_contents, got none"
-    assert send(server, none) == Response(REFUSED, {}, expected)
+    assert send(server, none) == Response(REJECTED, {}, expected)
 
 
 @each_protocol
 def test_what_a_client_names_is_cut_short(server: Server, protocol: str):
     for more in ({"shape": [2**62] * 32}, {"datatype": "x" * 10_000}):
-        assert len(ask(server, protocol, MODEL, body(tensor(IMAGE) | more)).error) <= 500
+        assert len(infer(server, protocol, MODEL, body(tensor(IMAGE) | more)).error) <= 500
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -279,21 +283,21 @@ def test_a_damaged_chunk_is_the_clients_mistake(server: Server):
     extras = [(b"eXIf", b"II*\0\x08"), (b"gAMA", b""), (b"tRNS", b""), (b"iCCP", b"x\0\0zz")]
     for extra in extras:
         file = encoded(start + chunk(*extra) + rest)
-        assert post(server, MODEL, picture(file)).status in (OK, REFUSED)
+        assert post(server, MODEL, picture(file)).status in (OK, REJECTED)
 
 
 @each_protocol
 def test_an_unknown_model_or_version_is_not_found(server: Server, protocol: str):
     request = body(tensor(IMAGE))
     for name in ("fashion-torch", "模型"):
-        response = ask(server, protocol, name, request)
+        response = infer(server, protocol, name, request)
         assert response == Response(UNKNOWN, {}, f"Model {name} not found")
-    response = ask(server, protocol, MODEL, request, "v9")
+    response = infer(server, protocol, MODEL, request, "v9")
     assert response == Response(UNKNOWN, {}, f"Model {MODEL} with version v9 not found")
 
 
 @pytest.mark.parametrize("action", ["load", "unload"])
-def test_loading_and_unloading_by_request_is_refused(server: Server, action: str):
+def test_loading_and_unloading_by_request_is_rejected(server: Server, action: str):
     address = f"{server.rest}/v2/repository/models/{MODEL}/{action}"
     response = requests.post(address, timeout=60)
     assert response.status_code == 403
@@ -305,13 +309,13 @@ def test_loading_and_unloading_by_request_is_refused(server: Server, action: str
     assert requests.get(f"{server.rest}/v2/models/{MODEL}/ready", timeout=60).ok
 
 
-def test_a_refusal_is_one_line_of_the_log_whatever_the_client_names(server: Server):
+def test_a_rejection_is_one_line_of_the_log_whatever_the_client_names(server: Server):
     before = len(log_of(server).splitlines())
     for protocol in ("rest", "grpc"):
-        response = ask(server, protocol, MODEL, body(tensor(IMAGE, datatype="A\nB")))
+        response = infer(server, protocol, MODEL, body(tensor(IMAGE, datatype="A\nB")))
         assert response.error.endswith(r"got 'A\nB'")
-        ask(server, protocol, "no\nmodel" if protocol == "grpc" else "no%0Amodel", body())
-        ask(server, protocol, MODEL, body())
+        infer(server, protocol, "no\nmodel" if protocol == "grpc" else "no%0Amodel", body())
+        infer(server, protocol, MODEL, body())
     lines = log_of(server).splitlines()[before:]
     endings = (r"got 'A\nB'", "not found", "got none")
     assert len(lines) == 2 * len(endings)
