@@ -270,7 +270,7 @@ needs_openssl = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def tls(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of TLS, with a token but for its metrics, and its files beside its log."""
+    """A server of TLS, with a token but for its metrics, and its files next to its log."""
     folder = tmp_path_factory.mktemp("tls")
     variables = make_certificate(folder) | {
         "FASHION_TOKEN_FILE": str(private(folder / "tokens", TOKEN)),

@@ -154,7 +154,7 @@ def test_tritons_client_sends_in_its_default_way(server: Server):
         assert client.infer("iris", [input_]).as_numpy("predict").ravel().tolist() == LABELS
 
 
-BAD = {  # requests by what is said of them, and the model
+BAD = {  # requests by their name, and the model
     "expected x of shape [-1, 4], got [2, 3]": ("iris", body(tensor(ROWS[:, :3]))),
     "expected one input, got size, colour": ("iris", body(*RED_AND_BLUE)),
     "expected 2 inputs, size, colour, got size": ("columns", body(RED_AND_BLUE[0])),

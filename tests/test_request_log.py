@@ -47,7 +47,7 @@ from serving.launch import Server
 
 @contextmanager
 def logging(repository: Path, folder: Path, images: str = "1") -> Iterator[Server]:
-    """A server that logs each request, in a folder beside its own log."""
+    """A server that logs each request, in a folder next to its log."""
     log = str(folder / "requests")
     variables = {"FASHION_REQUEST_LOG": log, "FASHION_REQUEST_LOG_IMAGES": images}
     with ready(repository, folder, **variables) as server:
