@@ -91,7 +91,7 @@ def test_every_kernel_learns_and_decides_as_scikit_learn(kernel: str, few: Few, 
     model = train_sklearn.train(few.features, few.labels, chosen)
     expected = library_decisions(model, few.evaluated)
     assert np.allclose(decisions(model)(few.evaluated), expected, atol=1e-3)
-    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.94
+    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.96
 
 
 @pytest.mark.parametrize("gamma", ["scale", "auto", 0.7])
@@ -123,7 +123,7 @@ def test_it_is_of_stock_objects_and_the_same_to_the_byte(
 def test_images_sorted_by_class_train_as_well(few: Few, section: Svm):
     order = np.argsort(few.labels, kind="stable")
     model = train_sklearn.train(few.features[order], few.labels[order], section)
-    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.96
+    assert (labels_of(model, few.evaluated) == few.right).mean() > 0.97
 
 
 def test_only_blocks_of_the_features_are_read(
