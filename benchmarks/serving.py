@@ -54,7 +54,8 @@ class Setup(NamedTuple):
 
 
 OURS = OUR_REST, OUR_GRPC = Setup("fashion", "rest"), Setup("fashion", "grpc")
-SETUPS = {OUR_REST: "this project, REST", OUR_GRPC: "this project, gRPC"} | {
+PROTOCOLS = {"rest": "REST", "grpc": "gRPC"}
+SETUPS = {setup: f"this project, {PROTOCOLS[setup.protocol]}" for setup in OURS} | {
     Setup(system, "rest"): name for system, name in BASELINES.items()
 }
 
@@ -91,38 +92,27 @@ def runs_of(result: dict[str, Any]) -> Runs:
     }
 
 
-def ratio(runs: Runs, load: Load, baseline: str) -> str:
-    """How many times the baseline's rate: the median of the repeats (minimum to maximum)."""
-    other = runs[load._replace(setup=Setup(baseline, "rest"))]
-    ratios = [a.per_second / b.per_second for a, b in zip(runs[load], other, strict=True)]
+def ratio(runs: Runs, what: Load) -> str:
+    """How many times the rate of `parallel_workers: 0`: median of the repeats (min–max)."""
+    other = runs[what._replace(setup=Setup("workers-0", "rest"))]
+    ratios = [a.per_second / b.per_second for a, b in zip(runs[what], other, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
 
 def table(runs: Runs) -> str:
-    """Rates, latencies and ratios as a Markdown table."""
-    return results.markdown(
-        _row(runs, Load(kind, setup, connections, images))
-        for kind in KINDS
-        for connections, images in CELLS
-        for setup in SETUPS
-    )
+    """Medians of the repeats, and ratios, as a Markdown table: a line a load."""
+    return results.markdown(_row(runs, kind, *cell) for kind, cell in product(KINDS, CELLS))
 
 
-def _row(runs: Runs, load: Load) -> dict[str, str]:
-    """Medians of the repeats, and this project's ratios."""
-    per_second, p50, p99, *_ = map(statistics.median, zip(*runs[load], strict=True))
-    connections = f"{load.connections} connection{'s' * (load.connections > 1)}"
-    images = f", {load.rows:,} images a request" * (load.rows > 1)
-    ratios = [ratio(runs, load, b) if load.setup in OURS else "" for b in BASELINES]
-    return {
-        "model and load": f"{KINDS[load.kind]}, {connections}{images}",
-        "system": SETUPS[load.setup],
-        "requests a second": _three_digits(per_second),
-        "p50, ms": _three_digits(p50),
-        "p99, ms": _three_digits(p99),
-        "times `parallel_workers: 0`": ratios[0],
-        "times default": ratios[1],
-    }
+def _row(runs: Runs, kind: str, connections: int, images: int) -> dict[str, str]:
+    several = f"{connections} connection{'s' * (connections > 1)}"
+    row = {"model and load": f"{KINDS[kind]}, {several}{f', {images:,} images' * (images > 1)}"}
+    loads = {setup: Load(kind, setup, connections, images) for setup in SETUPS}
+    for setup, what in loads.items():
+        medians = (statistics.median(figures) for figures in zip(*runs[what], strict=True))
+        per_second, p50, p99, *_ = map(_three_digits, medians)
+        row[SETUPS[setup]] = f"{per_second} ({p50}, {p99})"
+    return row | {f"times, {PROTOCOLS[s.protocol]}": ratio(runs, loads[s]) for s in OURS}
 
 
 def _three_digits(number: float) -> str:
@@ -148,7 +138,7 @@ def capacity(runs: Runs) -> str:
     loads = [Load(kind, s, *cell) for s in OURS for cell in ((64, 1), (1, 1024)) for kind in KINDS]
     return results.markdown(
         {
-            "sent by": SETUPS[load.setup].removeprefix("this project, "),
+            "sent by": PROTOCOLS[load.setup.protocol],
             "images a request": f"{load.rows:,}",
             "model": KINDS[load.kind],
             "images a second and core": f"{load.rows * 1e3 / cpu_ms:,.0f}",
