@@ -41,6 +41,7 @@ from stages.data.splits import stratified
 from stages.params import load_params
 from stages.training.boosting import Subset
 from stages.training.features import features_of, fit_map
+from stages.training.threads import fix_threads
 
 RESULT = Path("benchmarks/scaling.json")
 FEATURES, LABELS, TEST_FEATURES, TEST_LABELS = (
@@ -137,11 +138,13 @@ def measure_engine(folder: Path, size: int, workers: int) -> Row:
 
 
 def fit_svm(folder: Path, size: int, originals: int, landmarks: int | None) -> Row:
-    """Train on so many images of a folder; seconds, and accuracy."""
+    """Train on so many images of a folder, with the threads of params.yaml; seconds, accuracy."""
+    params = load_params()
+    fix_threads(params.threads)  # Dask has set OMP_NUM_THREADS=1 in the parent process
     features, labels = map_rows(folder / FEATURES), np.load(folder / LABELS)
     rows = stratified(labels[:originals], size, SEED) if size < originals else slice(size)
     chosen = features[rows] if landmarks else np.array(features[rows])
-    section = load_params().svm.model_copy(update={"approximation": landmarks})
+    section = params.svm.model_copy(update={"approximation": landmarks})
     start = time.perf_counter()
     model = train_sklearn.train(chosen, labels[rows], section)
     seconds = time.perf_counter() - start
