@@ -29,7 +29,7 @@ from report.windows import (
 )
 from serving.fashion.contract import PIXELS
 from serving.fashion.logged import read_log
-from serving.fashion.packaged import REPOSITORY, RepositoryError, models_in, newest
+from serving.fashion.packaged import REPOSITORY, models_in, newest
 from stages.console import StageError, run
 from stages.data.arrays import atomic_write
 from stages.data.processed import TEST, read_npz
@@ -119,10 +119,7 @@ def drawing(name: str, window: np.ndarray, reference: np.ndarray, names: Sequenc
 
 def content(folder: Path, count: int) -> dict[str, Any]:
     """All that the page shows. Raises StageError."""
-    try:
-        packaged = newest(models_in(REPOSITORY))
-    except RepositoryError as error:
-        raise StageError(str(error)) from None
+    packaged = newest(models_in(REPOSITORY))
     log = newest_window(folder, {model.name: model.version for model in packaged}, count)
     if not log.values and len(log.images) < MIN_IMAGES:
         raise StageError(f"{folder}: expected {MIN_IMAGES} images of a model at least, found fewer")

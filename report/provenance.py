@@ -8,7 +8,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-from serving.fashion.packaged import MODEL_SETTINGS, RepositoryError, models_in, newest
+from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
 from stages.console import StageError
 from stages.data.strict_yaml import read_yaml
 
@@ -58,16 +58,9 @@ def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def packaged() -> dict[str, dict[str, Any]]:
-    """Of each served model: version, engine, libraries, SHA-256 of its files.
-
-    Raises StageError where none is packaged.
-    """
-    try:
-        models = newest(models_in(SERVING))
-    except RepositoryError as error:
-        raise StageError(str(error)) from None
+    """Of each served model: version, engine, libraries, SHA-256 of its files."""
     found = {}
-    for model in models:
+    for model in newest(models_in(SERVING)):
         settings = json.loads((model.path.parent / MODEL_SETTINGS).read_text(encoding="utf-8"))
         kept = {name: settings["parameters"]["extra"][name] for name in ("libraries", "sha256")}
         found[model.name] = {"version": model.version, "engine": settings["platform"], **kept}

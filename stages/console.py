@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from serving.fashion.packaged import RepositoryError
 from stages import SAME_KERNELS
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -23,7 +24,7 @@ class StageError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a stage; a StageError, or a full disk, becomes a line on stderr and an exit code.
+    """Run a stage; a user error, or a full disk, becomes a line on stderr and an exit code.
 
     Ctrl-C exits 130 and SIGTERM 143, both after a message and the stage's clean-up. Everything
     else propagates: it is a defect, with its traceback.
@@ -34,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
     announce_signals()
     try:
         main()
-    except StageError as error:
+    except (StageError, RepositoryError) as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -25,7 +25,7 @@ import numpy as np
 
 from serving.client import Client, GrpcClient, Outputs, ResponseError, RestClient
 from serving.fashion.contract import OUTPUTS
-from serving.fashion.packaged import Model, RepositoryError, models_in, newest
+from serving.fashion.packaged import Model, models_in, newest
 from serving.launch import ServerError, running
 from stages.console import StageError, progress, run
 from stages.data.processed import PROCESSED, read_npz
@@ -77,7 +77,7 @@ def main() -> None:
         with running(SERVING) as server:
             clients = [RestClient(server.rest), GrpcClient(server.grpc)]
             served = served_outputs(clients, models, batches)
-    except (RepositoryError, ServerError, ResponseError) as error:
+    except (ServerError, ResponseError) as error:
         raise StageError(str(error)) from None
     for model in models:
         check_model(model, data.images, served[model])
