@@ -25,7 +25,6 @@ from report.windows import (
     Models,
     Values,
     measures,
-    threshold,
 )
 from serving.fashion.contract import PIXELS
 from serving.fashion.logged import read_log
@@ -123,16 +122,15 @@ def content(folder: Path, count: int) -> dict[str, Any]:
     log = newest_window(folder, {model.name: model.version for model in packaged}, count)
     if not log.values and len(log.images) < MIN_IMAGES:
         raise StageError(f"{folder}: expected {MIN_IMAGES} images of a model at least, found fewer")
-    models, data, images = Models(packaged), read_npz(TEST), log.images
+    data, images, models = read_npz(TEST), log.images, Models(packaged)
     reference, names = models(data.images), data.class_names
     values = models(images) if len(images) >= MIN_IMAGES else {}
     window = values | log.values
-    limits = {n: threshold(n, reference[n], len(v), len(window)) for n, v in window.items()}
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {
         "first": log.first,
         "last": log.last,
-        "measures": measures(window, reference, limits),
+        "measures": measures(window, reference),
         "false_alarms": FALSE_ALARMS,
         "with_pixels": len(images),
         "fewest": MIN_IMAGES,

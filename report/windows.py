@@ -1,22 +1,20 @@
-"""How far a window of images is from those of the evaluation, with thresholds by resampling."""
+"""How far a window of images is from those of the evaluation, with thresholds of SciPy."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
 from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.model.classifiers import load_classifier
 from serving.fashion.model.inputs import read_features
 from serving.fashion.packaged import Model
-from stages.console import StageError
 from stages.data.arrays import map_rows
 from stages.data.processed import FEATURES, TRAIN_FEATURES
 
 FALSE_ALARMS = 0.01  # of windows of nothing new, at most, that raise an alarm
-MARGIN = 2  # since thresholds are estimates
-RESAMPLES = 2000  # windows of the evaluation images, to estimate a threshold from
 MIN_IMAGES = 50  # images of a window
 NEIGHBOURS = 10_000  # training images, of which the nearest one's distance counts
 SEED = 7
@@ -39,33 +37,39 @@ class Measure(NamedTuple):
         return self.value > self.threshold
 
 
-def chi_square(labels: np.ndarray, reference: np.ndarray) -> float:
+# Of the values of a window, [n], and of the evaluation, [m]: a statistic, and what it exceeds by
+# this chance where both are of one distribution.
+Statistic = Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]
+
+
+def chi_square(labels: np.ndarray, reference: np.ndarray, chance: float) -> tuple[float, float]:
     """Pearson's statistic of the classes' counts, over the images. labels: int [n]."""
     size = int(max(labels.max(), reference.max())) + 1
     expected = np.bincount(reference, minlength=size) + 1.0  # no class is impossible
     expected *= len(labels) / expected.sum()
     observed = np.bincount(labels, minlength=size)
-    return float(((observed - expected) ** 2 / expected).sum()) / len(labels)
+    value = stats.chisquare(observed, expected).statistic / len(labels)
+    return value, stats.chi2.isf(chance, size - 1) * _variance(labels, reference)
 
 
-def ks_statistic(values: np.ndarray, reference: np.ndarray) -> float:
-    """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1.
-
-    Here, as chi_square, since SciPy's take ten times as long, which 2,000 resamples would show.
-    """
-    both = np.concatenate([values, reference])
-    shares = [
-        np.searchsorted(np.sort(some), both, "right") / len(some) for some in (values, reference)
-    ]
-    return float(np.abs(shares[0] - shares[1]).max())
+def ks_statistic(values: np.ndarray, reference: np.ndarray, chance: float) -> tuple[float, float]:
+    """Kolmogorov and Smirnov's statistic: between the two distribution functions, 0 to 1."""
+    value = stats.ks_2samp(values, reference, method="asymp").statistic
+    return value, stats.kstwobign.isf(chance) * np.sqrt(_variance(values, reference))
 
 
-def difference(values: np.ndarray, reference: np.ndarray) -> float:
-    """Between the means, either way."""
-    return float(abs(values.mean() - reference.mean()))
+def difference(values: np.ndarray, reference: np.ndarray, chance: float) -> tuple[float, float]:
+    """Between the means, either way; normally distributed, nearly."""
+    deviation = reference.std() * np.sqrt(_variance(values, reference))
+    return abs(values.mean() - reference.mean()), stats.norm.isf(chance / 2) * deviation
 
 
-STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+def _variance(values: np.ndarray, reference: np.ndarray) -> float:
+    """Of the difference of the means of so many values of variance 1."""
+    return 1 / len(values) + 1 / len(reference)
+
+
+STATISTICS: dict[str, Statistic] = {
     CLASSES: chi_square,
     CONFIDENCE: ks_statistic,
     DISAGREEMENT: difference,
@@ -73,40 +77,24 @@ STATISTICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def measures(window: Values, reference: Values, limits: Mapping[str, float]) -> list[Measure]:
-    """A measure of each value that the window has. limits: thresholds, by its name."""
-    return [
-        Measure(name, _statistic(name)(values, reference[name]), limits[name], len(values))
-        for name, values in window.items()
-    ]
+def measures(window: Values, reference: Values) -> list[Measure]:
+    """A measure of each value that the window has.
 
-
-def threshold(name: str, reference: np.ndarray, size: int, count: int) -> float:
-    """What a statistic rarely exceeds, in windows of so many evaluation images.
-
-    That is in FALSE_ALARMS / MARGIN / count of them, each compared with the images outside it, as
-    images from elsewhere would be. count: of statistics that may each raise the alarm; Bonferroni's
-    bound holds for all of them.
+    Each may raise a false alarm in its part of FALSE_ALARMS; Bonferroni's bound holds for all.
     """
-    random, statistic = np.random.default_rng(SEED), _statistic(name)
-    size = min(size, len(reference) // 2)
-    orders = (random.permutation(reference) for _ in range(RESAMPLES))
-    values = [statistic(order[:size], order[size:]) for order in orders]
-    return float(np.quantile(values, 1 - FALSE_ALARMS / MARGIN / count))
-
-
-def _statistic(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    return STATISTICS[name.partition(" ")[0]]
+    chance, found = FALSE_ALARMS / len(window), []
+    for name, values in window.items():
+        statistic = STATISTICS[name.partition(" ")[0]]
+        value, threshold = statistic(values, reference[name], chance)
+        found.append(Measure(name, float(value), float(threshold), len(values)))
+    return found
 
 
 class Models:
-    """The packaged models, and their values of images. Raises StageError without their files."""
+    """The packaged models, and their values of images."""
 
     def __init__(self, models: list[Model]) -> None:
         self.names = [model.name for model in models]
-        for model in models:
-            if not model.path.exists():
-                raise StageError(f"{model.path}: not found; make it with: dvc repro package")
         self._classifiers = [load_classifier(model.path) for model in models]
         self._features = read_features(FEATURES)
         trained = map_rows(TRAIN_FEATURES)
