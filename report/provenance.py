@@ -7,6 +7,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from flatten_dict import flatten
 
 from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
 from stages.console import StageError
@@ -45,15 +46,7 @@ def parameters(stages: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for stage in stages.values():
         for values in stage.get("params", {}).values():
-            flat |= _flat(values, "")
-    return flat
-
-
-def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        nested = isinstance(value, dict) and value
-        flat |= _flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+            flat |= flatten(values, reducer="dot", keep_empty_types=(dict,))
     return flat
 
 
