@@ -26,6 +26,7 @@ CONFIG = {
     "text": {"color": INK, "fontSize": 13},
     "view": {"stroke": FAINT},
 }
+BY_REVISION = {"field": "rev", "type": "nominal"}  # a colour in DVC's templates
 SIZES = {"recall": (320, 320), "reliability": (320, 320), "training_curve": (560, 320)}
 SIZE = 440, 440  # of the others, in CSS pixels; a facet's, labels and legend come on top
 
@@ -55,20 +56,6 @@ def dvc_plots() -> dict[str, Any]:
     return metadata["data"]
 
 
-def filled(template: Any, values: dict[str, Any]) -> Any:
-    """A template of DVC with values in the places of its anchors, and no colours of revisions.
-
-    values: by anchor; the template is nested lists and dictionaries.
-    """
-    if template == {"field": "rev", "type": "nominal"}:
-        return {"value": COLOUR}
-    if isinstance(template, dict):
-        return {key: filled(value, values) for key, value in template.items()}
-    if isinstance(template, list):
-        return [filled(value, values) for value in template]
-    return values.get(template, template) if isinstance(template, str) else template
-
-
 def draw(name: str, plot: dict[str, Any]) -> Drawing:
     """Draw a plot. name: its id in dvc.yaml; plot: of type vega, as `dvc_plots` gives it."""
     values = plot["anchor_definitions"]
@@ -80,7 +67,10 @@ def draw(name: str, plot: dict[str, Any]) -> Drawing:
         "<DVC_METRIC_PLOT_WIDTH>": width,
         "<DVC_METRIC_PLOT_HEIGHT>": height,
     }
-    spec = filled(plot["content"], values)
+    template = json.dumps(plot["content"])
+    for old, new in [(BY_REVISION, {"value": COLOUR}), *values.items()]:
+        template = template.replace(json.dumps(old), json.dumps(new))
+    spec = json.loads(template)
     for choice in spec.get("params", []):
         choice["value"] = choice["name"] == "showValues" or choice.get("value")
     return Drawing(title, to_svg(name, title, spec))
