@@ -10,14 +10,16 @@ from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from report import provenance
 from report.drawings import drawings
 from report.pages import picture, render
-from report.predictions import Predictions, common_mistakes, read_predictions, weakest
+from report.predictions import common_mistakes, mistakes, read_predictions, weakest
 from stages.console import run
 from stages.data.arrays import atomic_write, map_rows
 from stages.data.processed import PROCESSED, TRAIN_LABELS, Images, read_npz
-from stages.evaluation.plots import PREDICTIONS, read_metrics, surest_mistakes
+from stages.evaluation.plots import PREDICTIONS, read_metrics
 
 REPORT, TEMPLATE = Path("report.html"), "report.html.jinja"
 MISTAKES, COMMON, WEAKEST = 12, 3, 3  # shown, at most
@@ -43,18 +45,12 @@ PUBLISHED = (
 )
 
 
-def mistakes(data: Images, predictions: Predictions) -> list[dict[str, Any]]:
+def gallery(data: Images, predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """The mistakes of a model with the highest confidence."""
-    numbers = surest_mistakes(~predictions.correct, predictions.confidence, MISTAKES)
+    surest = mistakes(predictions).nlargest(MISTAKES, "confidence").to_dict("index")
     return [
-        {
-            "number": number,
-            "src": picture(data.images[number]),
-            "actual": predictions.actual[number],
-            "predicted": predictions.predicted[number],
-            "confidence": predictions.confidence[number],
-        }
-        for number in numbers
+        {"number": number, "src": picture(data.images[number])} | row
+        for number, row in surest.items()
     ]
 
 
@@ -70,7 +66,7 @@ def content() -> dict[str, Any]:
         },
         "published": PUBLISHED,
         "common": {m: common_mistakes(a, COMMON) for m, a in predictions.items()},
-        "mistakes": {m: mistakes(data, a) for m, a in predictions.items()},
+        "mistakes": {m: gallery(data, a) for m, a in predictions.items()},
         "class_names": data.class_names,
         "trained_on": len(map_rows(TRAIN_LABELS)),
         "weakest": {m: weakest(a, WEAKEST) for m, a in predictions.items()},

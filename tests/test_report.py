@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scratch import ROOT, make_project, read_csv, run
@@ -17,7 +18,7 @@ from scratch import ROOT, make_project, read_csv, run
 from report import __main__ as report
 from report.__main__ import PUBLISHED, TEMPLATE, content
 from report.pages import render
-from report.predictions import Predictions, common_mistakes
+from report.predictions import common_mistakes
 from report.provenance import changed_stages, commit, parameters
 from stages.console import StageError
 from stages.evaluation.plots import METRICS, read_metrics
@@ -226,8 +227,7 @@ def test_models_without_mistakes_are_reported(found: dict[str, Any]):
 
 
 def test_common_mistakes_are_those_counted_by_hand():
-    actual, predicted = (np.array(list(names)) for names in ("aabbc", "bbbaa"))
-    found = Predictions(actual, predicted, np.full(5, 0.9))
+    found = pd.DataFrame({"actual": list("aabbc"), "predicted": list("bbbaa")})
     assert common_mistakes(found, 2) == [("a", "b", 2), ("b", "a", 1)]
 
 
