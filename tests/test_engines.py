@@ -113,8 +113,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (boosting, boosting_dask):
-        monkeypatch.setattr(module, "BATCH", 200)
+    monkeypatch.setattr(boosting_dask, "BATCH", 200)
 
 
 @needs_dask

@@ -14,7 +14,6 @@ from stages.console import StageError, progress
 from stages.data.arrays import blocks
 from stages.params import Xgboost
 
-BATCH = 20_000  # images that are read, or sent to a worker, at once
 LOSS = "mlogloss"
 EXCLUDED = {
     "components",
@@ -42,8 +41,7 @@ class Subset(NamedTuple):
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
         """All inputs, float32 [m, k], and labels."""
-        inputs, labels = zip(*self.batches(BATCH), strict=True)
-        return np.concatenate(inputs), np.concatenate(labels)
+        return self.inputs[self.positions], self.labels[self.positions]
 
 
 class Boosted(NamedTuple):

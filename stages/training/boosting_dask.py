@@ -16,16 +16,9 @@ from xgboost.collective import Config
 
 from stages.console import StageError
 from stages.params import Xgboost
-from stages.training.boosting import (
-    BATCH,
-    HELD_OUT,
-    LOSS,
-    TRAINING,
-    Boosted,
-    Subset,
-    booster_params,
-)
+from stages.training.boosting import HELD_OUT, LOSS, TRAINING, Boosted, Subset, booster_params
 
+BATCH = 20_000  # images that are read, and sent to a worker, at once
 LOCAL_WORKERS = 2  # of a cluster started here; a fixed number, since the trees depend on it
 CONNECT_SECONDS = 10  # to connect to a scheduler
 WORKERS_SECONDS = 30  # for the first worker to connect
