@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.client import Client, GrpcClient, Outputs, ResponseError, RestClient
-from serving.fashion.contract import OUTPUTS
+from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.packaged import Model, models_in, newest
 from serving.launch import ServerError, running
 from stages.console import StageError, progress, run
@@ -35,6 +35,7 @@ from stages.evaluation.plots import read_metrics, write_results
 from stages.params import load_params
 
 SERVING = Path("serving")
+COMPARED = LABELS, PROBABILITIES  # with what the files give, and recorded
 
 
 def served_outputs(
@@ -48,9 +49,9 @@ def served_outputs(
     def infer_all(model: Model, client: Client) -> Outputs:
         outputs = []
         for batch in batches:
-            outputs.append(client.infer(model.name, batch, OUTPUTS, model.version))
+            outputs.append(client.infer(model.name, batch, COMPARED, model.version))
             advance(len(batch))
-        return {name: np.concatenate([batch[name] for batch in outputs]) for name in OUTPUTS}
+        return {name: np.concatenate([batch[name] for batch in outputs]) for name in COMPARED}
 
     total = len(models) * len(clients) * sum(map(len, batches))
     with (

@@ -7,13 +7,13 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from serving.client import Outputs
-from serving.fashion.contract import IMAGES, LABELS, PROBABILITIES
+from serving.fashion.contract import LABELS, PROBABILITIES
 from serving.fashion.model.svm import decisions
 from serving.launch import Model
 from stages.console import StageError
 from stages.data.processed import Images
 from stages.evaluate import check_accuracy
-from stages.evaluation.checks import check_equal, check_images, check_library
+from stages.evaluation.checks import check_equal, check_library
 from stages.evaluation.metrics import (
     Bin,
     calibration_error,
@@ -51,15 +51,6 @@ def test_a_probability_that_is_recorded_as_nothing_costs_a_finite_loss():
     data = Images(np.zeros((1, 784)), np.array([1]), ("no", "yes"))
     certain = recorded({LABELS: np.array([0]), PROBABILITIES: np.array([[1 - 1e-9, 1e-9]])})
     assert evaluation_metrics(data, certain)["log_loss"] == round(-np.log(5e-7), 6)
-
-
-def test_pixels_that_differ_from_those_sent_are_an_error(small: Images):
-    check_images(MODEL, {IMAGES: small.images}, small.images)
-    seen = small.images.copy()
-    seen[3, 17] ^= 1
-    expected = "saw other pixels than were sent in 1 of 40 images, first image 3"
-    with pytest.raises(StageError, match=expected):
-        check_images(MODEL, {IMAGES: seen}, small.images)
 
 
 def test_a_served_prediction_that_differs_from_the_offline_one_is_an_error():
