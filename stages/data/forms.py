@@ -6,12 +6,13 @@ from 3.8 can import it, for doctor.py, before anything is installed.
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
 import io
 import zipfile
 import zlib
 from collections.abc import Sequence
-from math import prod
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -23,7 +24,6 @@ TRAIN_FILES = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_FILES = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 TORCHVISION = "FashionMNIST/raw", "raw"  # below the root that its data sets are given
 IDX, GZIP, ZIP = b"\0\0\x08", b"\x1f\x8b", b"PK\x03\x04"
-MARK = b"\xef\xbb\xbf"  # of UTF-8, which spreadsheets put before the first line
 TRAIN_WORDS, TEST_WORDS = ("train",), ("test", "t10k")
 NOT_FOUND = "No such file or directory"
 
@@ -102,7 +102,7 @@ def read(path: Path, target: str) -> bytes:
     try:
         with path.open("rb") as file:
             return _read(file, target)
-    except (EOFError, OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, ValueError, csv.Error, zlib.error, zipfile.BadZipFile) as error:
         raise UnavailableError(f"damaged: {error}") from None
 
 
@@ -110,16 +110,11 @@ def _read(file: Any, target: str) -> bytes:
     head = bytes(file.peek(8)[:8])
     if head.startswith(GZIP):
         return _read(gzip.open(file), target)
-    if head.startswith(IDX) and len(head) > len(IDX):
-        content = bytes(file.read())
-        start = 4 + 4 * content[3]
-        size = start + prod(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
-        if len(content) != size:
-            raise UnavailableError(f"{len(content):,} bytes, expected {size:,} by its header")
-        return content
+    if head.startswith(IDX):
+        return bytes(file.read())
     if head.startswith(ZIP):
         labels, pixels = _from_npz(file.read(), _words(target))
-    elif head.replace(MARK, b"").isascii() and b"\0" not in head:
+    elif head.removeprefix(codecs.BOM_UTF8).isascii() and b"\0" not in head:
         labels, pixels = _from_csv(file)
     else:
         raise UnavailableError(f"begins with {head!r}; expected an IDX, gzip, CSV or npz file")
@@ -132,9 +127,9 @@ def _read(file: Any, target: str) -> bytes:
 def _from_csv(file: IO[bytes]) -> tuple[bytes, bytes]:
     """Labels and pixels of a table with a label and 784 pixels a line, below a header or none."""
     labels, pixels, label = bytearray(), bytearray(), 0
-    for number, line in enumerate(file, 1):
-        fields = [f.strip() for f in line.replace(b'"', b"").replace(MARK, b"").split(b",")]
-        if fields == [b""]:
+    lines = io.TextIOWrapper(file, "utf-8-sig")  # with the mark that spreadsheets begin with
+    for number, fields in enumerate(csv.reader(lines, skipinitialspace=True), 1):
+        if not fields:
             continue
         if len(fields) != PIXELS + 1:
             expected = f"{PIXELS + 1}: label, pixel1 to pixel{PIXELS}"
@@ -142,13 +137,13 @@ def _from_csv(file: IO[bytes]) -> tuple[bytes, bytes]:
         try:
             row = bytearray(map(int, fields))
         except ValueError:
-            names = [f.lower() for f in fields]
-            if number == 1 and b"label" in names:
-                label = names.index(b"label")
+            names = [f.strip().lower() for f in fields]
+            if number == 1 and "label" in names:
+                label = names.index("label")
                 continue
-            wrong = next(f for f in fields if not f.isdigit() or int(f) > PIXEL_MAX)
-            found = f"line {number}: {wrong.decode(errors='replace')!r}"
-            raise UnavailableError(f"{found}, expected a whole number to {PIXEL_MAX}") from None
+            wrong = next(f for f in fields if not f.strip().isdecimal() or int(f) > PIXEL_MAX)
+            expected = f"expected a whole number to {PIXEL_MAX}"
+            raise UnavailableError(f"line {number}: {wrong!r}, {expected}") from None
         labels.append(row.pop(label))
         pixels += row
     return bytes(labels), bytes(pixels)
