@@ -19,16 +19,16 @@ from stages.params import MIN_CLASSES, Download, load_params
 SOURCE_VARIABLE = "FASHION_MNIST_SOURCE"
 REMEDY = (
     f"Set {SOURCE_VARIABLE} to a folder or base URL that holds the four files, or try the pipeline "
-    "without: make demo"
+    "without: make demo; for other images, set download.dataset to own"
 )
 CUSTOM_REMEDY = "Name one that does in download.sources"
 
-# MD5 of each file and of what it holds. Source of the former: the data set's README.
+# Of what the published files hold, unpacked; the data set's README has those of the packed files.
 MD5 = (
-    ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
-    ("25c81989df183df01b3e8a0aad5dffbe", "9018921c3c673c538a1fc5bad174d6f9"),
-    ("bef4ecab320f06d8554ea6380940ec79", "8181f5470baa50b63fa0f6fddb340f0a"),
-    ("bb300cfdad3c16e7a12a480ee83cd310", "15d484375f8d13e6eb1aabb0c3f46965"),
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
 )
 
 
@@ -36,7 +36,7 @@ def files_of(params: Download) -> list[File]:
     """The files that a data set is made of."""
     names = (*TRAIN_FILES, *TEST_FILES)
     if params.dataset != "own":
-        return [File(name, name, *sums) for name, sums in zip(names, MD5, strict=True)]
+        return [File(name, name, md5) for name, md5 in zip(names, MD5, strict=True)]
     sums = params.own.md5 or (None,) * len(names)
     return [File(*of) for of in zip(names, params.own.files, sums, strict=True)]
 

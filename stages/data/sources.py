@@ -25,15 +25,14 @@ LEVEL = 6  # of gzip, whose bytes then depend on the content alone
 
 
 class File(NamedTuple):
-    """A file of the data set. name: in data/raw; published: at a source; md5: None accepts any.
+    """A file of the data set. name: in data/raw; published: at a source.
 
-    content: the MD5 of the unpacked content, compared where the file has another form.
+    md5: of the file, or of the IDX content that it holds in any form; None accepts any.
     """
 
     name: str
     published: str
     md5: str | None
-    content: str | None = None
 
 
 def fetch(file: File, sources: Sequence[str], folder: Path) -> str:
@@ -69,7 +68,7 @@ def _is_good(file: File, path: Path) -> bool:
         return True
     with suppress(UnavailableError):
         content = hashlib.md5(read(path, file.name)).hexdigest()
-        return content == file.content and is_gzipped_idx(path)
+        return content == file.md5 and is_gzipped_idx(path)
     return False
 
 
@@ -94,14 +93,10 @@ def _unify(file: File, tmp: Path) -> str:
         return found
     content = read(tmp, file.name)
     actual = hashlib.md5(content).hexdigest()
-    if file.content not in (None, actual):
-        raise UnavailableError(
-            f"wrong checksum: expected MD5 {file.content} of the content, got {actual}; "
-            "for other images, set download.dataset to own"
-        )
-    if not file.content and file.md5 not in (None, actual, found):
-        raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {found}")
-    tmp.write_bytes(gzip.compress(content, LEVEL, mtime=0))
+    if file.md5 not in (None, found, actual):
+        raise UnavailableError(f"wrong checksum: expected MD5 {file.md5}, got {actual}")
+    if not is_gzipped_idx(tmp):
+        tmp.write_bytes(gzip.compress(content, LEVEL, mtime=0))
     return found
 
 
