@@ -22,9 +22,9 @@ from report.windows import (
     DISTANCE,
     FALSE_ALARMS,
     MIN_IMAGES,
-    Models,
     Values,
     measures,
+    model_values,
 )
 from serving.fashion.contract import PIXELS
 from serving.fashion.logged import read_log
@@ -119,12 +119,13 @@ def drawing(name: str, window: np.ndarray, reference: np.ndarray, names: Sequenc
 def content(folder: Path, count: int) -> dict[str, Any]:
     """All that the page shows. Raises StageError."""
     packaged = newest(models_in(REPOSITORY))
-    log = newest_window(folder, {model.name: model.version for model in packaged}, count)
+    versions = {model.name: model.version for model in packaged}
+    log = newest_window(folder, versions, count)
     if not log.values and len(log.images) < MIN_IMAGES:
         raise StageError(f"{folder}: expected {MIN_IMAGES} images of a model at least, found fewer")
-    data, images, models = read_npz(TEST), log.images, Models(packaged)
-    reference, names = models(data.images), data.class_names
-    values = models(images) if len(images) >= MIN_IMAGES else {}
+    data, images = read_npz(TEST), log.images
+    reference, names = model_values(packaged, data.images), data.class_names
+    values = model_values(packaged, images) if len(images) >= MIN_IMAGES else {}
     window = values | log.values
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {
@@ -139,7 +140,7 @@ def content(folder: Path, count: int) -> dict[str, Any]:
             {
                 "src": picture(images[place]),
                 "distance": float(values[DISTANCE][place]),
-                "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in models.names},
+                "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in versions},
             }
             for place in np.argsort(-values.get(DISTANCE, np.empty(0)), kind="stable")[:STRANGEST]
         ],

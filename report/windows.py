@@ -1,6 +1,6 @@
 """How far a window of images is from those of the evaluation, with thresholds of SciPy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,30 +90,21 @@ def measures(window: Values, reference: Values) -> list[Measure]:
     return found
 
 
-class Models:
-    """The packaged models, and their values of images."""
+def model_values(models: Sequence[Model], images: np.ndarray) -> Values:
+    """All values of images, uint8 [n, 784]: of each packaged model, of all, and distances.
 
-    def __init__(self, models: list[Model]) -> None:
-        self.names = [model.name for model in models]
-        self._classifiers = [load_classifier(model.path) for model in models]
-        self._features = read_features(FEATURES)
-        trained = map_rows(TRAIN_FEATURES)
-        chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
-        self._nearest = NearestNeighbors(n_neighbors=1, algorithm="brute")
-        self._nearest.fit(np.ascontiguousarray(trained[np.sort(chosen)]))
-
-    def __call__(self, images: np.ndarray) -> Values:
-        """All values of images, uint8 [n, 784]: of each model, of all, and distances.
-
-        Those are to the nearest of NEIGHBOURS training images, in the space of features.
-        """
-        values: Values = {}
-        for name, classifier in zip(self.names, self._classifiers, strict=True):
-            outputs = classifier.classify(images)
-            values[f"{CLASSES} of {name}"] = outputs[LABELS]
-            values[f"{CONFIDENCE} of {name}"] = outputs[PROBABILITIES].max(axis=1)
-        labels = np.stack([values[f"{CLASSES} of {name}"] for name in self.names])
-        if len(labels) > 1:
-            values[DISAGREEMENT] = (labels != labels[0]).any(axis=0).astype(float)
-        values[DISTANCE] = self._nearest.kneighbors(self._features(images))[0][:, 0]
-        return values
+    Those are to the nearest of NEIGHBOURS training images, in the space of features.
+    """
+    values: Values = {}
+    for model in models:
+        outputs = load_classifier(model.path).classify(images)
+        values[f"{CLASSES} of {model.name}"] = outputs[LABELS]
+        values[f"{CONFIDENCE} of {model.name}"] = outputs[PROBABILITIES].max(axis=1)
+    labels = np.stack([values[f"{CLASSES} of {model.name}"] for model in models])
+    if len(labels) > 1:
+        values[DISAGREEMENT] = (labels != labels[0]).any(axis=0).astype(float)
+    trained = map_rows(TRAIN_FEATURES)
+    chosen = np.random.default_rng(SEED).permutation(len(trained))[:NEIGHBOURS]
+    nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(trained[np.sort(chosen)])
+    values[DISTANCE] = nearest.kneighbors(read_features(FEATURES)(images))[0][:, 0]
+    return values
