@@ -18,11 +18,10 @@ LOCK, SERVING = Path("dvc.lock"), Path("serving")
 
 def commit() -> str:
     """The checked-out git commit, and whether anything is changed since."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return "none yet"
-    changed = subprocess.check_output(["git", "status", "--porcelain"], text=True)
-    return head.stdout.strip() + (", with uncommitted changes" if changed else "")
+    options = "--always", "--exclude=*", "--abbrev=40", "--dirty=, with uncommitted changes"
+    command = ["git", "describe", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "none yet"
 
 
 def changed_stages() -> list[str]:
