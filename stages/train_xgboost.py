@@ -27,13 +27,13 @@ from xgboost import XGBClassifier
 from serving.fashion.contract import SCORES_FILE
 from serving.fashion.model.scores import ScoreArrays
 from stages.console import run
-from stages.data.arrays import atomic_write, blocks, map_rows, write_npz
+from stages.data.arrays import atomic_write, map_rows, write_npz
 from stages.data.processed import TRAIN_FEATURES, TRAIN_LABELS
 from stages.data.splits import split
 from stages.params import Calibration, Xgboost, load_params
 from stages.training.boosting import Subset, as_classifier, boost, check_device, check_engine
 from stages.training.calibration import fit_temperature, held_out_size
-from stages.training.class_scores import ROWS, fit_class_scores
+from stages.training.class_scores import fit_class_scores
 from stages.training.saved import by_xgboost, save_model
 from stages.training.threads import fix_threads
 
@@ -70,8 +70,7 @@ def tree_inputs(
     if params.scores.landmarks is None:
         return np.ascontiguousarray(leading), None
     fitted = fit_class_scores(features, labels, params.scores)
-    scores = [fitted.out_of_fold(rows) for rows in blocks(len(labels), ROWS)]
-    return np.hstack([np.concatenate(scores), leading]), fitted.arrays
+    return np.hstack([fitted.out_of_fold, leading]), fitted.arrays
 
 
 def fit(

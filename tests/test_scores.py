@@ -7,7 +7,6 @@ from sklearn.kernel_ridge import KernelRidge
 
 from serving.fashion.model.exact import FEATURE_PLACES
 from serving.fashion.model.kernel import Rbf
-from stages.data.arrays import blocks
 from stages.params import ClassScores
 from stages.training import class_scores as module
 from stages.training.class_scores import ROWS, FittedScores, fit_class_scores
@@ -47,12 +46,12 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
 def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
     features, labels = problem(2000 + ROWS)
     scores = fit_class_scores(features[500:], labels[500:], section)
-    out_of_fold = scores.out_of_fold(slice(0, 1500 + ROWS))
-    assert out_of_fold.shape == (1500 + ROWS, CLASSES)
-    assert out_of_fold.dtype == scores.arrays.weights.dtype == np.float32
+    assert scores.out_of_fold.shape == (1500 + ROWS, CLASSES)
+    assert scores.out_of_fold.dtype == scores.arrays.weights.dtype == np.float32
     unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
     assert unseen > 0.8
-    assert (out_of_fold.argmax(axis=1) == labels[500:]).mean() == pytest.approx(unseen, abs=0.05)
+    found = (scores.out_of_fold.argmax(axis=1) == labels[500:]).mean()
+    assert found == pytest.approx(unseen, abs=0.05)
 
 
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):
@@ -60,14 +59,14 @@ def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section
     random = np.random.default_rng(1).integers(0, CLASSES, 600)
     scores = fit_class_scores(features, random, section)
     assert (scored(features, scores).argmax(axis=1) == random).mean() > 0.5
-    assert (scores.out_of_fold(slice(0, 600)).argmax(axis=1) == random).mean() < 0.35
+    assert (scores.out_of_fold.argmax(axis=1) == random).mean() < 0.35
 
 
 def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: ClassScores):
     features, labels = problem(100)
     least = section.model_copy(update={"ridge": 1e-9})
     scores = fit_class_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
-    assert np.isfinite(scores.out_of_fold(slice(0, 400))).all()
+    assert np.isfinite(scores.out_of_fold).all()
     assert np.isfinite(scores.arrays.weights).all()
 
 
@@ -79,8 +78,7 @@ def test_kernel_values_that_are_not_kept_change_nothing(
     monkeypatch.setattr(module, "CACHE_BYTES", (ROWS + 100) * 200 * 4)
     anew = fit_class_scores(features, labels, section)
     assert np.array_equal(kept.arrays.weights, anew.arrays.weights)
-    for rows in blocks(len(features), ROWS):
-        assert np.array_equal(kept.out_of_fold(rows), anew.out_of_fold(rows))
+    assert np.array_equal(kept.out_of_fold, anew.out_of_fold)
 
 
 def test_the_weight_scales_all_scores(section: ClassScores):
@@ -89,6 +87,5 @@ def test_the_weight_scales_all_scores(section: ClassScores):
         fit_class_scores(features, labels, section.model_copy(update={"weight": weight}))
         for weight in (1.0, 3.0)
     )
-    rows = slice(0, 300)
-    assert np.allclose(3 * once.out_of_fold(rows), thrice.out_of_fold(rows), atol=2 * STEP)
+    assert np.allclose(3 * once.out_of_fold, thrice.out_of_fold, atol=2 * STEP)
     assert np.allclose(3 * once.arrays.weights, thrice.arrays.weights)

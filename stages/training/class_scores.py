@@ -26,10 +26,10 @@ _solve = partial(solve_triangular, check_finite=False)
 
 
 class FittedScores(NamedTuple):
-    """arrays: to score any image by; out_of_fold: of a slice of training images, [m, classes]."""
+    """arrays: to score any image by; out_of_fold: of the training images, [n, classes]."""
 
     arrays: ScoreArrays
-    out_of_fold: Callable[[slice], np.ndarray]
+    out_of_fold: np.ndarray
 
 
 def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScores) -> FittedScores:
@@ -47,18 +47,14 @@ def fit_class_scores(features: np.ndarray, labels: np.ndarray, params: ClassScor
     landmarks = features[stratified(labels, count, params.seed)]
     kernel = Rbf(landmarks, params.gamma)
     targets = _Targets(labels, params)
-    with progress("scoring the classes", (2 + ITERATIONS) * len(labels), "images") as advance:
+    with progress("scoring the classes", (3 + ITERATIONS) * len(labels), "images") as advance:
         values = _KernelValues(features, kernel, count, advance)
         preconditioner = _Preconditioner(kernel(landmarks), params.ridge)
         weights = _regress(values, targets, preconditioner)
-    scale = np.float32(params.weight)
-
-    def out_of_fold(rows: slice) -> np.ndarray:
-        scores = targets.out_of_fold(rows, values(rows) @ weights) * scale
-        return quantize(scores, FEATURE_PLACES)
-
-    gamma, of_all = np.array(params.gamma, np.float32), weights[:, -targets.classes :]
-    return FittedScores(ScoreArrays(landmarks, gamma, of_all * scale), out_of_fold)
+        scores = [targets.out_of_fold(rows, block @ weights) for rows, block in values]
+    scale, gamma = np.float32(params.weight), np.array(params.gamma, np.float32)
+    fitted = ScoreArrays(landmarks, gamma, weights[:, -targets.classes :] * scale)
+    return FittedScores(fitted, quantize(np.concatenate(scores) * scale, FEATURE_PLACES))
 
 
 class _Targets:
@@ -104,15 +100,11 @@ class _KernelValues:
             advance(rows.stop - rows.start)
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """ROWS images at a time: which ones, and their values, float32 [≤ ROWS, m]."""
         for rows in blocks(len(self._features), ROWS):
-            yield rows, self(rows)
+            is_kept = rows.stop <= len(self._kept)
+            yield rows, self._kept[rows] if is_kept else self._kernel(self._features[rows])
             self._advance(rows.stop - rows.start)
-
-    def __call__(self, rows: slice) -> np.ndarray:
-        """Float32 [rows, m]."""
-        if rows.stop <= len(self._kept):
-            return self._kept[rows]
-        return self._kernel(self._features[rows])
 
 
 class _Preconditioner:
