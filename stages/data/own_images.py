@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from hydra.core.override_parser.types import Quote, QuotedString
-from scipy.special import bdtr
+from scipy.stats import binom
 
 from stages.console import StageError, run
 from stages.data.idx import TEST_FILES, TRAIN_FILES, write_idx
@@ -115,8 +115,7 @@ def write_set(target: Path, data: Images, parts: Sequence[np.ndarray]) -> None:
 
 def floor(count: int) -> float:
     """The accuracy on a number of test pictures below which a sound model hardly ever is."""
-    right = np.arange(count + 1.0)
-    return int(np.searchsorted(bdtr(right, count, SOUND), CHANCE)) * 1000 // count / 1000
+    return int(binom.ppf(CHANCE, count, SOUND)) * 1000 // count / 1000
 
 
 def command(target: Path, class_names: Sequence[str], tests: int) -> str:
