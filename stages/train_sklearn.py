@@ -23,10 +23,10 @@ from serving.fashion.model.svm import decisions, pairwise_log_proba
 from stages.console import run
 from stages.data.arrays import blocks, map_rows
 from stages.data.processed import BLOCK, TRAIN_FEATURES, TRAIN_LABELS
-from stages.data.splits import split, stratified
+from stages.data.splits import stratified
 from stages.params import Calibration, Svm, load_params
 from stages.training import nystroem
-from stages.training.calibration import fit_temperature, held_out_size
+from stages.training.calibration import fit_temperature, hold_out
 from stages.training.saved import by_scikit_learn, save_model
 from stages.training.stock_svm import to_sklearn_svc
 from stages.training.threads import fix_threads
@@ -80,8 +80,7 @@ def calibrate(
     features: np.ndarray, labels: np.ndarray, params: Svm, calibration: Calibration
 ) -> float:
     """The temperature of a trial model of a sample, fitted on held-out images."""
-    size = held_out_size(len(labels), calibration.held_out)
-    rest, held_out = split(labels, size, calibration.seed)
+    rest, held_out = hold_out(labels, calibration)
     most = TRIAL_APPROXIMATION if params.approximation else TRIAL
     sample = rest[stratified(labels[rest], min(most, len(rest)), calibration.seed)]
     classes, first = np.unique(labels[rest], return_index=True)

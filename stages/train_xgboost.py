@@ -29,10 +29,9 @@ from serving.fashion.model.scores import ScoreArrays
 from stages.console import run
 from stages.data.arrays import atomic_write, map_rows, write_npz
 from stages.data.processed import TRAIN_FEATURES, TRAIN_LABELS
-from stages.data.splits import split
 from stages.params import Calibration, Xgboost, load_params
 from stages.training.boosting import Subset, as_classifier, boost, check_device, check_engine
-from stages.training.calibration import fit_temperature, held_out_size
+from stages.training.calibration import fit_temperature, hold_out
 from stages.training.class_scores import fit_class_scores
 from stages.training.saved import by_xgboost, save_model
 from stages.training.threads import fix_threads
@@ -80,8 +79,7 @@ def fit(
 
     A trial model, without the held-out images, sets the number of rounds and the temperature.
     """
-    size = held_out_size(len(labels), calibration.held_out)
-    positions = np.arange(len(labels)), *split(labels, size, calibration.seed)
+    positions = np.arange(len(labels)), *hold_out(labels, calibration)
     every, rest, held_out = (Subset(inputs, labels, p) for p in positions)
     trial, losses = boost(rest, params, params.n_estimators, held_out)
     rounds = trial.num_boosted_rounds()

@@ -22,7 +22,8 @@ from stages.evaluation.metrics import (
     recorded,
     reliability,
 )
-from stages.training.calibration import fit_temperature, held_out_size
+from stages.params import Calibration
+from stages.training.calibration import fit_temperature, hold_out
 
 MODEL = Model("fashion-sklearn", "v1", Path("model.joblib"))
 
@@ -112,6 +113,7 @@ def test_bins_of_confidence_are_those_found_by_hand_and_empty_ones_are_left_out(
 
 
 def test_at_most_a_fifth_of_the_images_is_held_out_but_one_at_least():
-    assert held_out_size(60_000, 5000) == 5000
-    assert held_out_size(1000, 5000) == 200
-    assert held_out_size(4, 5000) == 1
+    calibration = Calibration(held_out=5000, seed=7)
+    for images, held_out in ((60_000, 5000), (1000, 200), (4, 1)):
+        rest, chosen = hold_out(np.arange(images) % 2, calibration)
+        assert (len(rest), len(chosen)) == (images - held_out, held_out)

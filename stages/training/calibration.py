@@ -1,16 +1,19 @@
-"""Fit the one number that turns a model's decisions into probabilities."""
+"""Hold images out, and fit the one number that turns a model's decisions into probabilities."""
 
 from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from stages.data.splits import split
+from stages.params import Calibration
+
 RANGE = 1e-3, 1e3  # of temperatures
 
 
-def held_out_size(images: int, requested: int) -> int:
-    """How many training images to hold out: as many as requested, but at most a fifth, or one."""
-    return min(requested, max(images // 5, 1))
+def hold_out(labels: np.ndarray, params: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the images that train a trial model, and of those held out, at most a fifth."""
+    return split(labels, min(params.held_out, max(len(labels) // 5, 1)), params.seed)
 
 
 def fit_temperature(log_probabilities: Callable[[float], np.ndarray], labels: np.ndarray) -> float:
