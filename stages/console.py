@@ -1,9 +1,7 @@
 """Progress of long work, and errors in one line."""
 
 import errno
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +13,6 @@ from serving.fashion.packaged import RepositoryError
 from stages import SAME_KERNELS
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-STOPPING = "stopping as soon as the current step is done"
 LINE_SECONDS = 10.0  # between two plain lines
 
 
@@ -26,13 +23,12 @@ class StageError(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a stage; a user error, or a full disk, becomes a line on stderr and an exit code.
 
-    Ctrl-C exits 130 and SIGTERM 143, both after a message and the stage's clean-up. Everything
-    else propagates: it is a defect, with its traceback.
+    Ctrl-C exits 130 and SIGTERM 143, both after the stage's clean-up. Everything else propagates:
+    it is a defect, with its traceback.
     """
     if not SAME_KERNELS:
         print("note: the outputs' last digits may differ on this processor from those of others")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    announce_signals()
     try:
         main()
     except (StageError, RepositoryError) as error:
@@ -43,19 +39,6 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error.strerror}; free some space, then run again")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def announce_signals() -> None:
-    """Print a line at once on a signal, also while a fit in C holds the interpreter.
-
-    Another process prints it: Python's signal handler, which is in C, writes into its pipe.
-    """
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    script = f'[ -n "$(head -c 1)" ] && echo "{STOPPING}" >&2'
-    subprocess.Popen(["sh", "-c", script], stdin=read, process_group=0)  # no Ctrl-C reaches it
-    os.close(read)
-    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import random
 import resource
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 from processes import DEADLINE_SECONDS, ready, wait_until
-from scratch import ROOT, Digits, environment, make_params, run
+from scratch import ROOT, Digits, make_params, run
 from wire import MODELS, OK, REJECTED, body, head, log_of, open_connection, post, tensor
 
 from serving.fashion.contract import LABELS
@@ -124,30 +123,6 @@ def test_a_full_disk_while_packaging_is_one_line_and_leaves_what_was_there(tmp_p
     assert output == "error: File too large; free some space, then run again\n"
     assert old.is_dir()
     assert not list(tmp_path.glob(".part-*"))
-
-
-def test_a_signal_is_handled_at_once_while_a_step_in_c_goes_on():
-    # What sum asks for is all in C, as a fit is: no handler of Python's runs meanwhile.
-    program = (
-        "import itertools, os\n"
-        "from stages import console\n"
-        "begun = map(os.write, [1], [b'begun'])\n"
-        "console.run(lambda: sum(itertools.chain(begun, range(10**8))))\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=environment(PYTHONPATH=str(ROOT)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as stage:
-        assert stage.stdout
-        assert stage.stderr
-        assert stage.stdout.read(5) == b"begun"
-        stage.send_signal(signal.SIGINT)
-        assert stage.stderr.readline() == b"stopping as soon as the current step is done\n"
-        assert stage.poll() is None
-        assert stage.wait(DEADLINE_SECONDS) == 130
-        assert stage.stderr.read() == b""
 
 
 BAD = [
