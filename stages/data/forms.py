@@ -10,6 +10,7 @@ import codecs
 import csv
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ from serving.fashion.contract import PIXEL_MAX, PIXELS, SIDE
 TRAIN_FILES = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_FILES = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 TORCHVISION = "FashionMNIST/raw", "raw"  # below the root that its data sets are given
-IDX, GZIP, ZIP = b"\0\0\x08", b"\x1f\x8b", b"PK\x03\x04"
+# Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
+# type (8: unsigned byte), number of dimensions, then each dimension as a big-endian uint32.
+IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
+IDX, GZIP, ZIP = b"\0\0\x08", b"\x1f\x8b", b"PK\x03\x04"  # first bytes
 TRAIN_WORDS, TEST_WORDS = ("train",), ("test", "t10k")
 NOT_FOUND = "No such file or directory"
 
@@ -118,10 +122,9 @@ def _read(file: Any, target: str) -> bytes:
         labels, pixels = _from_csv(file)
     else:
         raise UnavailableError(f"begins with {head!r}; expected an IDX, gzip, CSV or npz file")
-    count, *sides = (number.to_bytes(4, "big") for number in (len(labels), SIDE, SIDE))
     if "labels" in target:
-        return IDX + b"\x01" + count + labels
-    return b"".join([IDX, b"\x03", count, *sides, pixels])
+        return struct.pack(">2I", LABELS_MAGIC, len(labels)) + labels
+    return struct.pack(">4I", IMAGES_MAGIC, len(labels), SIDE, SIDE) + pixels
 
 
 def _from_csv(file: IO[bytes]) -> tuple[bytes, bytes]:

@@ -13,14 +13,11 @@ from serving.fashion.contract import PIXELS, SIDE
 from stages.console import StageError
 from stages.data import forms
 from stages.data.arrays import atomic_write
+from stages.data.forms import IMAGES_MAGIC, LABELS_MAGIC
 from stages.data.processed import BLOCK, Images
 
 RAW = Path("data/raw")
 TRAIN_FILES, TEST_FILES = forms.TRAIN_FILES, forms.TEST_FILES
-
-# Source of the format: http://yann.lecun.com/exdb/mnist, "The IDX file format": two zero bytes,
-# type (8: unsigned byte), number of dimensions, then each dimension as a big-endian uint32.
-IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049
 
 
 def read_labels(path: Path, class_names: tuple[str, ...], first_label: int = 0) -> np.ndarray:
