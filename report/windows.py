@@ -59,9 +59,9 @@ def ks_statistic(values: np.ndarray, reference: np.ndarray, chance: float) -> tu
 
 
 def difference(values: np.ndarray, reference: np.ndarray, chance: float) -> tuple[float, float]:
-    """Between the means, either way; normally distributed, nearly."""
-    deviation = reference.std() * np.sqrt(_variance(values, reference))
-    return abs(values.mean() - reference.mean()), stats.norm.isf(chance / 2) * deviation
+    """Between the shares, either way, of values that are 0 or 1."""
+    share, size = reference.mean(), int(1 / _variance(values, reference))
+    return abs(values.mean() - share), stats.binom.isf(chance / 2, size, share) / size - share
 
 
 def _variance(values: np.ndarray, reference: np.ndarray) -> float:
