@@ -129,5 +129,5 @@ def test_margins_are_those_of_xgboost_to_the_bit(
 
 
 def test_trees_that_are_too_deep_are_rejected():
-    with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got {DEEPEST + 1}"):
+    with pytest.raises(ValueError, match=f"at most {DEEPEST} levels, got more"):
         SmallBatchTrees(fitted(DEEPEST + 1).get_booster())

@@ -4,7 +4,6 @@ XGBoost's prediction takes 0.6 ms before the first image, as it prepares for tho
 """
 
 import json
-from typing import Any
 
 import numpy as np
 from xgboost import Booster
@@ -15,9 +14,10 @@ DEEPEST = 8  # levels; trees are filled up to 2^levels leaves each
 class SmallBatchTrees:
     """The trees of a Booster that was fitted with `multi:softprob`, and the sums of their leaves.
 
-    Every tree is filled up to a perfect one, level by level, so that from node i of a level a step
-    leads to node 2i or 2i + 1 of the next. Raises ValueError for trees deeper than DEEPEST levels,
-    and for a booster of another kind than one tree a class and round.
+    Every tree is filled up to a perfect one, level by level: below a leaf is twice the leaf itself.
+    So from node i of a level a step leads to node 2i or 2i + 1 of the next. Raises ValueError for
+    trees deeper than DEEPEST levels, and for a booster of another kind than one tree a class and
+    round.
 
     Source of the format: XGBoost, "Introduction to Model IO", JSON schema.
     """
@@ -28,27 +28,31 @@ class SmallBatchTrees:
         boosted = learner["gradient_booster"]
         if boosted["name"] != "gbtree":
             raise ValueError(f"expected a booster gbtree, got {boosted['name']}")
-        trees = [_Tree(tree) for tree in boosted["model"]["trees"]]
+        trees = boosted["model"]["trees"]
         if boosted["model"]["tree_info"] != [n % len(self._base) for n in range(len(trees))]:
             raise ValueError("expected one tree a class and round")
-        depth = max(tree.depth() for tree in trees)
-        if depth > DEEPEST:
-            raise ValueError(f"expected trees of at most {DEEPEST} levels, got {depth}")
-        self._trees = np.arange(len(trees))
-        self._levels = []
-        nodes = [[0] for _ in trees]
-        for _ in range(depth):
-            tests = [
-                tree.test(node) for tree, row in zip(trees, nodes, strict=True) for node in row
-            ]
-            features, thresholds = zip(*tests, strict=True)
-            self._levels.append((np.array(features), np.array(thresholds, np.float32)))
-            nodes = [
-                [below for node in row for below in tree.below(node)]
-                for tree, row in zip(trees, nodes, strict=True)
-            ]
-        leaves = [tree.values[node] for tree, row in zip(trees, nodes, strict=True) for node in row]
-        self._leaves = np.array(leaves, np.float32)
+
+        def of_all_nodes(name: str) -> np.ndarray:
+            return np.concatenate([tree[name] for tree in trees])
+
+        sizes = [len(tree["left_children"]) for tree in trees]
+        roots = np.cumsum([0, *sizes[:-1]])
+        root = np.repeat(roots, sizes)  # of each node's tree
+        is_leaf, itself = of_all_nodes("left_children") < 0, np.arange(sum(sizes))
+        left = np.where(is_leaf, itself, root + of_all_nodes("left_children"))
+        right = np.where(is_leaf, itself, root + of_all_nodes("right_children"))
+        # Of a leaf: what it adds, and a test that always leads left.
+        values = of_all_nodes("split_conditions").astype(np.float32)
+        features = np.where(is_leaf, 0, of_all_nodes("split_indices"))
+        thresholds = np.where(is_leaf, np.float32(np.inf), values)
+        self._trees, nodes = np.arange(len(trees)), roots
+        self._levels: list[tuple[np.ndarray, np.ndarray]] = []
+        while not is_leaf[nodes].all():
+            if len(self._levels) == DEEPEST:
+                raise ValueError(f"expected trees of at most {DEEPEST} levels, got more")
+            self._levels.append((features[nodes], thresholds[nodes]))
+            nodes = np.stack([left[nodes], right[nodes]], axis=1).ravel()
+        self._leaves = values[nodes]
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Margins, float32 [n, classes], of float32 [n, k] features; the same bits as XGBoost's."""
@@ -62,29 +66,3 @@ class SmallBatchTrees:
         # As XGBoost adds them, one round after the other.
         rounds = self._leaves.take(nodes).reshape(len(rows), -1, len(self._base))
         return np.add.reduce(np.insert(rounds, 0, self._base, axis=1), axis=1)
-
-
-class _Tree:
-    """A tree of the file."""
-
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.values = content["split_conditions"]  # of a leaf: what it adds
-        self._features = content["split_indices"]
-        self._children = list(zip(content["left_children"], content["right_children"], strict=True))
-
-    def depth(self, node: int = 0) -> int:
-        """Tests below a node, on the longest path."""
-        if self._is_leaf(node):
-            return 0
-        return 1 + max(self.depth(below) for below in self._children[node])
-
-    def test(self, node: int) -> tuple[int, float]:
-        """Feature and threshold of a node; of a leaf, a test that always leads left."""
-        return (0, np.inf) if self._is_leaf(node) else (self._features[node], self.values[node])
-
-    def below(self, node: int) -> tuple[int, int]:
-        """The next nodes; below a leaf, itself."""
-        return (node, node) if self._is_leaf(node) else self._children[node]
-
-    def _is_leaf(self, node: int) -> bool:
-        return self._children[node][0] < 0
