@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from serving.client import Outputs, ResponseError
@@ -92,8 +90,7 @@ def bright(files: Files) -> list[str]:
 
 def _is_bright(content: bytes) -> bool:
     with suppress(PixelError, OSError, ValueError):
-        open_picture(content)
-        picture = Image.open(BytesIO(content))
+        picture = open_picture(content)
         picture.draft("L", (SIDE, SIDE))
         if not picture.has_transparency_data:
             grey = np.asarray(picture.convert("L").resize((SIDE, SIDE)))

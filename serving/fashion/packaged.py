@@ -52,7 +52,6 @@ def version_number(version: str) -> int:
 
 def newest(models: Sequence[Model]) -> list[Model]:
     """The version with the highest number of each model, by name."""
-    latest: dict[str, Model] = {}
-    for model in sorted(models, key=lambda model: version_number(model.version)):
-        latest[model.name] = model
+    by_version = sorted(models, key=lambda model: version_number(model.version))
+    latest = {model.name: model for model in by_version}
     return [latest[name] for name in sorted(latest)]

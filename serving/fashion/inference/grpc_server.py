@@ -140,10 +140,7 @@ class GrpcService:
         return write_metadata(metadata, self._pb.ModelMetadataResponse())
 
     async def _index(self, request: Any, _: Any) -> Any:
-        response = self._pb.RepositoryIndexResponse()
-        for model in await self._models.index(request.ready):
-            response.models.add(**model)
-        return response
+        return self._pb.RepositoryIndexResponse(models=await self._models.index(request.ready))
 
     async def _load(self, request: Any, _: Any) -> Any:
         await self._models.load(request.model_name)

@@ -215,14 +215,12 @@ async def _respond(
 
 def check_sizes(request: InferRequest) -> None:
     """Raise RequestError for sizes that would determine how much is computed or sent back."""
-    if len(request.id or "") > LONGEST_ID:
-        length = len(request.id or "")
+    if (length := len(request.id or "")) > LONGEST_ID:
         raise RequestError(f"expected an id of at most {LONGEST_ID:,} characters, got {length:,}")
     if len(request.inputs) > MOST_INPUTS:
         raise RequestError(f"expected at most {MOST_INPUTS:,} inputs, got {len(request.inputs):,}")
     for tensor in request.inputs:
-        if len(tensor.shape) > MOST_AXES:
-            axes = len(tensor.shape)
+        if (axes := len(tensor.shape)) > MOST_AXES:
             raise RequestError(f"expected a shape of at most {MOST_AXES} axes, got {axes:,}")
     names = [output.name for output in request.outputs]
     for name, count in Counter(names).items() if len(names) > 1 else ():

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -26,15 +25,13 @@ def read_inputs(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     if not (folder / FEATURES_FILE).exists():
         return lambda images: images.astype(np.float32)
     features, fitted = read_features(folder / FEATURES_FILE), _read_scores(folder)
-    if fitted is None:
-        return cast(Callable[[np.ndarray], np.ndarray], features)  # mypy takes it for a tuple
-    scores = ScoreMap(fitted)
+    scores = ScoreMap(fitted) if fitted else None
 
-    def scores_and_features(images: np.ndarray) -> np.ndarray:
+    def inputs(images: np.ndarray) -> np.ndarray:
         found = features(images)
-        return np.hstack([scores(found), found])
+        return np.hstack([scores(found), found]) if scores else found
 
-    return scores_and_features
+    return inputs
 
 
 def _read_scores(folder: Path) -> ScoreArrays | None:
