@@ -57,16 +57,9 @@ async function findModels() {
   return found.map(({ name, parameters }) => ({ name, classes: JSON.parse(parameters.class_names) }));
 }
 
-// The tensor of the pixels of one image.
-const tensorOfPixels = (pixels) => ({
-  name: "predict", shape: [1, PIXELS], datatype: "UINT8", data: Array.from(pixels),
-});
-
-// The tensor of a picture file, which the server makes an image of.
-const tensorOfFile = (base64, invert) => ({
-  name: "predict", shape: [1], datatype: "BYTES", data: [base64],
-  ...(invert && { parameters: { invert } }),
-});
+// The tensor of one image: its pixels, or a picture file, which the server makes an image of.
+const tensor = (datatype, shape, data, parameters) => ({ name: "predict", shape, datatype, data, parameters });
+const tensorOfFile = (base64, parameters) => tensor("BYTES", [1], [base64], parameters);
 
 // What a model predicts, or the error.
 async function infer(model, body) {
@@ -81,13 +74,13 @@ async function infer(model, body) {
   }
 }
 
-// Send a tensor to all models and show what they predict. curl: makes the command of it; truth: the
-// number of its class, where known.
-async function predict(tensor, description, curl, truth) {
+// Send a tensor to all models and show what they predict. options: truth, the number of its class, and
+// file, the name of the picture's, where known.
+async function predict(input, description, { truth, file } = {}) {
   const number = ++requests;
   const found = await models.catch(() => []); // the error is shown already
   if (!found.length) return;
-  const body = { inputs: [tensor], outputs: OUTPUTS.map((name) => ({ name })) };
+  const body = { inputs: [input], outputs: OUTPUTS.map((name) => ({ name })) };
   at("predictions").setAttribute("aria-busy", "true");
   const results = await Promise.all(found.map((model) => infer(model, body)));
   if (number !== requests) return;
@@ -96,10 +89,10 @@ async function predict(tensor, description, curl, truth) {
   show([...new Set(results.flatMap(({ error }) => error?.message ?? []))].join("\n"));
   at("models").replaceChildren(...good.map((result) => card(result, truth)));
   if (good.length) paint(at("image"), good[0].data.image);
-  else clear(at("image"));
+  else at("image").getContext("2d").clearRect(0, 0, SIDE, SIDE);
   at("image").setAttribute("aria-label", good.length ? `The models' image: ${description}` : "No image");
   at("about").textContent = good.length ? description : "";
-  at("curl").textContent = curl(body, new URL(`v2/models/${found[0].name}/infer`, SERVER));
+  at("curl").textContent = curl(new URL(`v2/models/${found[0].name}/infer`, SERVER), body, file);
   at("copy").disabled = false;
   const above = at("predictions").getBoundingClientRect().bottom < 0; // on a low screen
   if (above) at("predictions").scrollIntoView();
@@ -145,22 +138,17 @@ function paint(canvas, pixels) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
-const clear = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-
-// The shell command that sends the page's request.
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-const KIND = "-H 'Content-Type: application/json'";
-const command = (url) => `curl -s ${url} ${KIND}${token() ? ' -H "Authorization: Bearer $TOKEN"' : ""}`;
-const curlOfBody = (body, url) => `${command(url)} -d ${quoted(JSON.stringify(body))}`;
-
-// Of a file: its base64, which may be megabytes, is made where the command runs.
-function curlOfFile(name) {
-  return (body, url) => {
-    const [before, after] = JSON.stringify({ ...body, inputs: [{ ...body.inputs[0], data: ["\0"] }] })
-      .split("\\u0000");
-    const parts = `{ printf %s ${quoted(before)}; base64 -w0 ${quoted(name)}; printf %s ${quoted(after)}; }`;
-    return `${parts} | ${command(url)} -d @-`;
-  };
+// The shell command that sends the page's request. The base64 of a file, which may be megabytes, is made
+// where the command runs.
+function curl(url, body, file) {
+  const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+  const authorization = token() ? ' -H "Authorization: Bearer $TOKEN"' : "";
+  const command = `curl -s ${url} -H 'Content-Type: application/json'${authorization} -d`;
+  const json = JSON.stringify(body);
+  if (!file) return `${command} ${quoted(json)}`;
+  const data = JSON.stringify(body.inputs[0].data);
+  const [before, after] = json.split(data).map(quoted);
+  return `{ printf %s ${before}'["'; base64 -w0 ${quoted(file)}; printf %s '"]'${after}; } | ${command} @-`;
 }
 
 // The grid of images that evaluate the models, the first of them chosen.
@@ -175,7 +163,8 @@ async function fillGrid() {
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
       choose(button);
-      predict(tensorOfPixels(grey), `Image ${place}, true class: ${names[label]}`, curlOfBody, label);
+      const input = tensor("UINT8", [1, PIXELS], Array.from(grey));
+      predict(input, `Image ${place}, true class: ${names[label]}`, { truth: label });
     });
     return button;
   });
@@ -205,7 +194,8 @@ async function predictFile(file) {
     text += String.fromCharCode(...bytes.subarray(i, i + 32768));
   }
   choose(null);
-  await predict(tensorOfFile(btoa(text), at("invert").checked), file.name, curlOfFile(file.name));
+  const parameters = at("invert").checked ? { invert: true } : undefined;
+  await predict(tensorOfFile(btoa(text), parameters), file.name, { file: file.name });
 }
 
 function takeFiles() {
@@ -286,7 +276,7 @@ function takeDrawing() {
   at("predict").addEventListener("click", () => {
     choose(null);
     const [, base64] = canvas.toDataURL("image/png").split(",");
-    predict(tensorOfFile(base64, false), "Your drawing", curlOfBody);
+    predict(tensorOfFile(base64), "Your drawing");
   });
 }
 
