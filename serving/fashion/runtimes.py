@@ -1,7 +1,6 @@
-"""The runtimes by the names that each packaged model-settings.json has for them."""
+"""The runtime by the names that each packaged model-settings.json has for it."""
 
-from .adapter.runtimes import ScikitLearnModel, XgboostModel
+from .adapter.runtimes import FashionModel
 
-SvmModel, TreesModel = ScikitLearnModel, XgboostModel  # as versions packaged before name them
-
-__all__ = ["ScikitLearnModel", "SvmModel", "TreesModel", "XgboostModel"]
+ScikitLearnModel = XgboostModel = FashionModel
+SvmModel = TreesModel = FashionModel  # as versions packaged before name it

@@ -1,9 +1,8 @@
-"""The MLServer runtimes of this project's models: the stock ones load, inference/ serves them."""
+"""The MLServer runtime of this project's models, which inference/ serves."""
 
 import asyncio
 import gc
 import json
-from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -15,8 +14,6 @@ from mlserver.logging import logger
 from mlserver.model import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, Parameters
 from mlserver.utils import get_model_uri
-from mlserver_sklearn import SKLearnModel
-from mlserver_xgboost import XGBoostModel
 
 from ..inference.batching import Batcher
 from ..inference.errors import RequestError, one_line
@@ -24,7 +21,7 @@ from ..inference.handler import ServedModel
 from ..inference.limits import Limits
 from ..inference.metrics import ModelMetrics
 from ..integrity import RAISE_IF_UNFIT, UnfitModelError, check_files, check_libraries
-from ..model.classifiers import Classifier
+from ..model.classifiers import load_classifier
 from ..model.features import ROWS_PER_THREAD
 from ..model.predictor import FashionPredictor
 from .foreign import NO_LIMITS, extra_settings
@@ -52,12 +49,12 @@ class PackagedSettings(msgspec.Struct):
 
 
 class FashionModel(MLModel):
-    """Loads a model as the stock runtime does, after checking its files; inference/ serves it."""
+    """Loads a model from its folder, after checking the files; inference/ serves it."""
 
     served: ServedModel | None = None
 
     async def load(self) -> bool:
-        """Load the model, then the other files of its folder.
+        """Load the files of the model's folder.
 
         Raises UnfitModelError where they are not those that were packaged or a library does not
         fit.
@@ -68,7 +65,7 @@ class FashionModel(MLModel):
         self.metrics = ModelMetrics(self.name, self.version or "")
         try:
             settings = msgspec.convert(extra_settings(self.settings), PackagedSettings)
-            read = partial(self._read, Path(await get_model_uri(self.settings)).parent, settings)
+            read = partial(self._read, Path(await get_model_uri(self.settings)), settings)
             # A request loads it in a thread, since others are served meanwhile.
             self.served = await asyncio.to_thread(read) if RAISE_IF_UNFIT.get() else read()
         except UnfitModelError:
@@ -79,16 +76,14 @@ class FashionModel(MLModel):
         settle()
         return True
 
-    def _read(self, folder: Path, settings: PackagedSettings) -> ServedModel:
-        check_files(folder, settings.sha256)
+    def _read(self, path: Path, settings: PackagedSettings) -> ServedModel:
+        check_files(path.parent, settings.sha256)
         for warning in check_libraries(settings.libraries):
             logger.warning(f"{self.name} {self.version}: {warning}; results may differ")
-        with suppress(StopIteration):  # `load` of the stock runtimes awaits nothing
-            super().load().send(None)
         name, version, serving = self.name, self.version or "", settings.serving
         rows_per_thread = serving.get("rows_per_thread", serving.get("chunk_rows", ROWS_PER_THREAD))
         delay = serving.get("max_batch_delay_ms", serving.get("wait_ms", 0.0))
-        classifier = Classifier(self._model, folder, int(rows_per_thread))
+        classifier = load_classifier(path, int(rows_per_thread))
         names, rows, limits = settings.class_names, settings.max_rows, settings.limits
         predictor = FashionPredictor(classifier, names, rows, name, version)
         predict = self.metrics.counted(predictor)
@@ -137,11 +132,3 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-
-
-class ScikitLearnModel(FashionModel, SKLearnModel):
-    """Serves any classifier of scikit-learn with predict_proba, or an SVC."""
-
-
-class XgboostModel(FashionModel, XGBoostModel):
-    """Serves any XGBClassifier."""

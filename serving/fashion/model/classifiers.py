@@ -38,7 +38,7 @@ class Classifier:
     without probabilities.
     """
 
-    def __init__(self, model: Any, folder: Path, rows_per_thread: int = ROWS_PER_THREAD) -> None:
+    def __init__(self, model: Any, folder: Path, rows_per_thread: int) -> None:
         training = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
         self._inputs = read_inputs(folder)
         self._log_proba = log_proba_of(model, training["temperature"])
@@ -108,10 +108,11 @@ def margins_of(model: XGBClassifier) -> Callable[[np.ndarray], np.ndarray]:
     return margins
 
 
-def load_classifier(path: Path) -> Classifier:
+def load_classifier(path: Path, rows_per_thread: int = ROWS_PER_THREAD) -> Classifier:
     """Load a model from its file, .joblib or XGBoost's, and the other files of its folder."""
     if path.suffix == ".joblib":
-        return Classifier(joblib.load(path), path.parent)
-    model = XGBClassifier()
-    model.load_model(path)
-    return Classifier(model, path.parent)
+        model = joblib.load(path)
+    else:
+        model = XGBClassifier()
+        model.load_model(path)
+    return Classifier(model, path.parent, rows_per_thread)
