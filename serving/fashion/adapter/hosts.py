@@ -18,7 +18,6 @@ from mlserver.grpc.interceptors import LoggingInterceptor
 from mlserver.handlers import DataPlane, ModelRepositoryHandlers
 from mlserver.model import MLModel
 from mlserver.rest import RESTServer
-from mlserver.rest.logging import disable_health_access_logs
 from mlserver.rest.openapi import get_openapi_schema
 from mlserver.settings import Settings
 from mlserver.tracing import get_tracer_provider
@@ -118,8 +117,6 @@ class RestServer(Host, RESTServer):
         self._server = GracefulServer(self._get_config())
         for warning in OPTIONS.warnings:
             logger.warning(warning)
-        if not self._settings.debug:
-            disable_health_access_logs()
         if not (OPTIONS.tokens or is_local(self._settings.host)):
             logger.warning(
                 "no token is required by %s: set FASHION_TOKEN_FILE to a file of tokens",

@@ -30,5 +30,6 @@ def share_handlers() -> None:
     """Let uvicorn log by MLServer's handlers, where they are structured."""
     formatters = [handler.formatter for handler in mlserver_logger.handlers]
     if any(isinstance(f, LogFormatter) and f.use_structured_logging for f in formatters):
-        for name in ("uvicorn", "uvicorn.access"):
-            logging.getLogger(name).handlers = list(mlserver_logger.handlers)
+        for logger in map(logging.getLogger, ("uvicorn", "uvicorn.access")):
+            if logger.handlers:  # that of access has some only where MLServer is to debug
+                logger.handlers = list(mlserver_logger.handlers)
