@@ -72,7 +72,7 @@ class HostOptions:
     """State of the process. observers: of each inference request; allow_load: by request.
 
     settings: of this server; tokens, certificate: from the files in `settings`; expected: name and
-    version of each model to be loaded; broken: model settings that could not be read at the start;
+    version of each model to be loaded, or the path of settings that could not be read, and "";
     warnings: to log once the server starts; hosts_installed: whether the servers of hosts.py run.
     """
 
@@ -85,7 +85,6 @@ class HostOptions:
         self.observers: list[Observer] = []
         self.allow_load = False
         self.expected: set[tuple[str, str]] = set()
-        self.broken: set[Path] = set()
         self.warnings: list[str] = []
 
     def configure(self, allow_load: bool, metrics: bool, options: dict[str, Any]) -> None:

@@ -50,9 +50,9 @@ class Repository(SchemalessModelRepository):
         if not Repository._is_listed:  # MLServer makes two repositories
             Repository._is_listed = True
             read = {getattr(settings, "_source", None) for settings in found}
-            paths = Path(self._root).resolve().rglob(MODEL_SETTINGS)
-            OPTIONS.broken = {path for path in paths if str(path) not in read}
+            paths = map(str, Path(self._root).resolve().rglob(MODEL_SETTINGS))
             OPTIONS.expected = {(settings.name, settings.version or "") for settings in found}
+            OPTIONS.expected |= {(path, "") for path in paths if path not in read}
             return [settings for settings in found if _is_importable(settings)]
         return found
 
@@ -83,8 +83,7 @@ class RegistryModels:
         """Whether all models to be loaded are, and there is one."""
         models = list(await self._registry.get_models())
         ready = {(model.name, model.version or "") for model in models if model.ready}
-        missing = OPTIONS.broken or OPTIONS.expected - ready
-        return bool(ready) and len(ready) == len(models) and not missing
+        return bool(ready) and len(ready) == len(models) and ready >= OPTIONS.expected
 
     async def server_metadata(self) -> dict[str, Any]:
         return (await self._data_plane.metadata()).model_dump()
@@ -139,7 +138,7 @@ class RegistryModels:
         versions = await self._registry.get_models(name)
         self._expect_only(name, {(name, model.version or "") for model in versions})
         settings = await self._handlers._repository.find(name)
-        OPTIONS.broken -= {Path(getattr(found, "_source", "")) for found in settings}
+        OPTIONS.expected -= {(getattr(found, "_source", ""), "") for found in settings}
 
     def _expect_only(self, name: str, versions: set[tuple[str, str]]) -> None:
         others = {expected for expected in OPTIONS.expected if expected[0] != name}
