@@ -35,7 +35,7 @@ from .payloads import check_inputs, from_outputs, plain, to_payload
 
 # Of models without parameters.extra.limits in their settings.
 NO_LIMITS = Limits(body_mb=64, bodies_mb=160, request_seconds=60, waiting=4000)
-STOCK = {  # the outputs of MLServer's runtimes, the first by default
+STOCK = {  # by module, the outputs of MLServer's runtimes, the first by default
     "mlserver_sklearn.sklearn": ("predict", "predict_proba", "transform"),
     "mlserver_xgboost.xgboost": ("predict", "predict_proba"),
 }
@@ -57,7 +57,7 @@ def serve(model: MLModel) -> None:
 def _served(model: MLModel, metrics: ModelMetrics) -> ServedModel:
     name, version, settings = model.name, model.version or "", model.settings
     limits = _limits(settings)
-    if not is_stock(model):
+    if type(model).__module__ not in STOCK:
         signature = RuntimeSignature(model, limits.waiting)
         return ServedModel(name, version, signature, limits, signature.infer)
     predictor = StockPredictor(model)
@@ -133,14 +133,6 @@ class RuntimeSignature(Signature):
             raise RequestError(str(error), error.status_code) from None
 
 
-def is_stock(model: MLModel) -> bool:
-    """Whether a model predicts as MLServer's runtime for scikit-learn or XGBoost does."""
-    kind: Any = type(model)
-    names = ("predict", "_check_request", "_get_model_outputs", "decode_request", "encode")
-    modules = {getattr(kind, name).__module__ for name in names if hasattr(kind, name)}
-    return kind.predict.__module__ in STOCK and modules <= {*STOCK, MLModel.__module__}
-
-
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of a request. data: array or DataFrame; outputs: methods to call with it."""
@@ -203,7 +195,7 @@ class StockPredictor(Predictor):
     @cached_property
     def output_names(self) -> list[str]:
         """The estimator's methods, first the one that settings name as `predict_fn`."""
-        methods = STOCK[type(self._model).predict.__module__]
+        methods = STOCK[type(self._model).__module__]
         default = extra_settings(self._settings).get("predict_fn", methods[0])
         others = [name for name in methods if name != default and hasattr(self._estimator, name)]
         return [default, *others]
