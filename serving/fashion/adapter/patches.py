@@ -7,7 +7,6 @@ MLServer creates its parts by the names in its modules, after it has read settin
 import logging
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any, NamedTuple
 
 from mlserver.logging import logger as mlserver_logger
 
@@ -21,30 +20,21 @@ from .repository import is_newer
 TESTED = "1.7.1", "1.7.2rc1"  # whose private names the adapter relies on
 VERSION = version("mlserver")
 
-
-class Patch(NamedTuple):
-    """A name in a module of MLServer that is replaced. why: with MLServer's issue, if any."""
-
-    module: str
-    name: str
-    replacement: Any
-    why: str
-
-
+# Module and name in MLServer, what replaces it, and why, with MLServer's issue, if any.
 PATCHES = (
-    Patch("mlserver.server", "RESTServer", RestServer,
-          "returns 500 or pydantic's messages for bad requests (1055), has no binary tensors (324)"
-          " and no limits; its uvicorn cuts off open connections when it ends"),
-    Patch("mlserver.server", "GRPCServer", GrpcServer,
-          "reads raw tensors into lists (926), logs a stack for each bad request, and takes one"
-          " call a turn of the event loop"),
-    Patch("mlserver.metrics.server", "_NoSignalServer", MetricsServer,
-          "means to leave signals to MLServer, by a method that uvicorn no longer calls: a signal"
-          " would end the server before its requests have responses"),
-    Patch("mlserver.logging", "ModelLoggerFormatter", LogFormatter,
-          "writes JSON by putting texts between quotes: one with a quote breaks it"),
-    Patch("mlserver.registry", "_is_newer", is_newer,
-          "compares versions as text, so that v9 comes after v10 (783)"),
+    ("mlserver.server", "RESTServer", RestServer,
+     "returns 500 or pydantic's messages for bad requests (1055), has no binary tensors (324)"
+     " and no limits; its uvicorn cuts off open connections when it ends"),
+    ("mlserver.server", "GRPCServer", GrpcServer,
+     "reads raw tensors into lists (926), logs a stack for each bad request, and takes one"
+     " call a turn of the event loop"),
+    ("mlserver.metrics.server", "_NoSignalServer", MetricsServer,
+     "means to leave signals to MLServer, by a method that uvicorn no longer calls: a signal"
+     " would end the server before its requests have responses"),
+    ("mlserver.logging", "ModelLoggerFormatter", LogFormatter,
+     "writes JSON by putting texts between quotes: one with a quote breaks it"),
+    ("mlserver.registry", "_is_newer", is_newer,
+     "compares versions as text, so that v9 comes after v10 (783)"),
 )  # fmt: skip
 
 
@@ -56,8 +46,8 @@ def install() -> None:
             "serve, without what docs/serving.md describes"
         )
         return
-    for patch in PATCHES:
-        setattr(import_module(patch.module), patch.name, patch.replacement)
+    for module, name, replacement, _ in PATCHES:
+        setattr(import_module(module), name, replacement)
     OPTIONS.hosts_installed = True
     report_invalid_settings()
     inference_logger.parent = mlserver_logger

@@ -24,19 +24,8 @@ MAX_PIXELS_JPEG = 64 * 1024 * 1024  # which is decoded at a half, a quarter or a
 MAX_PIXELS_A_REQUEST = 256 * 1024 * 1024  # about two seconds
 DRAFT_SIDE = 1024  # pixels at least, of a JPEG's edge that is decoded smaller
 LONGEST_TO_SHORTEST = SIDE  # of a picture's edges
-
-
 # What Pillow, and its readers of chunks and tags, raise for damaged files.
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    struct.error,
-    zlib.error,
-)
+DAMAGED = OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error, zlib.error
 
 
 class PixelError(RequestError):

@@ -27,13 +27,7 @@ from ..inference.predictor import (
     read_flag,
     read_numbers,
 )
-from .pictures import (
-    MAX_PIXELS_A_REQUEST,
-    PixelError,
-    fit_picture,
-    is_picture,
-    open_picture,
-)
+from .pictures import MAX_PIXELS_A_REQUEST, PixelError, fit_picture, is_picture, open_picture
 
 ONE_IMAGE = ((PIXELS,), (SIDE, SIDE))
 SHAPES = f"[n, {PIXELS}], [n, {SIDE}, {SIDE}], [{PIXELS}] or [{SIDE}, {SIDE}]"
