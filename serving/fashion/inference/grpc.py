@@ -4,7 +4,7 @@ The caller, which has the protocol buffers, passes the messages; here their fiel
 set. Tensors are raw, or lists in a field for each datatype; a response's are as its request's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import RequestError, quote
@@ -22,7 +22,7 @@ FIELDS = {
 PARAMETERS = {bool: "bool_param", int: "int64_param"}  # others are sent as text
 
 
-def read_request(message: Any) -> InferRequest:
+def read_request(message: Any, headers: Callable[[], dict[str, str]]) -> InferRequest:
     """The request that a ModelInferRequest holds. Raises RequestError."""
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -41,9 +41,8 @@ def read_request(message: Any) -> InferRequest:
     ]
     binary = bool(raw)
     outputs = [RequestedOutput(output.name, binary) for output in message.outputs]
-    return InferRequest(
-        message.id or None, tensors, outputs, _parameters(message.parameters), binary
-    )
+    parameters = _parameters(message.parameters)
+    return InferRequest(message.id or None, tensors, outputs, parameters, binary, headers)
 
 
 def _read_contents(tensor: Any) -> list[Any]:

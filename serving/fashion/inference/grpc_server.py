@@ -60,7 +60,7 @@ class GrpcTransport:
         return message
 
     def parse(self, payload: Any) -> InferRequest:
-        return read_request(payload)._replace(headers=self._metadata)
+        return read_request(payload, self._metadata)
 
     def _metadata(self) -> dict[str, str]:
         return {name: str(value) for name, value in self._context.invocation_metadata() or ()}

@@ -86,7 +86,9 @@ class _Request(msgspec.Struct):
 DECODER = msgspec.json.Decoder(_Request)
 
 
-def read_request(body: bytes | bytearray, json_length: str | None = None) -> InferRequest:
+def read_request(
+    body: bytes | bytearray, json_length: str | None, headers: Callable[[], dict[str, str]]
+) -> InferRequest:
     """The request in a body. json_length: the header. Raises RequestError."""
     text, raw = _split(body, json_length)
     if not text:
@@ -114,7 +116,7 @@ def read_request(body: bytes | bytearray, json_length: str | None = None) -> Inf
         RequestedOutput(output.name, read_flag(output.parameters or {}, AS_BINARY, binary))
         for output in content.outputs or ()
     ]
-    return InferRequest(content.id, inputs, outputs, parameters, binary)
+    return InferRequest(content.id, inputs, outputs, parameters, binary, headers)
 
 
 def _decode(decode: Callable[[Any], Any], text: Any) -> Any:

@@ -125,8 +125,7 @@ class RestTransport:
         return await read_body(self._scope, self._receive, admission)
 
     def parse(self, payload: bytes | bytearray) -> InferRequest:
-        request = read_request(payload, _header(self._scope, JSON_LENGTH))
-        return request._replace(headers=self._headers)
+        return read_request(payload, _header(self._scope, JSON_LENGTH), self._headers)
 
     def _headers(self) -> dict[str, str]:
         fields = self._scope["headers"]
