@@ -155,9 +155,6 @@ def _predict_files(
             "add --invert",
             file=sys.stderr,
         )
-    if len(errors) == 1 and not files:
-        ((name, why),) = errors.items()
-        raise ValueError(f"{name}: {why}")
     for name, why in errors.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     if not files:
