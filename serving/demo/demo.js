@@ -59,7 +59,7 @@ async function findModels() {
 
 // The tensor of one image: its pixels, or a picture file, which the server makes an image of.
 const tensor = (datatype, shape, data, parameters) => ({ name: "predict", shape, datatype, data, parameters });
-const tensorOfFile = (base64, parameters) => tensor("BYTES", [1], [base64], parameters);
+const tensorOfFile = (url, parameters) => tensor("BYTES", [1], [url.split(",")[1] ?? ""], parameters);
 
 // What a model predicts, or the error.
 async function infer(model, body) {
@@ -187,15 +187,14 @@ function choose(chosen) {
 }
 
 // A file that was chosen, dropped or pasted.
-async function predictFile(file) {
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 32768) {
-    text += String.fromCharCode(...bytes.subarray(i, i + 32768));
-  }
-  choose(null);
-  const parameters = at("invert").checked ? { invert: true } : undefined;
-  await predict(tensorOfFile(btoa(text), parameters), file.name, { file: file.name });
+function predictFile(file) {
+  const reader = new FileReader();
+  reader.addEventListener("load", () => {
+    const parameters = at("invert").checked ? { invert: true } : undefined;
+    choose(null);
+    predict(tensorOfFile(reader.result, parameters), file.name, { file: file.name });
+  });
+  reader.readAsDataURL(file);
 }
 
 function takeFiles() {
@@ -275,8 +274,7 @@ function takeDrawing() {
   at("clear").addEventListener("click", blank);
   at("predict").addEventListener("click", () => {
     choose(null);
-    const [, base64] = canvas.toDataURL("image/png").split(",");
-    predict(tensorOfFile(base64), "Your drawing");
+    predict(tensorOfFile(canvas.toDataURL("image/png")), "Your drawing");
   });
 }
 
