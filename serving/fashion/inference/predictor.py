@@ -8,24 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import RequestError, quote
-from .messages import InferRequest, OutputTensor, RequestedOutput, Tensor, read_flag
-from .tensors import (
-    BYTES,
-    DTYPES,
-    TensorSpec,
-    check_datatype,
-    check_row_count,
-    only_input,
-    read_elements,
-    read_numbers,
-    read_tensor,
-)
-
-__all__ = [  # all that a new Predictor imports from this package
-    "BYTES", "DTYPES", "InferRequest", "Predictor", "RequestError", "Results", "Tensor",
-    "TensorSpec", "check_datatype", "check_row_count", "only_input", "quote", "read_elements",
-    "read_flag", "read_numbers",
-]  # fmt: skip
+from .messages import InferRequest, OutputTensor, RequestedOutput
+from .tensors import DTYPES, TensorSpec, only_input, read_tensor
 
 Results = dict[str, Any]  # arrays, mostly
 TEXT, NUMBERS = {"content_type": "str"}, {"content_type": "np"}  # for MLServer's clients

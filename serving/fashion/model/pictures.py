@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..contract import PIXELS, SIDE
-from ..inference.predictor import RequestError
+from ..inference.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 NAMES = "PNG, JPEG, WebP or BMP"

@@ -13,18 +13,15 @@ from typing import Any
 import numpy as np
 
 from ..contract import PIXEL_MAX, PIXELS, SIDE
-from ..inference.predictor import (
+from ..inference.errors import RequestError, quote
+from ..inference.messages import InferRequest, Tensor, read_flag
+from ..inference.tensors import (
     BYTES,
     DTYPES,
-    InferRequest,
-    RequestError,
-    Tensor,
     check_datatype,
     check_row_count,
     only_input,
-    quote,
     read_elements,
-    read_flag,
     read_numbers,
 )
 from .pictures import MAX_PIXELS_A_REQUEST, PixelError, fit_picture, is_picture, open_picture

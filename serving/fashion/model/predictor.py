@@ -7,7 +7,9 @@ import numpy as np
 from prometheus_client import Counter, Histogram
 
 from ..contract import CLASS_LABELS, CONFIDENCES, IMAGES, INPUT_NAME, LABELS, PIXELS, PROBABILITIES
-from ..inference.predictor import InferRequest, Predictor, Results, TensorSpec
+from ..inference.messages import InferRequest
+from ..inference.predictor import Predictor, Results
+from ..inference.tensors import TensorSpec
 from .classifiers import Classifier
 from .pixels import read_images
 
