@@ -4,9 +4,7 @@ import json
 import re
 import shutil
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -14,16 +12,18 @@ from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 import requests
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from processes import await_ready, ready, run_client, started, wait_until
-from scratch import deep, edit_json, set_options, slow
+from scratch import edit_json, set_options, slow
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
-    OK,
     REJECTED,
     SECONDS,
     body,
@@ -44,40 +44,27 @@ MODEL, OTHER = MODELS
 HEALTH = "/grpc.health.v1.Health/Check"
 
 
-class Collector:
+class Collector(TraceServiceServicer):
     """An OpenTelemetry collector that keeps spans."""
 
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        method = grpc.unary_unary_rpc_method_handler(
-            self._export,
-            otlp.ExportTraceServiceRequest.FromString,
-            otlp.ExportTraceServiceResponse.SerializeToString,
-        )
-        name = "opentelemetry.proto.collector.trace.v1.TraceService"
-        self._server = grpc.server(futures.ThreadPoolExecutor(1))
-        handler = grpc.method_handlers_generic_handler(name, {"Export": method})
-        self._server.add_generic_rpc_handlers((handler,))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+    def __init__(self, address: str) -> None:
+        self.address, self.spans = address, list[Any]()
 
-    def __enter__(self) -> "Collector":
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop(0)
-
-    def _export(self, request: Any, _: Any) -> Any:
+    def Export(self, request: Any, _: Any) -> ExportTraceServiceResponse:  # noqa: N802
         for resource in request.resource_spans:
             for scope in resource.scope_spans:
                 self.spans += scope.spans
-        return otlp.ExportTraceServiceResponse()
+        return ExportTraceServiceResponse()
 
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    with Collector() as collector:
-        yield collector
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    collector = Collector(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    add_TraceServiceServicer_to_server(collector, server)
+    server.start()
+    yield collector
+    server.stop(0)
 
 
 @pytest.fixture(scope="module")
@@ -199,33 +186,6 @@ def test_nothing_is_loaded_over_grpc_where_that_is_not_allowed(server: Server):
     with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(LOAD)(b"\x12\x01a", timeout=SECONDS)
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-
-
-@deep
-def test_a_model_that_is_loaded_anew_under_load_loses_no_request_and_no_memory(
-    own_repository: Path, tmp_path: Path, images: np.ndarray
-):
-    set_options(own_repository, allow_load=True)
-    with ready(own_repository, tmp_path) as server:
-        request, over, statuses = body(tensor(images[:1])), threading.Event(), Counter[Any]()
-
-        def go() -> None:
-            while not over.is_set():
-                statuses[infer(server, "rest", MODEL, request).status] += 1
-
-        memory = []
-        with futures.ThreadPoolExecutor(8) as pool:
-            clients = [pool.submit(go) for _ in range(8)]
-            for _ in range(6):
-                url = f"{server.rest}/v2/repository/models/{MODEL}/load"
-                assert requests.post(url, timeout=SECONDS).ok
-                time.sleep(1)  # of load, in which what was replaced is freed
-                memory.append(psutil.Process(server.guard.pid).memory_info().rss / 2**20)
-            over.set()
-            for client in clients:
-                client.result()
-        assert set(statuses) == {OK}
-        assert memory[-1] - memory[0] < 60
 
 
 @pytest.mark.parametrize("host", ["::1", *(slow(host) for host in ("[::1]", "::"))])
