@@ -1,9 +1,8 @@
 """A model that does not fit is not served.  Run: pytest tests/test_unfit.py"""
 
-import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,73 +30,47 @@ class Model(MLModel):
     async def load(self):
         raise ImportError("no such library")
 """
-MODULES = {"nowhere": None, "unimportable": "import not_here", "raising": LOADING}
-EXTRAS: dict[str, dict[str, Any]] = {  # of model-settings.json; None: without the key
-    "unsummed": {"sha256": None},
-    "unnamed": {"class_names": None},
-    "unversioned": {"libraries": None},
-    "unlimited": {"max_rows": None},
-    "wordy": {"max_rows": "many"},
-    "large": {"limits": {"body_mb": "a lot"}},
-    "counted": {"class_names": 5},
-    "older": {"libraries": {"scikit-learn": "0.1"}},
-}
-DAMAGES = {  # by name of the model that has it, the message of the log
-    "truncated": "model.joblib: expected SHA-256 .*, got .*; package it again",
-    "altered": "features.npz: expected SHA-256 .*, got .*; package it again",
-    "removed": "Invalid URI specified for model removed",
-    "older": "trained with scikit-learn 0.1, .*; install scikit-learn==",
-    "unsummed": "missing required field `sha256`",
-    "unnamed": "missing required field `class_names`",
-    "unversioned": "missing required field `libraries`",
-    "unlimited": "missing required field `max_rows`",
-    "wordy": r"Expected `int`, got `str` - at `\$.max_rows`",
-    "large": r"Expected `int`, got `str` - at `\$.limits.body_mb`",
-    "counted": "Expected `array`, got `int`",
-    "nowhere": "nowhere.Model: ModuleNotFoundError: No module named 'nowhere'",
-    "unimportable": "unimportable.Model: ModuleNotFoundError: No module named 'not_here'",
-    "raising": "ImportError: no such library",
-}
+Change = Callable[[Any], object]
 
 
-def damage(folder: Path) -> None:
-    """Give a model the damage that it is named after."""
-    name, settings = folder.parent.name, folder / MODEL_SETTINGS
-    model, features = folder / "model.joblib", folder / "features.npz"
-    edit_json(settings, partial(dict.update, name=name))
-    if name in MODULES:
-        parameters = {"version": "v1"}
-        another = {"name": name, "implementation": f"{name}.Model", "parameters": parameters}
-        settings.write_text(json.dumps(another), "utf-8")
-        (folder / f"{name}.py").write_text(MODULES[name] or "", "utf-8")
-    if name in EXTRAS:
-        edit_json(settings, lambda s: change_extra(s["parameters"]["extra"], EXTRAS[name]))
-    if name == "truncated":
-        model.write_bytes(model.read_bytes()[:-1])
-    if name == "altered":
-        features.write_bytes(b"x" + features.read_bytes()[1:])
-    if name == "removed":
-        model.unlink()
-    if name == "nowhere":
-        (folder / "nowhere.py").unlink()
+def settings(change: Change) -> Change:
+    """Changes the settings of the model in a folder."""
+    return lambda folder: edit_json(folder / MODEL_SETTINGS, change)
 
 
-def change_extra(extra: dict[str, Any], changes: dict[str, Any]) -> None:
-    for key, value in changes.items():
-        if value is None:
-            del extra[key]
-        else:
-            extra[key] = value
+def extra(change: Change) -> Change:
+    """Changes those that are this project's."""
+    return settings(lambda s: change(s["parameters"]["extra"]))
+
+
+DAMAGES: dict[str, tuple[Change, str]] = {  # of a model's folder, and what the log says of it
+    "altered": (lambda folder: (folder / "features.npz").write_bytes(b"x"),
+        "features.npz: expected SHA-256 .*, got .*; package it again"),
+    "removed": (lambda folder: (folder / "model.joblib").unlink(),
+        "Invalid URI specified for model removed"),
+    "older": (extra(lambda e: e.update(libraries={"scikit-learn": "0.1"})),
+        "trained with scikit-learn 0.1, .*; install scikit-learn=="),
+    "unsummed": (extra(lambda e: e.pop("sha256")), "missing required field `sha256`"),
+    "unversioned": (extra(lambda e: e.pop("libraries")), "missing required field `libraries`"),
+    "large": (extra(lambda e: e["limits"].update(body_mb="a lot")),
+        r"Expected `int`, got `str` - at `\$.limits.body_mb`"),
+    "nowhere": (settings(lambda s: s.update(implementation="nowhere.Model")),
+        "nowhere.Model: ModuleNotFoundError: No module named 'nowhere'"),
+    "raising": (settings(lambda s: s.update(implementation="raising.Model")),
+        "ImportError: no such library"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of models each of which has another damage, and of two good ones."""
     copy = Path(shutil.copytree(repository, tmp_path_factory.mktemp("damaged") / "serving"))
-    for name in DAMAGES:
+    for name, (damage, _) in DAMAGES.items():
         folder = copy / "models" / name / "v1"
         shutil.copytree(copy / "models/fashion-sklearn/v1", folder)
+        edit_json(folder / MODEL_SETTINGS, partial(dict.update, name=name))
         damage(folder)
+    (copy / "models/raising/v1/raising.py").write_text(LOADING, "utf-8")
     with started(copy, copy.parent) as server:
         wait_until(lambda: log_of(server).count("is not served") >= len(DAMAGES), "all rejected")
         for model in MODELS:
@@ -110,7 +83,7 @@ def test_a_model_that_must_not_be_loaded_is_rejected_in_one_line_of_the_log(
     damaged: Server, images: np.ndarray, name: str
 ):
     (line,) = (line for line in log_of(damaged).splitlines() if f"{name} v1 is not served" in line)
-    assert re.search(f"{name} v1 is not served: .*({DAMAGES[name]})", line)
+    assert re.search(f"{name} v1 is not served: .*({DAMAGES[name][1]})", line)
     request = body(tensor(images[:2]))
     expected = (404, 404) if "ModuleNotFoundError" in line else (503, grpc.StatusCode.UNAVAILABLE)
     assert tuple(infer(damaged, p, name, request).status for p in ("rest", "grpc")) == expected
