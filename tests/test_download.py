@@ -29,9 +29,10 @@ FILE = File(NAME, NAME, hashlib.md5(CONTENT).hexdigest())
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves /<behaviour>/<file>; counts the requests."""
+    """Serves /<behaviour>/<file>; counts the requests. ended: set when the test has."""
 
     requested: list[str]
+    ended: threading.Event
 
     def do_GET(self) -> None:
         behaviour = self.path.split("/")[1]
@@ -48,11 +49,6 @@ class Handler(BaseHTTPRequestHandler):
     def encoded(self) -> None:
         self.good(encoding="gzip")
 
-    def redirect(self, location: str = f"/good/{NAME}") -> None:
-        self.send_response(302)
-        self.send_header("Location", location)
-        self.end_headers()
-
     def missing(self) -> None:
         self.send_error(404)
 
@@ -67,17 +63,12 @@ class Handler(BaseHTTPRequestHandler):
         self.good(CONTENT[::-1])
 
     def slow(self) -> None:
-        stop = threading.Event()
-        self.server.stop_slow.append(stop)  # type: ignore[attr-defined]
-        stop.wait(30)
+        self.ended.wait(30)
 
     def stalls_midway(self) -> None:
         self.good(CONTENT[: len(CONTENT) // 2])
         self.wfile.flush()
         self.slow()
-
-    def loop(self) -> None:
-        self.redirect(self.path)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -87,13 +78,11 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(sources, "BACK_OFF_SECONDS", 0.01)
     monkeypatch.setattr(sources, "READ_SECONDS", 0.3)
-    Handler.requested = []
+    Handler.requested, Handler.ended = [], threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.stop_slow = []  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
-        for stop in server.stop_slow:  # type: ignore[attr-defined]
-            stop.set()
+        Handler.ended.set()
         server.shutdown()
 
 
@@ -102,7 +91,7 @@ def source(server: ThreadingHTTPServer) -> Callable[[str], str]:
     return lambda behaviour: f"http://127.0.0.1:{server.server_port}/{behaviour}"
 
 
-@pytest.mark.parametrize("behaviour", ["good", "redirect", "encoded", "busy_once"])
+@pytest.mark.parametrize("behaviour", ["good", "encoded", "busy_once"])
 def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str], behaviour: str):
     assert fetch(FILE, [source(behaviour)], tmp_path) == f"from {source(behaviour)}"
     assert (tmp_path / NAME).read_bytes() == CONTENT
@@ -110,22 +99,31 @@ def test_the_file_is_fetched_whole(tmp_path: Path, source: Callable[[str], str],
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "attempts", "reason"),
+    ("address", "reason"),
     [
-        ("missing", 1, "HTTP 404 Not Found"),
-        ("cut_off", 3, r"cut off midway \(3 attempts\)"),
-        ("slow", 3, r"no data for 0.3 s \(3 attempts\)"),
-        ("stalls_midway", 3, r"no data for 0.3 s \(3 attempts\)"),
-        ("wrong", 1, "begins with .*; expected an IDX, gzip, CSV or npz file"),
+        ("http://{}/missing", "HTTP 404 Not Found"),
+        ("http://{}/cut_off", r"cut off midway \(3 attempts\)"),
+        ("http://{}/slow", r"no data for 0.3 s \(3 attempts\)"),
+        ("http://{}/stalls_midway", r"no data for 0.3 s \(3 attempts\)"),
+        ("http://{}/wrong", "begins with .*; expected an IDX, gzip, CSV or npz file"),
+        ("http://127.0.0.1:9", r"cannot connect \(3 attempts\)"),
+        ("https://{}", r"no secure connection: certificate or TLS rejected \(3 attempts\)"),
+        ("http://", "not a usable URL: .*"),
+        ("http://localhost:9", r"cannot connect to the proxy .* \(3 attempts\)"),
     ],
 )
 def test_a_source_that_fails_is_named_with_its_reason_and_leaves_no_file(
-    tmp_path: Path, source: Callable[[str], str], behaviour: str, attempts: int, reason: str
+    tmp_path: Path,
+    server: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    reason: str,
 ):
-    with pytest.raises(StageError, match=f"{source(behaviour)}: {reason}") as error:
-        fetch(FILE, [source(behaviour)], tmp_path)
-    assert "\n" not in str(error.value)
-    assert Handler.requested == [behaviour] * attempts
+    if "proxy" in reason:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    url = address.format(f"127.0.0.1:{server.server_port}")
+    with pytest.raises(StageError, match=f"{url}: {reason}$"):
+        fetch(FILE, [url], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -138,58 +136,19 @@ def test_a_file_without_a_checksum_is_taken_as_it_comes_and_its_own_is_reported(
     assert (tmp_path / "labels.gz").read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [
-        ("http://127.0.0.1:9", "cannot connect"),
-        ("{}/loop", "loop: not a usable URL: Exceeded 30 redirects"),
-        ("https://127.0.0.1:{port}/good", "no secure connection"),
-        ("http://", "not a usable URL"),
-        ("http://localhost:9", "cannot connect to the proxy"),
-    ],
-)
-def test_a_source_that_cannot_be_read_is_named_with_the_reason(
-    tmp_path: Path,
-    server: ThreadingHTTPServer,
-    address: str,
-    reason: str,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    if "proxy" in reason:
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    url = address.format(f"http://127.0.0.1:{server.server_port}", port=server.server_port)
-    with pytest.raises(StageError, match=reason):
-        fetch(FILE, [url], tmp_path)
-
-
-@pytest.mark.parametrize("first", ["missing", "cut_off", "wrong"])
 def test_the_second_source_is_used_after_the_first_fails(
-    tmp_path: Path, source: Callable[[str], str], first: str
+    tmp_path: Path, source: Callable[[str], str]
 ):
-    output = fetch(FILE, [source(first), source("good")], tmp_path)
-    assert output.startswith(f"from {source('good')} (not from {source(first)}: ")
+    output = fetch(FILE, [source("cut_off"), source("good")], tmp_path)
+    assert output.startswith(f"from {source('good')} (not from {source('cut_off')}: ")
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
 def test_a_good_file_is_kept_and_a_bad_one_replaced(tmp_path: Path, source: Callable[[str], str]):
-    (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch(FILE, [source("good")], tmp_path) == "already there"
-    assert Handler.requested == []
     (tmp_path / NAME).write_bytes(CONTENT[:-1])
     fetch(FILE, [source("good")], tmp_path)
     assert (tmp_path / NAME).read_bytes() == CONTENT
-
-
-@pytest.mark.usefixtures("server")
-def test_a_folder_is_a_source_too(tmp_path: Path):
-    folder, target = tmp_path / "source", tmp_path / "target"
-    folder.mkdir()
-    with pytest.raises(StageError, match="source: No such file or directory"):
-        fetch(FILE, [str(folder)], target)
-    (folder / NAME).write_bytes(CONTENT)
-    fetch(FILE, [str(folder)], target)
-    assert (target / NAME).read_bytes() == CONTENT
-    assert (folder / NAME).read_bytes() == CONTENT
+    assert fetch(FILE, [], tmp_path) == "already there"
 
 
 def test_no_source_at_all_ends_the_stage_in_one_line(tmp_path: Path):
@@ -230,7 +189,7 @@ def npz(**arrays: Any) -> bytes:
 PACKED = {name: gzip.compress(c, 1) for name, c in zip(TRAIN_FILES, CONTENTS, strict=True)}
 CSV = {"fashion-mnist_train.csv": (HEADER + TABLE).encode(), "fashion-mnist_test.csv": b"label\n"}
 SPREADSHEET = b"\xef\xbb\xbf" + (HEADER + TABLE + "\n\n").replace("\n", "\r\n").encode()
-SQUARE, NONE = SMALL.images.reshape(-1, 28, 28), np.zeros(0)
+SQUARE, NONE = SMALL.images.reshape(-1, 28, 28), np.zeros(1)
 FORMS = {  # files by their names
     "unpacked": {n.removesuffix(".gz").upper(): gzip.decompress(c) for n, c in PACKED.items()},
     "packed anew": PACKED,
@@ -282,37 +241,21 @@ def test_a_table_of_other_data_is_converted_with_the_sum_of_the_table_or_none(
         ("train.csv", HEADER + TABLE.replace("\n1,", "\ncat,"), "line 3: 'cat', expected a whole"),
         ("train.csv", HEADER + TABLE.replace("\n1,", "\n256,"), "line 3: '256', expected a whole"),
         ("train.csv", TABLE.replace("\n1,", "\n2,"), "wrong checksum: expected MD5 0"),
-        ("train.csv", "<html>", "line 1: 1 columns, expected 785"),
         ("train.csv", "", "wrong checksum"),
+        ("train-images-idx3-ubyte", "\0\0\x08", "expected an IDX, gzip, CSV or npz file"),
         ("train-images-idx3-ubyte.gz", "\x1f", "line 1: 1 columns"),
-        ("train-images-idx3-ubyte", "\0\1\2\3", "expected an IDX, gzip, CSV or npz file"),
         ("train.npz", "PK\3\4", "damaged: File is not a zip file"),
+        ("train.npz", npz(arr_0=NONE), "arrays arr_0; expected x_train, y_train, x_test, y_test"),
+        ("train.npz", npz(x_train=NONE + 0.5, y_train=NONE), "x_train: float64, expected whole"),
+        ("train.npz", npz(images=SMALL.images, labels=NONE), "expected 28 × 28 pixels for each"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
-    tmp_path: Path, name: str, content: str, reason: str
+    tmp_path: Path, name: str, content: str | bytes, reason: str
 ):
-    (tmp_path / name).write_text(content, "utf-8")
+    (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     file = File(IMAGES_NAME, IMAGES_NAME, "0" * 32)
-    with pytest.raises(StageError, match=f"{name}: .*{reason}") as error:
-        fetch(file, [str(tmp_path)], tmp_path / "target")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "reason"),
-    [
-        ({"arr_0": SMALL.images}, "arrays arr_0; expected x_train, y_train, x_test, y_test"),
-        ({"x_train": SMALL.images / 255, "y_train": SMALL.labels}, "x_train: float64, expected"),
-        ({"images": SMALL.images[1:], "labels": SMALL.labels}, "expected 28 × 28 pixels for each"),
-    ],
-)
-def test_arrays_that_are_no_labelled_images_are_rejected(
-    tmp_path: Path, arrays: dict[str, Any], reason: str
-):
-    np.savez(tmp_path / "train.npz", **arrays)
-    file = File(IMAGES_NAME, IMAGES_NAME, "0" * 32)
-    with pytest.raises(StageError, match=reason):
+    with pytest.raises(StageError, match=f"{name}: .*{reason}.*$"):
         fetch(file, [str(tmp_path)], tmp_path / "target")
 
 
@@ -323,8 +266,7 @@ def test_a_stage_that_is_started_as_a_file_says_how_to_run_it(tmp_path: Path):
 
 def test_digits_are_enlarged_and_split_by_class():
     train, test = make_digits()
-    assert train.images.shape == (1497, 784)
-    assert test.images.shape == (300, 784)
+    assert (len(train.images), len(test.images)) == (1497, 300)
     assert (train.images.min(), train.images.max()) == (0, 255)
     assert np.bincount(test.labels).min() >= 28
     framed = test.images.reshape(-1, 28, 28)
