@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ def add_pictures(folder: Path, *names: str) -> None:
         Image.fromarray(grey).save(folder / name, "png")
 
 
-def add_classes(folder: Path, names: list[str], count: int) -> None:
+def add_classes(folder: Path, names: Iterable[str], count: int) -> None:
     add_pictures(folder, *(f"{name}/{number}" for name in names for number in range(count)))
 
 
@@ -133,15 +133,14 @@ def test_two_images_of_each_class_train_and_one_tests_whatever_the_share(share: 
     assert np.bincount(labels[tests]).min() >= 1
 
 
-@pytest.mark.parametrize("seed", range(3))
 def test_copies_of_a_picture_never_lie_on_both_sides_and_are_named(
-    folder: Path, make: Make, seed: int, capsys: pytest.CaptureFixture[str]
+    folder: Path, make: Make, capsys: pytest.CaptureFixture[str]
 ):
     add_classes(folder, ["a", "b"], 5)
     for path in list(folder.glob("*/*")):
         for k in range(3):
             shutil.copy(path, f"{path}-{k}")
-    train, test = map(content, make("--seed", str(seed)))
+    train, test = map(content, make())
     assert (len(train), len(test)) == (32, 8)
     assert not set(train) & set(test)
     error, one = capsys.readouterr().err, folder / "a"
@@ -163,11 +162,10 @@ def test_a_picture_in_two_classes_is_named_and_never_tests(
     ) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Train", "TEST")])
 def test_folders_train_and_test_keep_the_split_and_copies_across_it_are_named(
-    folder: Path, make: Make, names: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    folder: Path, make: Make, capsys: pytest.CaptureFixture[str]
 ):
-    train, test = (folder / name for name in names)
+    train, test = folder / "Train", folder / "TEST"
     add_classes(train, ["a", "b"], 4)
     add_pictures(test, "a/9", "b/9")
     add_pictures(folder / "validation", "a/8", "c/8")
@@ -219,14 +217,14 @@ def test_all_bad_files_are_named_at_once_and_skipped_if_that_is_wanted(
     add_classes(folder, ["a", "b"], 3)
     (folder / "a/page.png").write_text("<html>")
     (folder / "b/cut.png").write_bytes((folder / "b/0").read_bytes()[:-30])
-    (folder / "b/gone.png").symlink_to("nowhere")
+    (folder / "b/more.png").mkdir()
     with pytest.raises(StageError) as error:
         make()
-    page, cut, gone = str(error.value).splitlines()
+    page, cut, more = str(error.value).splitlines()
     assert page.startswith(f"{folder}/a/page.png: expected a PNG, JPEG, WebP or BMP file, got")
     assert f"{folder}/b/cut.png: expected a whole PNG" in cut
-    assert f"{folder}/b/gone.png: No such file or directory; expected a PNG" in gone
-    assert all("leave out all such files by --skip-bad" in line for line in (page, cut, gone))
+    assert f"{folder}/b/more.png: Is a directory; expected a PNG" in more
+    assert all("leave out all such files by --skip-bad" in line for line in (page, cut, more))
     assert not target.exists()
     assert sum(len(part.labels) for part in make("--skip-bad")) == 6
     assert capsys.readouterr().err.count(": left out: ") == 3
@@ -242,14 +240,6 @@ def test_bright_borders_are_named_unless_they_are_inverted(
     assert words in capsys.readouterr().err
     make("--invert")
     assert not capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["???", b"caf\xe9".decode(errors="surrogateescape")])
-def test_a_name_that_no_params_can_hold_is_rejected(folder: Path, make: Make, name: str):
-    add_pictures(folder, "a/0")
-    (folder / name).mkdir()
-    with pytest.raises(StageError, match="expected UTF-8 other than '\\?\\?\\?'; rename it"):
-        make()
 
 
 @pytest.mark.parametrize("count", [1, 4, 30, 999])
@@ -269,37 +259,32 @@ def test_many_test_pictures_set_no_floor(
     assert "min_accuracy" not in capsys.readouterr().out
 
 
+NO_NAME = r"expected UTF-8 other than '\?\?\?'; rename it"
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (shutil.rmtree, "no such folder; expected one with a sub-folder of pictures for each"),
-        (lambda f: shutil.rmtree(f / "a"), "1 sub-folders; expected 2 to"),
-        (lambda f: [(f / f"c{n}").mkdir() for n in range(254)], "256 sub-folders; expected 2 to"),
-        (lambda f: (f / "a/0").unlink(), "a: 2 pictures to train on and 0 to test on; expected"),
-        (lambda f: (f / "a/x").mkdir(), "a/x: Is a directory; expected a PNG, JPEG,"),
+        (lambda folder, _: shutil.rmtree(folder / "a"), "1 sub-folders; expected 2 to 255, one"),
+        (lambda folder, _: add_classes(folder, map(str, range(254)), 1), "256 sub-folders; expect"),
+        (lambda folder, _: (folder / "???").mkdir(), NO_NAME),
+        (lambda folder, _: (folder / b"caf\xe9".decode(errors="surrogateescape")).mkdir(), NO_NAME),
+        (lambda _, target: target.touch(), "File exists; name a folder to write to"),
     ],
 )
 def test_a_folder_that_will_not_do_is_rejected_in_one_line_and_nothing_written(
-    folder: Path, target: Path, make: Make, spoil: Callable[[Path], object], words: str
+    folder: Path, target: Path, make: Make, spoil: Callable[[Path, Path], object], words: str
 ):
     add_classes(folder, ["a", "b"], 3)
-    spoil(folder)
-    with pytest.raises(StageError) as error:
+    spoil(folder, target)
+    with pytest.raises(StageError, match=f"^.*{words}.*$"):
         make()
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not target.exists()
+    assert not target.is_dir()
 
 
-def test_a_target_that_is_a_file_and_a_share_out_of_range_are_rejected(
-    folder: Path, target: Path, make: Make
-):
-    add_classes(folder, ["a", "b"], 3)
+def test_a_share_out_of_range_is_rejected(make: Make):
     with pytest.raises(StageError, match="--test-share is 1; expected a number above 0, below 1"):
         make("--test-share", "1")
-    target.touch()
-    with pytest.raises(StageError, match="File exists; name a folder to write to"):
-        make()
 
 
 def test_files_that_cannot_all_be_written_leave_those_of_before(
