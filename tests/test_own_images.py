@@ -4,6 +4,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from stages.params import load_params
 # Each of these is something else to a shell, to YAML or to Hydra, if it is not quoted.
 NAMES = ["0", "no", "1:30", 'it\'s, "so"', "null", "été = sommer", "#1 [x] {y}"]
 NAMES += ["${x}", "back\\", "a\\${oc.env:HOME}", "${", '\\"', "\\\\\\", "$HOME", "a: ~"]
-CLASSES = tuple(sorted(NAMES))
 
 Make = Callable[..., Digits]
 
@@ -34,6 +34,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "${idx}\\"
+
+
+@pytest.fixture
 def make(folder: Path, target: Path) -> Make:
     """Makes a data set of them; returns what is to train with, and to test with."""
 
@@ -42,11 +47,6 @@ def make(folder: Path, target: Path) -> Make:
         return read(target, ("a",) * 255)
 
     return make
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "${idx}\\"
 
 
 def read(target: Path, names: tuple[str, ...]) -> Digits:
@@ -75,17 +75,6 @@ def pixels(*files: Path, invert: bool = False) -> list[bytes]:
     return sorted(read_picture(file.read_bytes(), invert).tobytes() for file in files)
 
 
-def data_of_command(output: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> Digits:
-    """What the printed command makes the first stages read."""
-    options = shlex.split(output[output.index("dvc exp run") :].replace("\\\n", ""))[3:]
-    assert set(options[::2]) == {"-S"}
-    project.mkdir()
-    make_params(project, *options[1::2])
-    monkeypatch.chdir(project)
-    download.main()
-    return read(RAW, load_params().download.class_names)
-
-
 @pytest.mark.parametrize("options", [[], ["--invert"]])
 def test_the_models_train_on_the_pixels_that_a_server_makes_of_the_pictures(
     folder: Path,
@@ -94,23 +83,24 @@ def test_the_models_train_on_the_pixels_that_a_server_makes_of_the_pictures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    for label, name in enumerate(CLASSES):
-        (folder / name).mkdir()
-        for n in range(10):
-            picture = Image.new("RGB", (56, 40), (16 * label + n,) * 3)
-            picture.save(folder / name / f"{n}.{'png' if n % 2 else 'jpg'}")
+    add_classes(folder, NAMES, 10)
     make(*options)
     output = capsys.readouterr().out
     assert "120 pictures to train on and 30 to test on, of 15 classes" in output
-    assert "-S evaluate.min_accuracy=0.5" in output  # so few test
-    parts = data_of_command(output, folder.parent / "project", monkeypatch)
-    assert all(part.class_names == CLASSES for part in parts)
-    for label, name in enumerate(CLASSES):
-        found = np.concatenate([part.images[part.labels == label] for part in parts])
+    words = shlex.split(output[output.index("dvc exp run") :].replace("\\\n", ""))[3:]
+    assert set(words[::2]) == {"-S"}
+    make_params(folder.parent, *words[1::2])
+    monkeypatch.chdir(folder.parent)
+    download.main()
+    params = load_params()
+    assert params.evaluate.min_accuracy == 0.5  # so few test
+    parts = read(RAW, params.download.class_names)
+    assert [np.bincount(part.labels).tolist() for part in parts] == [[8] * 15, [2] * 15]
+    for label, name in enumerate(sorted(NAMES)):
+        found = [image for part in parts for image in part.images[part.labels == label]]
         expected = pixels(*(folder / name).iterdir(), invert=bool(options))
         assert sorted(map(bytes, found)) == expected
-    for part, count in zip(parts, (8, 2), strict=True):
-        assert np.bincount(part.labels).tolist() == [count] * len(CLASSES)
+        assert parts[0].class_names[label] == name
 
 
 def test_the_same_pictures_make_the_same_bytes_and_the_seed_chooses_which_of_them_test(
@@ -293,13 +283,7 @@ def test_files_that_cannot_all_be_written_leave_those_of_before(
     add_classes(folder, ["a", "b"], 5)
     make()
     before = files_in(target)
-    real, full = own_images.write_idx, OSError(28, "No space left on device")
-
-    def write(images: Path, labels: Path, content: Images) -> None:
-        if images.name == TEST_FILES[0]:
-            raise full
-        real(images, labels, content)
-
+    write = Mock(wraps=own_images.write_idx, side_effect=[DEFAULT, OSError("No space left")])
     monkeypatch.setattr(own_images, "write_idx", write)
     with pytest.raises(OSError, match="No space left"):
         make("--seed", "8")
