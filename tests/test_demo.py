@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ class Page:
 
     def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
         self.driver, self.server = driver, server
+        self.emulate(DESKTOP)
         self.load()
 
     def load(self) -> None:
@@ -60,18 +60,12 @@ class Page:
         self.driver.get(f"{self.server.rest}/demo")
         self.wait(lambda: self.all("#grid button"))
 
-    @contextmanager
-    def emulated(self, size: tuple[int, int], scheme: str = "light") -> Iterator[None]:
-        """The page on a screen of another size and colour scheme."""
-        media = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    def emulate(self, size: tuple[int, int], scheme: str = "light") -> None:
+        """Be on a screen of this size and colour scheme from now on."""
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        try:
-            yield
-        finally:
-            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        media = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
 
     def wait(self, happened: Any) -> Any:
         waiting = WebDriverWait(self.driver, DEADLINE_SECONDS, POLL_SECONDS)
@@ -115,7 +109,6 @@ def driver() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def page(driver: webdriver.Chrome, server: Server) -> Page:
-    driver.set_window_size(*DESKTOP)
     page = Page(driver, server)
     page.predictions()  # of the first image
     return page
@@ -154,22 +147,13 @@ def test_an_image_of_the_grid_gets_the_predictions_of_the_api(
     assert not page.one("#error").is_displayed()
 
 
-@deep
-def test_it_shows_models_of_images_alone(
+def test_it_prompts_for_a_token_once_and_shows_models_of_images_alone(
     driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
 ):
     add_models(own_repository)
-    with ready(own_repository, tmp_path) as server:
-        page = Page(driver, server)
-        assert set(page.predictions()) == set(MODELS)
-
-
-def test_it_sends_for_a_token_once_where_the_server_does(
-    driver: webdriver.Chrome, repository: Path, tmp_path: Path
-):
     token = "0123456789abcdef"
     file = private(tmp_path / "tokens", token)
-    with ready(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
+    with ready(own_repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
         driver.get(f"{server.rest}/demo")
         requested = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
         requested.send_keys(token)
@@ -186,28 +170,28 @@ def test_on_a_phone_image_and_predictions_stay_on_the_screen(page: Page):
         boxes = page.run(script, [page.one("#image"), *page.shown])
         return all(box["top"] >= 0 and box["bottom"] <= PHONE[1] for box in boxes)
 
-    with page.emulated(PHONE):
-        page.load()
-        page.predictions()
-        assert are_on_the_screen()
-        assert page.run("return scrollY") == 0
+    page.emulate(PHONE)
+    page.load()
+    page.predictions()
+    assert are_on_the_screen()
+    assert page.run("return scrollY") == 0
 
-        page.run("document.querySelector('#canvas').scrollIntoView({block: 'center'})")
-        where = page.run("return scrollY")
-        assert where > 0
-        page.run("document.querySelector('#predict').click()")
-        page.predictions()
-        assert page.run("return scrollY") == where
-        assert are_on_the_screen()
+    page.run("document.querySelector('#canvas').scrollIntoView({block: 'center'})")
+    where = page.run("return scrollY")
+    assert where > 0
+    page.run("document.querySelector('#predict').click()")
+    page.predictions()
+    assert page.run("return scrollY") == where
+    assert are_on_the_screen()
 
 
 @deep
 def test_on_a_low_screen_the_page_goes_back_to_the_predictions(page: Page):
-    with page.emulated((667, 375)):
-        page.run("document.querySelector('#canvas').scrollIntoView()")
-        page.run("document.querySelector('#predict').click()")
-        page.predictions()
-        assert page.run("return document.querySelector('#image').getBoundingClientRect().top") >= 0
+    page.emulate((667, 375))
+    page.run("document.querySelector('#canvas').scrollIntoView()")
+    page.run("document.querySelector('#predict').click()")
+    page.predictions()
+    assert page.run("return document.querySelector('#image').getBoundingClientRect().top") >= 0
 
 
 @pytest.mark.parametrize("invert", [slow(False), True])
@@ -333,13 +317,13 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_it_can_be_used_by_all_on_any_width_in_light_and_dark(
     page: Page, axe: str, size: tuple[int, int], scheme: str
 ):
-    with page.emulated(size, scheme):
-        page.load()
-        page.predictions()
-        assert page.run("return document.documentElement.scrollWidth") <= size[0]
-        background = page.run("return getComputedStyle(document.body).backgroundColor")
-        bright = max(map(int, re.findall(r"\d+", background))) > 128
-        assert bright == (scheme == "light")
-        page.run(axe)
-        found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
-        assert [(f["id"], f["impact"], f["nodes"][0]["html"]) for f in found] == []
+    page.emulate(size, scheme)
+    page.load()
+    page.predictions()
+    assert page.run("return document.documentElement.scrollWidth") <= size[0]
+    background = page.run("return getComputedStyle(document.body).backgroundColor")
+    bright = max(map(int, re.findall(r"\d+", background))) > 128
+    assert bright == (scheme == "light")
+    page.run(axe)
+    found = page.driver.execute_async_script("axe.run().then(arguments[0])")["violations"]
+    assert [(f["id"], f["impact"], f["nodes"][0]["html"]) for f in found] == []
