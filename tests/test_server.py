@@ -112,25 +112,30 @@ def test_a_model_that_is_not_ready_in_time_is_an_error(
     wait_until(lambda: not servers_of(own_repository), "the end of the server")
 
 
-def test_a_taken_port_is_reported_in_one_line(own_repository: Path, tmp_path: Path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        variables = {"MLSERVER_HTTP_PORT": str(port), "MLSERVER_HOST": "127.0.0.1"}
-        output = run(tmp_path, "mlserver", "start", own_repository.name, expect=1, **variables)
-    assert output == (
-        f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
-        "or choose another: MLSERVER_HTTP_PORT=…\n"
-    )
-
-
-def test_a_port_that_is_none_is_reported_in_one_line(repository: Path):
+def test_a_setting_of_another_type_is_reported_in_one_line(repository: Path):
     variables = {"MLSERVER_HTTP_PORT": "eighty", "MLSERVER_HOST": "127.0.0.1"}
     output = run(repository.parent, "mlserver", "start", "serving", expect=1, **variables)
     message = "error: MLServer's setting http_port is 'eighty': Input should be a valid integer"
     assert output.startswith(message)
     assert output.count("\n") == 1
+
+
+def check(repository: Path, **settings: int) -> None:
+    """Check the start of a server with these settings of MLServer's."""
+    usual = {"host": "127.0.0.1", "parallel_workers": 0}
+    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
+    check_start(repository, False, True, SimpleNamespace(**usual | ports | settings))
+
+
+def test_a_taken_port_is_reported_in_one_line(repository: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = (
+            f"error: port {port} of 127.0.0.1: Address already in use; stop what listens there, "
+            "or choose another: MLSERVER_HTTP_PORT=…"
+        )
+        with pytest.raises(SystemExit, match=f"^{message}$"):
+            check(repository, http_port=port)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +156,10 @@ def test_a_port_that_is_none_is_reported_in_one_line(repository: Path):
 def test_settings_that_cannot_be_served_are_reported_in_one_line(
     repository: Path, settings: dict[str, int], message: str
 ):
-    usual = {"host": "127.0.0.1", "parallel_workers": 0}
-    ports = {"http_port": 0, "grpc_port": 0, "metrics_port": 0}
     with pytest.raises(SystemExit, match=f"^error: {message}"):
-        check_start(repository, False, True, SimpleNamespace(**usual | ports | settings))
+        check(repository, **settings)
 
 
 def test_nothing_packaged_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(SystemExit, match=r"no model packaged; package them with: dvc repro$"):
-        check_start(tmp_path, False, True, None)
+        check(tmp_path)
