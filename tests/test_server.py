@@ -99,19 +99,6 @@ def test_a_model_that_is_not_served_is_reported_with_the_reason(
     assert not servers_of(own_repository)
 
 
-def test_a_model_that_is_not_ready_in_time_is_an_error(
-    own_repository: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(server_module, "START_SECONDS", 0.1)
-    monkeypatch.setattr(server_module.guard, "STOP_SECONDS", 2.0)
-    with (
-        pytest.raises(ServerError, match=r"fashion-sklearn was not ready after 0.1 s"),
-        running(own_repository),
-    ):
-        pass
-    wait_until(lambda: not servers_of(own_repository), "the end of the server")
-
-
 def test_a_setting_of_another_type_is_reported_in_one_line(repository: Path):
     variables = {"MLSERVER_HTTP_PORT": "eighty", "MLSERVER_HOST": "127.0.0.1"}
     output = run(repository.parent, "mlserver", "start", "serving", expect=1, **variables)
