@@ -77,10 +77,8 @@ class Load:
     def _once(self, model: str, rows: list[int]) -> str:
         try:
             response = post(self.server, model, body(tensor(self.images[rows])))
-        except requests.ConnectionError as error:
+        except requests.RequestException as error:
             return "not connected" if "Connection refused" in str(error) else "lost"
-        except requests.RequestException:
-            return "lost"
         if response.status != OK:
             return f"rejected with {response.status}"
         right = np.array_equal(response.outputs[LABELS], self.expected[model][rows])

@@ -81,10 +81,6 @@ def test_the_section_of_an_added_stage_is_checked_with_all_others(added_stage: P
     assert params.section(form) == form(n_estimators=5)
     with pytest.raises(StageError, match=r"random_forest\.n_estimators is \"5\"; expected a valid"):
         load_with(added_stage, {"random_forest": {"n_estimators": "5"}})
-    with pytest.raises(StageError, match=r"random_forest\.trees is 5, but no parameter"):
-        load_with(added_stage, {"random_forest": {"n_estimators": 5, "trees": 5}})
-    with pytest.raises(StageError, match="random_forest is missing"):
-        load_with(added_stage, {})
 
 
 def test_a_section_that_its_stage_does_not_describe_is_named(added_stage: Path):
