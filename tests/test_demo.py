@@ -193,15 +193,6 @@ def test_on_a_phone_image_and_predictions_stay_on_the_screen(page: Page):
     assert are_on_the_screen()
 
 
-@deep
-def test_on_a_low_screen_the_page_goes_back_to_the_predictions(page: Page):
-    page.emulate((667, 375))
-    page.run("document.querySelector('#canvas').scrollIntoView()")
-    page.run("document.querySelector('#predict').click()")
-    page.predictions()
-    assert page.run("return document.querySelector('#image').getBoundingClientRect().top") >= 0
-
-
 def test_a_picture_is_classified_and_shown_as_the_models_see_it(
     page: Page, server: Server, digits: Digits, tmp_path: Path
 ):
