@@ -13,6 +13,7 @@ from processes import ready
 from scratch import edit_json, run, slow
 from wire import MODELS, REJECTED, body, infer, log_of, offline, tensor
 
+from serving.client import connect
 from serving.fashion.contract import LABELS
 from serving.launch import MLSERVER, on_free_ports
 
@@ -55,6 +56,8 @@ def test_both_protocols_give_the_labels_that_the_files_give(
                 response = infer(server, protocol, model, request)
                 assert response.outputs[LABELS] == labels
                 assert len(response.outputs["label"]) == len(labels)
+                with connect(protocol, getattr(server, protocol)) as client:
+                    assert client.infer(model, images[:20])[LABELS].tolist() == labels
                 bad = infer(server, protocol, model, body(tensor([1.0, 2.0], [1, 2])))
                 assert bad.status == REJECTED
                 assert "expected shape [n, 784]" in bad.error
