@@ -183,7 +183,8 @@ BY_BYTES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "lists without end": (b"[" * 100_000, {}, REJECTED, ""),
     "data of many lists": (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": '
         + b"[" * 10_000 + b"]" * 10_000 + b"}]}", {}, REJECTED, ""),
-    "gzip": (gzip.compress(b"{}"), GZIP, REJECTED, "expected one input tensor, got none"),
+    "gzip by another name": (gzip.compress(b"{}"), {"Content-Encoding": "X-Gzip"}, REJECTED,
+        "expected one input tensor, got none"),
     "gzip cut off": (gzip.compress(b"{}")[:-4], GZIP, REJECTED,
         "expected a body in gzip, got one that is cut"),
     "no gzip": (b"{}", GZIP, REJECTED, "expected a body in gzip, got an error: "),
