@@ -20,8 +20,6 @@ COLUMNS = [
     {"name": "colour", "datatype": "BYTES", "shape": [-1], "parameters": {"content_type": "str"}},
 ]
 RUNTIMES = '''
-import asyncio
-
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.errors import MLServerError
@@ -47,16 +45,6 @@ class Moody(MLModel):
             raise KeyError("a column\\nof two lines" + "x" * 1000)
         if number == 1:
             raise MLServerError("out of stock", 422)
-        await asyncio.sleep(number / 100)
-        return InferenceResponse(
-            model_name=self.name, outputs=[NumpyCodec.encode_output("slept", payload_of(number))]
-        )
-
-
-def payload_of(number):
-    import numpy
-
-    return numpy.array([number, numpy.nan])
 '''
 
 
