@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import time
@@ -196,7 +197,7 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
     model, random = MODELS[0], np.random.default_rng(1)
     zeros, noise = images[labels == 0], random.integers(0, 256, (100, 784), dtype=np.uint8)
     bad = body(tensor([0.0], [1, 784]))
-    with ready(own_repository, tmp_path, model) as server:
+    with ready(own_repository, tmp_path, model, FASHION_REQUEST_LOG="log") as server:
         client = RestClient(server.rest)
         evaluated = recorded(client.infer(model, images, [LABELS, PROBABILITIES]))
         address = metrics_url(server).removeprefix("http://").removesuffix("/metrics")
@@ -213,10 +214,13 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
             begin = time.monotonic()  # the first windows have but a part of what is sent
             keep_on(good, lambda: time.monotonic() > begin + 15, "fifteen seconds of good load")
             assert firing() == {"FashionModelNotReady"}
+            size = server.log.stat().st_size + 10_000  # of which the request log soon has more
+            resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))
             for alert, send in {
                 "FashionRefusals": lambda: post(server, model, bad),
                 "FashionClassShare": lambda: client.infer(model, zeros),
                 "FashionConfidence": lambda: client.infer(model, noise),
+                "FashionLogLosesLines": good,
                 "FashionServerDown": server.guard.kill,
             }.items():
                 keep_on(send, lambda alert=alert: alert in firing(), alert)
