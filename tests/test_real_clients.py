@@ -21,6 +21,7 @@ from wire import (
     open_connection,
     png,
     post_raw,
+    read_response,
     send,
     tensor,
 )
@@ -42,18 +43,12 @@ def label(server: Server, image: np.ndarray) -> list[int]:
 
 def talk(server: Server, *parts: bytes, responses: int) -> list[int]:
     """The statuses of so many responses on one connection, to which parts are sent apart."""
-    statuses = []
     with open_connection(server) as connection:
         for part in parts:
             connection.sendall(part)
             time.sleep(0.02)
         with connection.makefile("rb") as file:
-            for _ in range(responses):
-                statuses.append(int(file.readline().split()[1]))
-                lines = iter(lambda: file.readline().strip(), b"")
-                fields = dict(line.lower().split(b": ", 1) for line in lines)
-                file.read(int(fields[b"content-length"]))
-    return statuses
+            return [read_response(file)[0] for _ in range(responses)]
 
 
 OFFERS = {

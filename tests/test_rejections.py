@@ -47,7 +47,6 @@ TYPES = (
     "or BYTES, got "
 )
 FORMATS = "PNG, JPEG, WebP or BMP file"
-DAMAGED = f"expected a whole {FORMATS}, got a damaged one: "
 
 
 def each_case(arguments: str, cases: dict[str, tuple[Any, ...]]) -> pytest.MarkDecorator:
@@ -69,18 +68,14 @@ def encoded(file: bytes) -> str:
 
 
 RANDOM = np.random.default_rng(1).integers(0, 256, (28, 28), np.uint8)
-CUT = {kind: encoded(base64.b64decode(png(RANDOM, kind))[:-40]) for kind in ("PNG", "JPEG")}
 HUGE = png(np.zeros((4096, 4096), bool))
 BY_BOTH: dict[str, tuple[Any, str]] = {
     "no input": (body(), "expected one input tensor, got none"),
     "two inputs": (body(tensor(IMAGE), tensor(IMAGE)),
         "expected one input tensor, or 784 columns of a pixel each, got 2"),
-    "783 columns": (body(*[tensor([0], [1], "INT64")] * 783),
-        "expected one input tensor, or 784 columns of a pixel each, got 783"),
     "too many inputs": (body(*[tensor([1.0], [1])] * 10_001),
         "expected at most 10,000 inputs, got 10,001"),
     "783 pixels": (body(tensor(IMAGE[:, 1:])), SHAPES + "[1, 783]"),
-    "no shape": (body(tensor(IMAGE, [])), SHAPES + "[]"),
     "a hundred thousand axes": (body(tensor(IMAGE, [1] * 100_000)),
         "expected a shape of at most 32 axes, got 100,000"),
     "no image": (body(tensor(IMAGE[:0])), "expected 1 to 10,000 images a request, got [0, 784]"),
@@ -108,10 +103,8 @@ BY_BOTH: dict[str, tuple[Any, str]] = {
     "no picture": (picture(encoded(b"GIF89a")),
         f"expected a {FORMATS}, got 6 bytes that begin with b'GIF89a', at image 0"),
     "an empty picture": (picture(""), f"expected a {FORMATS}, got no bytes, at image 0"),
-    "a PNG cut off": (picture(CUT["PNG"]),
-        DAMAGED + "image file is truncated, at image 0"),
-    "a JPEG cut off": (picture(CUT["JPEG"]),
-        DAMAGED + "image file is truncated (18 bytes not processed), at image 0"),
+    "a picture cut off": (picture(encoded(base64.b64decode(png(RANDOM))[:-40])),
+        f"expected a whole {FORMATS}, got a damaged one: image file is truncated, at image 0"),
     "a huge picture": (picture(png(np.zeros((4097, 4096), "u1"))),
         "expected a picture of at most 16,777,216 pixels, got 4,096 × 4,097, at image 0"),
     "a thin picture": (picture(png(np.zeros((5000, 1), "u1"))), "expected a picture whose longer "
@@ -130,15 +123,12 @@ def test_what_the_contract_rejects_is_rejected_with_the_same_words(
     server: Server, request_body: Any, words: str
 ):
     for protocol in ("rest", "grpc"):
-        assert infer(server, protocol, MODEL, request_body) == Response(REJECTED, {}, words), (
-            protocol
-        )
+        assert infer(server, protocol, MODEL, request_body) == Response(REJECTED, {}, words)
 
 
 OTHER = "expected a request of the protocol, got another: "
 BY_REST: dict[str, tuple[Any, str]] = {
     "text for a body": ("text", OTHER + "Expected `object`, got `str`"),
-    "no tensors": ({}, "expected one input tensor, got none"),
     "no data": ({"inputs": [{"name": "x", "shape": [1, 784], "datatype": "FP64"}]},
         "expected inputs[0].data, got none"),
     "no name": ({"inputs": [{"shape": [1, 784], "datatype": "FP64", "data": [0]}]},
@@ -149,11 +139,7 @@ BY_REST: dict[str, tuple[Any, str]] = {
         OTHER + "Expected `object | null`, got `array` - at `$.parameters`"),
     "null": (one(None), "expected numbers for shape [1, 784], got null"),
     "text": (one("x"), "expected numbers for shape [1, 784], got text"),
-    "truth": (body(tensor([True] * 784, [1, 784])),
-        "expected numbers for shape [1, 784], got booleans"),
     "a number beyond floats": (one(10**400), "expected numbers for shape [1, 784], got 1000"),
-    "a number beyond every type": (one(10**19),
-        "expected pixel values from 0 to 255, got 1e+19 at image 0, pixel 17"),
     "ragged lists": (body(tensor([[0.0] * 700, [0.0] * 84], [1, 784])),
         "expected a flat list of numbers for shape [1, 784], got a ragged one"),
     "no list": (body(tensor(7.0, [1, 784])), "expected 784 values for shape [1, 784], got 1"),
@@ -205,7 +191,6 @@ def test_bytes_that_are_no_request_are_rejected_with_a_message(
 
 ONE = bytes(784)
 ONE_BINARY = binary(784, [1, 784])
-BINARY_SIZE = "expected parameter binary_data_size as a number of bytes, got "
 SUM = "expected as many bytes after the JSON as binary_data_size adds up to, got "
 BY_BINARY: dict[str, tuple[Any, bytes, dict[str, str | None], str]] = {
     "bytes missing": (body(ONE_BINARY), ONE[:-1], {},
@@ -214,9 +199,8 @@ BY_BINARY: dict[str, tuple[Any, bytes, dict[str, str | None], str]] = {
     "bytes that nobody announced": (body(tensor(IMAGE)), ONE, {}, SUM + "784 more"),
     "another size than the shape's": (body(binary(783, [1, 784])), ONE[:-1], {},
         "expected 784 bytes of UINT8 for shape [1, 784], got 783"),
-    "a size below none": (body(binary(-1, [1, 784])), ONE, {}, BINARY_SIZE + "-1"),
-    "a size in words": (body(binary("784", [1, 784])), ONE, {},  # type: ignore[arg-type]
-        BINARY_SIZE + "784"),
+    "a size below none": (body(binary(-1, [1, 784])), ONE, {},
+        "expected parameter binary_data_size as a number of bytes, got -1"),
     "data twice": (body(ONE_BINARY | {"data": [0]}), ONE, {},
         "expected inputs[0].data or its parameter binary_data_size, got both"),
     "no header": (body(ONE_BINARY), b"", {LENGTH: None},
@@ -226,11 +210,6 @@ BY_BINARY: dict[str, tuple[Any, bytes, dict[str, str | None], str]] = {
     "an output's flag in words": (body(tensor(IMAGE)) | {
             "outputs": [{"name": LABELS, "parameters": {"binary_data": "yes"}}]}, b"", {},
         "expected parameter binary_data as true or false, got yes"),
-    "another output's flag": (body(tensor(IMAGE), parameters={"binary_data_output": 1}), b"", {},
-        "expected parameter binary_data_output as true or false, got 1"),
-    "memory of another machine": (body({"name": "x", "shape": [1, 784], "datatype": "UINT8",
-            "parameters": {"shared_memory_region": "a"}}), b"", {},
-        "expected inputs[0].data, got none"),
     "a picture cut off": (body(binary(7, [1], "BYTES")), b"\x09\0\0\0abc", {},
         "expected elements of BYTES, each after its length in four bytes, got 7 bytes that end"),
 }  # fmt: skip

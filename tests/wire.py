@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import grpc
 import numpy as np
@@ -121,6 +121,14 @@ def open_connection(server: Server) -> socket.socket:
     connection = socket.create_connection((host, int(port)), timeout=SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
+
+
+def read_response(file: BinaryIO) -> tuple[int, bytes]:
+    """Status and content of the next response on a connection, of which this is the file."""
+    status = int(file.readline().split()[1])
+    lines = iter(lambda: file.readline().decode().strip().lower(), "")
+    fields = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    return status, file.read(int(fields["content-length"]))
 
 
 def head(model: str, length: int | None, more: str = "") -> bytes:
