@@ -8,7 +8,6 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +24,6 @@ DEFAULT_PORTS = (
     "from mlserver.settings import Settings; settings = Settings(); "
     "print(settings.http_port, settings.grpc_port, settings.metrics_port)"
 )
-EACH = ["runtime.yaml", *(f"{model}.yaml" for model in MODELS)]
-SELDON = ["server.yaml", "models.yaml", "experiment.yaml"]
-VALUES = {
-    "image": "newName: ",
-    "tag": "newTag: ",
-    "storage": "- storage=",
-    "version": "- version=",
-    "canary": "canaryTrafficPercent, value: ",
-    "canary_version": "- canaryVersion=",
-    "weight": "candidates/0/weight, value: ",
-    "canary_weight": "candidates/1/weight, value: ",
-    "most": "maxReplicas, value: ",
-}
 Manifest = dict[str, Any]
 
 KUBECTL, KUSTOMIZE = ["kubectl", "kustomize"], ["kustomize", "build"]
@@ -49,39 +35,40 @@ if not shutil.which(RENDER[0]):
     )
 
 
-def rendered(
-    system: str, folder: Path, resources: Iterable[str] = (), **values: object
-) -> dict[str, Manifest]:
+def rendered(system: str, folder: Path, *changes: tuple[str, str]) -> dict[str, Manifest]:
     """What `kubectl apply -k deploy/SYSTEM` applies, by kind and name.
 
-    resources: those of kustomization.yaml that are not commented out, if not as they are; values:
-    of its settings, by their names in VALUES.
+    changes: of kustomization.yaml, each a pattern of what it has, and what a user puts there.
     """
     target = Path(shutil.copytree(ROOT / "deploy" / system, folder / system))
-    file = target / "kustomization.yaml"
-    text = file.read_text("utf-8")
-    if resources:
-        text = re.sub(r"(?m)^  (?:# )?- ([a-z-]+\.yaml)", r"  # - \1", text)
-    for name in resources:
-        text = text.replace(f"  # - {name}", f"  - {name}")
-    for name, value in values.items():
-        text, count = re.subn(rf"({VALUES[name]})[^\s}}]+", rf"\g<1>{value}", text)
-        assert count == 1, name
-    file.write_text(text, "utf-8")
+    text = (target / "kustomization.yaml").read_text("utf-8")
+    for pattern, new in changes:
+        text, count = re.subn(pattern, new, text)
+        assert count == 1, pattern
+    (target / "kustomization.yaml").write_text(text, "utf-8")
     output = run(target, *RENDER, ".")
     assert not re.search("STORAGE|VERSION", output)
     return {f"{d['kind']} {d['metadata']['name']}": d for d in yaml.safe_load_all(output)}
 
 
-@pytest.fixture
-def kserve(tmp_path: Path) -> dict[str, Manifest]:
+def uses(resource: str, is_used: bool = True) -> tuple[str, str]:
+    """The change that applies a resource, or not."""
+    return rf"(# )?- {resource}\.yaml", f"{'' if is_used else '# '}- {resource}.yaml"
+
+
+EACH = [uses(model) for model in MODELS]
+NOT_EACH = [uses(model, False) for model in MODELS]
+
+
+@pytest.fixture(scope="module")
+def kserve(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
     """Each model as a service, and both in one."""
-    return rendered("kserve", tmp_path, [*EACH, "fashion.yaml"])
+    return rendered("kserve", tmp_path_factory.mktemp("kserve"), *EACH, uses("fashion"))
 
 
-@pytest.fixture
-def seldon(tmp_path: Path) -> dict[str, Manifest]:
-    return rendered("seldon", tmp_path)
+@pytest.fixture(scope="module")
+def seldon(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Manifest]:
+    return rendered("seldon", tmp_path_factory.mktemp("seldon"), uses("canary", False))
 
 
 def container_of(manifest: Manifest) -> Manifest:
@@ -94,41 +81,42 @@ def variables(container: Manifest) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
-def test_each_way_of_serving_applies_what_it_needs_and_nothing_else(tmp_path: Path):
-    services = {f"InferenceService {model}" for model in MODELS}
-    runtime = {"ServingRuntime fashion"}
-    assert set(rendered("kserve", tmp_path / "each", EACH)) == runtime | services
-    together = rendered("kserve", tmp_path / "together", ["runtime.yaml", "fashion.yaml"])
-    assert set(together) == runtime | {"InferenceService fashion"}
-    assert set(rendered("seldon", tmp_path, SELDON)) == {
-        "Server fashion",
-        "Experiment fashion",
-        *(f"Model {model}" for model in MODELS),
-    }
+def test_each_way_of_serving_applies_what_it_needs_and_nothing_else(
+    seldon: dict[str, Manifest], tmp_path: Path
+):
+    each = rendered("kserve", tmp_path / "each", *EACH, uses("fashion", False))
+    assert set(each) == {"ServingRuntime fashion", *(f"InferenceService {m}" for m in MODELS)}
+    together = rendered("kserve", tmp_path / "together", *NOT_EACH, uses("fashion"))
+    assert set(together) == {"ServingRuntime fashion", "InferenceService fashion"}
+    assert set(seldon) == {"Server fashion", "Experiment fashion", *(f"Model {m}" for m in MODELS)}
+
+
+RELEASE = (
+    (r"newTag: \S+", "newTag: v2"),
+    (r"storage=\S+", "storage=gs://bucket/a/b"),
+    (r"maxReplicas, value: \d+", "maxReplicas, value: 40"),
+)
 
 
 def test_a_release_on_kserve_changes_one_file(tmp_path: Path):
     found = rendered(
         "kserve",
         tmp_path,
-        [*EACH, "fashion.yaml"],
-        image="registry.example.com:5000/team/fashion",
-        tag="v2",
-        storage="gs://bucket/a/b",
-        version="v2",
-        canary=10,
-        most=40,
+        *EACH,
+        uses("fashion"),
+        *RELEASE,
+        (r"newName: \S+", "newName: registry.example.com:5000/team/fashion"),
+        (r"version=\S+", "version=v2"),
+        (r"canaryTrafficPercent, value: \d+", "canaryTrafficPercent, value: 10"),
     )
     image = container_of(found["ServingRuntime fashion"])["image"]
     assert image == "registry.example.com:5000/team/fashion:v2"
     for model in MODELS:
         predictor = found[f"InferenceService {model}"]["spec"]["predictor"]
         assert predictor["model"]["storageUri"] == f"gs://bucket/a/b/models/{model}/v2"
-        assert predictor["canaryTrafficPercent"] == 10
-        assert predictor["maxReplicas"] == 40
+        assert (predictor["canaryTrafficPercent"], predictor["maxReplicas"]) == (10, 40)
     both = found["InferenceService fashion"]["spec"]["predictor"]
-    assert both["model"]["storageUri"] == "gs://bucket/a/b"
-    assert both["maxReplicas"] == 40
+    assert (both["model"]["storageUri"], both["maxReplicas"]) == ("gs://bucket/a/b", 40)
     assert "canaryTrafficPercent" not in both
 
 
@@ -136,22 +124,17 @@ def test_a_canary_on_seldon_shares_the_requests_for_the_model(tmp_path: Path):
     found = rendered(
         "seldon",
         tmp_path,
-        [*SELDON, "canary.yaml"],
-        storage="gs://bucket/a/b",
-        version="v1",
-        canary_version="v2",
-        weight=80,
-        canary_weight=20,
-        most=40,
+        uses("canary"),
+        *RELEASE,
+        (r"version=\S+", "version=v1"),
+        (r"canaryVersion=\S+", "canaryVersion=v2"),
+        (r"0/weight, value: \d+", "0/weight, value: 80"),
+        (r"1/weight, value: \d+", "1/weight, value: 20"),
     )
     for model in MODELS:
-        assert found[f"Experiment {model}-canary"]["spec"] == {
-            "default": model,
-            "candidates": [
-                {"name": model, "weight": 80},
-                {"name": f"{model}-canary", "weight": 20},
-            ],
-        }
+        candidates = [{"name": model, "weight": 80}, {"name": f"{model}-canary", "weight": 20}]
+        expected = {"default": model, "candidates": candidates}
+        assert found[f"Experiment {model}-canary"]["spec"] == expected
         for name, version in ((model, "v1"), (f"{model}-canary", "v2")):
             spec = found[f"Model {name}"]["spec"]
             assert spec["storageUri"] == f"gs://bucket/a/b/models/{model}/{version}"
@@ -164,14 +147,15 @@ def test_a_canary_on_seldon_shares_the_requests_for_the_model(tmp_path: Path):
             assert f"Model {candidate['name']}" in found
 
 
-def test_the_servers_have_the_settings_of_the_repository_but_that_seldon_may_load(
+def test_the_servers_have_the_settings_of_the_repository_and_write_to_tmp_alone(
     kserve: dict[str, Manifest], seldon: dict[str, Manifest]
 ):
-    for manifest, allowed in (
-        (kserve["ServingRuntime fashion"], False),
-        (seldon["Server fashion"], True),
-    ):
+    servers = ((kserve["ServingRuntime fashion"], False), (seldon["Server fashion"], True))
+    for manifest, allowed in servers:  # Seldon's agent loads models by request
         container = container_of(manifest)
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
         found = variables(container)
         threads = found.pop("OMP_NUM_THREADS")
         assert int(threads) == math.ceil(float(container["resources"]["requests"]["cpu"]))
@@ -202,24 +186,12 @@ def test_ports_and_the_user_are_those_of_mlserver_and_the_image(kserve: dict[str
     assert f"USER {container['securityContext']['runAsUser']}:" in DOCKERFILE
 
 
-def test_nothing_can_be_written_to_but_tmp(
-    kserve: dict[str, Manifest], seldon: dict[str, Manifest]
-):
-    for manifest in (kserve["ServingRuntime fashion"], seldon["Server fashion"]):
-        container = container_of(manifest)
-        assert container["securityContext"]["readOnlyRootFilesystem"] is True
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
-
-
 def test_every_service_names_a_runtime_and_a_format_that_there_are(
     kserve: dict[str, Manifest], seldon: dict[str, Manifest]
 ):
     spec = kserve["ServingRuntime fashion"]["spec"]
-    services = [m for name, m in kserve.items() if name.startswith("InferenceService")]
-    assert len(services) == len(MODELS) + 1
-    for service in services:
-        model = service["spec"]["predictor"]["model"]
+    for name in ("fashion", *MODELS):
+        model = kserve[f"InferenceService {name}"]["spec"]["predictor"]["model"]
         assert model["runtime"] == "fashion"
         assert model["modelFormat"] in spec["supportedModelFormats"]
         assert model["protocolVersion"] in spec["protocolVersions"]
@@ -250,7 +222,7 @@ def closed(schema: Any) -> Any:
 def test_each_service_fits_the_schema_of_kserve(
     schema: jsonschema_rs.Validator, kserve: dict[str, Manifest]
 ):
-    for name, manifest in kserve.items():
-        if name.startswith("InferenceService"):
-            described = {k: v for k, v in manifest.items() if k != "metadata"}  # Kubernetes' own
-            assert [error.message for error in schema.iter_errors(described)] == [], name
+    for name in ("fashion", *MODELS):
+        manifest = kserve[f"InferenceService {name}"]
+        described = {k: v for k, v in manifest.items() if k != "metadata"}  # Kubernetes' own
+        assert [error.message for error in schema.iter_errors(described)] == [], name
