@@ -10,7 +10,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import requests
 from any_models import add_models
 from PIL import Image
 from processes import ready, run_client, wait_until
@@ -19,13 +18,11 @@ from wire import (
     MODELS,
     OK,
     REJECTED,
-    SECONDS,
     binary,
     body,
     each_protocol,
     each_way,
     infer,
-    infer_url,
     log_of,
     message,
     metrics,
@@ -69,19 +66,6 @@ def test_a_stock_runtime_predicts_rows(server: Server, protocol: str, model: str
     assert np.reshape(outputs["predict_proba"], (2, 3)).argmax(axis=1).tolist() == LABELS
 
 
-def test_the_response_of_a_stock_runtime_is_mlservers(server: Server):
-    request = body(tensor(ROWS), id="1")
-    response = requests.post(infer_url(server, "table"), json=request, timeout=SECONDS)
-    output = {"name": "predict", "shape": [2, 1], "datatype": "INT64", "data": LABELS}
-    assert response.json() == {
-        "model_name": "table",
-        "model_version": "v1",
-        "id": "1",
-        "parameters": {},
-        "outputs": [output | {"parameters": {"content_type": "np"}}],
-    }
-
-
 @each_protocol
 def test_text_labels_and_a_regressor_are_predicted_too(server: Server, protocol: str):
     response = infer(server, protocol, "species", body(tensor(ROWS)))
@@ -106,15 +90,11 @@ def test_named_columns_are_taken_in_any_order_and_as_mlservers_codec_encodes_a_d
         assert infer(server, protocol, "columns", request) == expected
 
 
-@each_protocol
-def test_a_runtime_of_ones_own_is_called(server: Server, protocol: str):
-    text = {"name": "t", "shape": [2], "datatype": "BYTES", "data": ["abc", "x y"]}
-    assert infer(server, protocol, "echo", body(text)).outputs == {"echo": ["ABC", "X Y"]}
-
-
-def test_a_runtime_sees_the_headers_and_its_parameters_reach_the_client(server: Server):
-    text = {"name": "t", "shape": [1], "datatype": "BYTES", "data": ["abc"]}
-    response = post_raw(server, "echo", json.dumps(body(text)).encode(), {"X-Tenant": "blue"})
+def test_a_runtime_of_ones_own_sees_the_headers_and_its_parameters_reach_the_client(server: Server):
+    request = body({"name": "t", "shape": [2], "datatype": "BYTES", "data": ["abc", "x y"]})
+    for protocol in ("rest", "grpc"):
+        assert infer(server, protocol, "echo", request).outputs == {"echo": ["ABC", "X Y"]}
+    response = post_raw(server, "echo", json.dumps(request).encode(), {"X-Tenant": "blue"})
     assert response.json()["parameters"] == {"tenant": "blue"}
 
 

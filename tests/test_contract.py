@@ -165,18 +165,6 @@ def test_a_response_over_grpc_is_raw_where_its_request_is(server: Server, images
             assert len(response.raw_output_contents) == count
 
 
-def test_a_response_has_the_id_of_its_request_or_one_of_its_own(server: Server, images: np.ndarray):
-    address, request = infer_url(server, MODEL), body(tensor(images[:1]))
-    ids = [requests.post(address, json=request, timeout=60).json()["id"] for _ in range(2)]
-    assert ids[0] != ids[1]
-    with service(server) as methods:
-        for id_ in ("", "ä", "a\r\nb: c"):
-            with_id = request | {"id": id_}
-            assert requests.post(address, json=with_id, timeout=60).json()["id"] == id_
-            over_grpc = methods.ModelInfer(message(with_id, MODEL), timeout=60).id
-            assert over_grpc == id_ or (over_grpc and not id_)  # where "" is none
-
-
 def test_a_stream_over_grpc_responses_each_request_and_may_be_empty(
     server: Server, images: np.ndarray
 ):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from scratch import ROOT, environment, install, make_params, make_project, run, 
 
 from serving.launch import Server, free_ports
 
+DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8").replace("\\\n", "")
 PROGRAMS = ("sh", "sed", "dirname")  # all that the script needs but a container tool
 
 
@@ -122,10 +124,17 @@ def test_the_image_runs_on_the_loopback_and_can_write_nowhere(packaged: Path):
     ]
 
 
+def test_a_base_with_another_python_ends_the_build_with_a_message(monkeypatch: pytest.MonkeyPatch):
+    (check,) = re.findall("RUN python3 -c '(.*)'", DOCKERFILE)
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    message = "error: BASE_IMAGE has Python 3.9; expected 3.11, 3.12 or 3.13"
+    with pytest.raises(SystemExit, match=message):
+        exec(check)
+
+
 def healthy(port: str) -> bool:
     """What the health check of the image says of a server, as Docker runs it."""
-    dockerfile = (ROOT / "deploy/Dockerfile").read_text("utf-8").replace("\\\n", "")
-    (command,) = re.findall(r"(?m)^HEALTHCHECK .*? CMD (.*)$", dockerfile)
+    (command,) = re.findall(r"(?m)^HEALTHCHECK .*? CMD (.*)$", DOCKERFILE)
     variables = environment(MLSERVER_HTTP_PORT=port, http_proxy="http://127.0.0.1:1")
     check = ["/bin/sh", "-c", command]
     return not subprocess.run(check, env=variables, capture_output=True, check=False).returncode

@@ -50,26 +50,21 @@ def buildah(*arguments: str) -> str:
     return run(Path("/"), "buildah", *arguments, expect=0, **BUILDAH).strip()
 
 
-def make_base(folder: Path, release: str, packages: str, name: str) -> str:
-    """An image of a release of Debian, with the certificates that this machine trusts."""
-    root = folder / release
-    run(folder, "debootstrap", "--variant=minbase", f"--include={packages}", release, str(root))
-    container = buildah("from", "scratch")
-    buildah("add", "--quiet", container, str(root), "/")
-    if CERTIFICATES.exists():
-        buildah("copy", "--quiet", container, str(CERTIFICATES), str(CERTIFICATES))
-    buildah("commit", "--quiet", "--rm", container, name)
-    shutil.rmtree(root)
-    return name
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian 12 with Python 3.11, or what BASE_IMAGE names."""
+    """Debian 12 with Python 3.11 and this machine's certificates, or what BASE_IMAGE names."""
     if named := os.environ.get("BASE_IMAGE"):
         return named
     folder = tmp_path_factory.mktemp("base")
-    return make_base(folder, "bookworm", "ca-certificates,python3,python3-venv", f"{IMAGE}-base")
+    packages = "--include=ca-certificates,python3,python3-venv"
+    run(folder, "debootstrap", "--variant=minbase", packages, "bookworm", "root")
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, str(folder / "root"), "/")
+    if CERTIFICATES.exists():
+        buildah("copy", "--quiet", container, str(CERTIFICATES), str(CERTIFICATES))
+    buildah("commit", "--quiet", "--rm", container, f"{IMAGE}-base")
+    shutil.rmtree(folder / "root")
+    return f"{IMAGE}-base"
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +219,3 @@ def test_a_package_with_other_bytes_is_not_installed(project: Path, base: str):
     lock.write_text(re.sub(entry, rf"\1{other}", lock.read_text("utf-8")), "utf-8")
     output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=base)
     assert "THESE PACKAGES DO NOT MATCH THE HASHES" in output
-
-
-def test_a_base_with_another_python_ends_the_build_with_a_message(project: Path, tmp_path: Path):
-    other = make_base(tmp_path, "bullseye", "python3-minimal", f"{IMAGE}-bullseye")
-    output = run(project, "deploy/image.sh", "build", expect=1, **BUILDAH, BASE_IMAGE=other)
-    assert "error: BASE_IMAGE has Python 3.9; expected 3.11, 3.12 or 3.13" in output.splitlines()
-    buildah("rmi", other)
