@@ -4,8 +4,10 @@ Run: pytest tests/test_conformance.py
 """
 
 import base64
+import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,20 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
     LENGTH,
     MODELS,
+    OK,
     REJECTED,
     UNKNOWN,
     body,
+    head,
+    log_of,
     message,
     metrics,
+    open_connection,
     png,
     post,
     post_binary,
+    post_raw,
+    read_response,
     stream,
     tensor,
 )
@@ -205,3 +213,80 @@ def test_an_empty_body_sends_for_the_whole_index_and_a_wrong_one_is_rejected(hos
     assert (wrong.status_code, wrong.json()["error"]) == (
         REJECTED, 'expected a body like {"ready": true}, or none',
     )  # fmt: skip
+
+
+def talk(server: Server, *parts: bytes, responses: int) -> list[int]:
+    """The statuses of so many responses on one connection, to which parts are sent apart."""
+    with open_connection(server) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.02)
+        with connection.makefile("rb") as file:
+            return [read_response(file)[0] for _ in range(responses)]
+
+
+OFFERS = {
+    "Java": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    "a web socket": "Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n",
+    "TLS": "Connection: upgrade\r\nUpgrade: TLS/1.2, HTTP/2.0\r\n",
+}
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+def test_an_offer_to_upgrade_is_ignored(
+    server: Server, images: np.ndarray, offer: str, is_chunked: bool
+):
+    text = json.dumps(body(tensor(images[:1], datatype="UINT8"))).encode()
+
+    def request(content: bytes, offered: str) -> bytes:
+        if is_chunked:
+            chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+            return head(MODEL, None, offered) + chunks
+        return head(MODEL, len(content), offered) + content
+
+    offered, plain = request(text, offer), request(text, "")
+    get = f"GET /v2 HTTP/1.1\r\nHost: h\r\n{offer}\r\n".encode()
+    pieces = [offered[start : start + 40] for start in range(0, 400, 40)]
+    assert talk(server, offered, plain, offered, responses=3) == [OK] * 3
+    assert talk(server, *pieces, offered[400:] + plain, responses=2) == [OK] * 2
+    assert talk(server, request(text + b" " * 2**20, offer) + plain, responses=2) == [OK] * 2
+    assert talk(server, get + plain, responses=2) == [OK] * 2
+    assert "upgrade" not in log_of(server).lower()
+
+
+def test_pipelined_requests_are_served(server: Server):
+    get = b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert talk(server, get * 2000, responses=2000) == [OK] * 2000
+
+
+def test_a_large_response_is_compressed_for_those_who_accept_it(server: Server, images: np.ndarray):
+    large, small = (
+        json.dumps(body(tensor(images[:n], datatype="UINT8"), outputs=("predict_proba",))).encode()
+        for n in (100, 1)
+    )
+    for field, encoding in {
+        "gzip": "gzip",
+        "br;q=1.0, GZIP;q=0.5": "gzip",
+        "*": "gzip",
+        "gzip;q=0": None,
+        "gzip;q=0.0, *": None,
+        "identity": None,
+    }.items():
+        for request, expected in ((large, encoding), (small, None)):
+            response = post_raw(server, MODEL, request, {"Accept-Encoding": field})
+            assert response.headers.get("content-encoding") == expected, field
+            assert response.json()["outputs"][0]["shape"][1:] == [10]
+
+
+def test_kubernetes_can_probe_over_grpc(server: Server):
+    with grpc.insecure_channel(server.grpc) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        for name in (b"", b"inference.GRPCInferenceService", MODEL.encode()):
+            assert check(b"\x0a%c%b" % (len(name), name), timeout=60) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as caught:
+            check(b"\x0a\x04none", timeout=60)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert next(watch(b"", timeout=60)) == b"\x08\x01"
+        assert next(watch(b"\x0a\x04none", timeout=60)) == b"\x08\x03"

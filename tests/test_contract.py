@@ -5,6 +5,7 @@ Run: pytest tests/test_contract.py
 The models share all that is tried with one of them here.
 """
 
+import base64
 import json
 from pathlib import Path
 
@@ -12,10 +13,11 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from scratch import slow
+from scratch import Digits, slow
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
+    OK,
     binary,
     body,
     each_model,
@@ -114,6 +116,59 @@ def test_a_picture_of_the_models_own_size_is_read_as_its_pixels(
         assert infer(server, protocol, MODEL, request).outputs == expected
 
 
+def test_base64_is_read_as_tools_write_it(server: Server, images: np.ndarray):
+    expected = post(server, MODEL, body(tensor(images[:1]))).outputs
+    plain = png(images[0].reshape(28, 28))
+    file = base64.b64decode(plain)
+    in_lines, url_safe = (f(file).decode() for f in (base64.encodebytes, base64.urlsafe_b64encode))
+    for text in (in_lines, url_safe, plain.rstrip("="), f"data:image/png;base64,{plain}"):
+        request = body(tensor([text], [1], "BYTES"))
+        assert infer(server, "rest", MODEL, request).outputs == expected
+        request = pb.ModelInferRequest(model_name=MODEL)
+        input_ = request.inputs.add(name="x", datatype="BYTES", shape=[1])
+        input_.contents.bytes_contents.append(text.encode())
+        if not text.startswith("data:"):
+            assert send(server, request).outputs == expected  # by what it plainly is
+        input_.parameters["content_type"].string_param = "base64"
+        assert send(server, request).outputs == expected
+
+
+def test_pictures_are_read_as_phones_and_browsers_make_them(server: Server):
+    red = np.full((400, 300, 3), (200, 30, 30), np.uint8)
+    files = [png(red, kind) for kind in ("WEBP", "BMP", "PNG", "JPEG")]
+    files.append(png(np.full((4000, 6000, 3), 130, np.uint8), "JPEG"))
+    files.append(png(red, "JPEG", "CMYK"))
+    for file in files:
+        assert infer(server, "rest", MODEL, body(tensor([file], [1], "BYTES"))).status == OK
+
+
+def test_a_table_of_a_column_a_pixel_is_put_together(server: Server, images: np.ndarray):
+    expected = post(server, MODEL, body(tensor(images[:3]))).outputs
+    for shape in ([3], [3, 1]):
+        columns = [tensor(images[:3, i], shape, "INT64", name=f"p{i}") for i in range(784)]
+        for protocol in ("rest", "grpc"):
+            assert infer(server, protocol, MODEL, body(*columns)).outputs == expected
+
+
+def test_values_over_grpc_are_read_from_whichever_field_has_them(
+    server: Server, images: np.ndarray
+):
+    request = pb.ModelInferRequest(model_name=MODEL)
+    input_ = request.inputs.add(name="x", datatype="INT64", shape=[1, 784])
+    input_.contents.int_contents.extend(images[0].tolist())
+    assert send(server, request) == post(server, MODEL, body(tensor(images[:1])))
+    input_.contents.fp32_contents.append(1)
+    words = "expected values of INT64 in int64_contents, got int_contents and fp32_contents"
+    assert send(server, request).error == words
+
+
+def test_black_and_white_pixels_and_a_few_faint_ones_are_predicted(
+    server: Server, images: np.ndarray
+):
+    for pixels in ((images[:2] > 128).astype(float), np.vstack([images[:1] / 255, images[:1]])):
+        assert infer(server, "rest", MODEL, body(tensor(pixels))).status == OK
+
+
 @each_way
 def test_dark_on_bright_is_inverted_on_request(server: Server, images: np.ndarray, protocol: str):
     image, invert = images[:1], {"parameters": {"invert": True}}
@@ -192,3 +247,12 @@ def test_the_metadata_tells_of_tensors_classes_training_and_files(server: Server
             request = pb.ModelMetadataRequest(name=model.name)
             over_grpc = methods.ModelMetadata(request, timeout=60).SerializeToString()
         assert metadata["parameters"]["sha256"].encode() in over_grpc
+
+
+def test_the_samples_are_the_first_evaluation_images(server: Server, digits: Digits):
+    response = requests.get(f"{server.rest}/demo/samples.json", timeout=60).json()
+    images, labels, names = digits[1]
+    assert response["class_names"] == list(names)
+    assert len(response["images"]) >= 40
+    for sample, pixels, label in zip(response["images"], images, labels, strict=False):
+        assert (base64.b64decode(sample["pixels"]), sample["label"]) == (bytes(pixels), label)
