@@ -200,13 +200,8 @@ def test_every_service_names_a_runtime_and_a_format_that_there_are(
         assert required == seldon["Server fashion"]["spec"]["capabilities"]
 
 
-@pytest.fixture(scope="module")
-def schema() -> jsonschema_rs.Validator:
-    """KServe's of an InferenceService, closed: without it, what is misspelled would pass."""
-    return jsonschema_rs.validator_for(closed(json.loads(SCHEMA.read_text("utf-8"))))
-
-
 def closed(schema: Any) -> Any:
+    """A schema that allows no other keys than it names, so that no misspelled one passes."""
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -219,9 +214,8 @@ def closed(schema: Any) -> Any:
     return inner
 
 
-def test_each_service_fits_the_schema_of_kserve(
-    schema: jsonschema_rs.Validator, kserve: dict[str, Manifest]
-):
+def test_each_service_fits_the_schema_of_kserve(kserve: dict[str, Manifest]):
+    schema = jsonschema_rs.validator_for(closed(json.loads(SCHEMA.read_text("utf-8"))))
     for name in ("fashion", *MODELS):
         manifest = kserve[f"InferenceService {name}"]
         described = {k: v for k, v in manifest.items() if k != "metadata"}  # Kubernetes' own
