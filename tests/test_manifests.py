@@ -7,7 +7,6 @@ import json
 import math
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,6 @@ from wire import MODELS
 SCHEMA = ROOT / "tests/specs/kserve_inferenceservice_v1beta1.schema.json"
 SETTINGS = json.loads((ROOT / "serving/settings.json").read_text("utf-8"))
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text("utf-8")
-DEFAULT_PORTS = (
-    "from mlserver.settings import Settings; settings = Settings(); "
-    "print(settings.http_port, settings.grpc_port, settings.metrics_port)"
-)
 Manifest = dict[str, Any]
 
 KUBECTL, KUSTOMIZE = ["kubectl", "kustomize"], ["kustomize", "build"]
@@ -166,11 +161,10 @@ def test_the_servers_have_the_settings_of_the_repository_and_write_to_tmp_alone(
         }
 
 
-def test_ports_and_the_user_are_those_of_mlserver_and_the_image(kserve: dict[str, Manifest]):
+def test_ports_and_the_user_are_those_of_the_image(kserve: dict[str, Manifest]):
     runtime = kserve["ServingRuntime fashion"]
     container = container_of(runtime)
-    rest, grpc, metrics = run(ROOT, sys.executable, "-c", DEFAULT_PORTS).split()
-    assert f"EXPOSE {rest} {grpc} {metrics}\n" in DOCKERFILE
+    ((rest, metrics),) = re.findall(r"EXPOSE (\d+) \d+ (\d+)\n", DOCKERFILE)
     ports = variables(container)
     http, h2c = int(ports["MLSERVER_HTTP_PORT"]), int(ports["MLSERVER_GRPC_PORT"])
     assert str(http) == rest
