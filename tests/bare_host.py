@@ -1,10 +1,11 @@
 """The applications of serving/fashion/inference/ on a host of their own, without MLServer.
 
-Run: python tests/bare_host.py REPOSITORY REST_PORT GRPC_PORT METRICS_PORT
+Run: python tests/bare_host.py REPOSITORY, with MLServer's variables for its ports.
 """
 
 import asyncio
 import json
+import os
 import sys
 from http import HTTPStatus
 from pathlib import Path
@@ -106,7 +107,9 @@ async def serve(repository: Path, rest: int, grpc: int) -> None:
 
 if __name__ == "__main__":
     assert "mlserver" not in sys.modules
-    folder, (rest, grpc, metrics) = Path(sys.argv[1]), map(int, sys.argv[2:])
+    rest, grpc, metrics = (
+        int(os.environ[f"MLSERVER_{name}_PORT"]) for name in ("HTTP", "GRPC", "METRICS")
+    )
     prometheus_client.start_http_server(metrics, HOST)
     print(f"Metrics server running on http://{HOST}:{metrics}", flush=True)
-    asyncio.run(serve(folder, rest, grpc))
+    asyncio.run(serve(Path(sys.argv[1]), rest, grpc))

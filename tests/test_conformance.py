@@ -5,7 +5,6 @@ Run: pytest tests/test_conformance.py
 
 import base64
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ import pytest
 import requests
 import tritonclient.http as triton
 import yaml
-from processes import await_ready
-from scratch import ROOT, environment
+from processes import ready
+from scratch import ROOT
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 from wire import (
@@ -45,29 +44,16 @@ from wire import (
 )
 
 from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
-from serving.launch import Server, free_ports
+from serving.launch import Server
 
 
 @pytest.fixture(scope="module")
 def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The same applications without MLServer: tests/bare_host.py."""
-    folder = tmp_path_factory.mktemp("bare")
-    rest, grpc_port, metrics_port = map(str, free_ports(3))
-    command = [sys.executable, str(ROOT / "tests/bare_host.py"), str(repository)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, rest, grpc_port, metrics_port],
-            env=environment(PYTHONPATH=str(ROOT)),
-            stdout=log,
-            stderr=log,
-        )
-    server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc_port}", folder / "log", process)
-    try:
-        await_ready(server)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("processes.MLSERVER", [sys.executable, str(ROOT / "tests/bare_host.py")])
+        with ready(repository, tmp_path_factory.mktemp("bare"), PYTHONPATH=str(ROOT)) as server:
+            yield server
 
 
 @pytest.fixture(params=["MLServer", "bare"])
