@@ -8,6 +8,7 @@ The models share all that is tried with one of them here.
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -55,7 +56,7 @@ def test_the_request_of_the_blog_returns_an_int64_label(
     response = requests.post(infer_url(server, model, "v1"), json=request, timeout=60).json()
     assert response.pop("id")
     labels = offline(repository, model, images[:1])[LABELS].tolist()
-    output = {"name": "predict", "shape": [1], "datatype": "INT64", "data": labels}
+    output: dict[str, Any] = {"name": "predict", "shape": [1], "datatype": "INT64", "data": labels}
     output["parameters"] = {"content_type": "np"}  # as MLServer marks arrays
     assert response == {
         "model_name": model, "model_version": "v1", "parameters": {}, "outputs": [output],
@@ -174,7 +175,7 @@ def test_dark_on_bright_is_inverted_on_request(server: Server, images: np.ndarra
     expected = post(server, MODEL, body(tensor(image))).outputs
     negative = tensor([png(255 - image.reshape(28, 28))], [1], "BYTES")
     for one in (negative, tensor(255 - image)):
-        for request in (body(one, **invert), body(one | invert)):
+        for request in (body(one) | invert, body(one | invert)):
             assert infer(server, protocol, MODEL, request).outputs == expected
 
 
@@ -200,7 +201,8 @@ def test_a_response_over_rest_is_the_same_whatever_a_request_has_that_changes_no
     kinds = {output["name"]: output["parameters"]["content_type"] for output in actual["outputs"]}
     assert kinds == {name: "str" if name == "label" else "np" for name in OUTPUTS}
     assert response.headers["content-type"] == "application/json"
-    for more in ({"parameters": {}}, {"parameters": None}, {"more": 1}):
+    changes: list[dict[str, Any]] = [{"parameters": {}}, {"parameters": None}, {"more": 1}]
+    for more in changes:
         assert requests.post(address, json=more | request, timeout=60).content == response.content
 
 

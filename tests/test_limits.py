@@ -211,7 +211,7 @@ def test_ranges_of_a_file_are_not_heeded(limited: Server, ranges: str):
 Responses = list[tuple[int, str]]
 
 
-def large_requests(server: Server, _: bytes) -> Responses:
+def large_requests(server: Server, _single: bytes) -> Responses:
     """24 of 10,000 images as JSON floats: 46 MB each."""
     row = np.random.default_rng(1).integers(0, 256, 784).astype(float).tolist()
     content = json.dumps(body(tensor(row * 10_000, [10_000, 784]))).encode()
@@ -221,7 +221,7 @@ def large_requests(server: Server, _: bytes) -> Responses:
         return [(one.status_code, one.json().get("error", "")) for one in done]
 
 
-def one_of_2_gb(server: Server, _: bytes) -> Responses:
+def one_of_2_gb(server: Server, _single: bytes) -> Responses:
     with open_connection(server) as connection:
         connection.sendall(head(MODEL, 2 * 2**30))
         response = read(connection)

@@ -205,11 +205,12 @@ def test_a_real_prometheus_fills_each_panel_and_alerts_where_it_should(
             assert firing() == {"FashionModelNotReady"}
             size = server.log.stat().st_size + 10_000  # of which the request log soon has more
             resource.prlimit(server.guard.pid, resource.RLIMIT_FSIZE, (size, size))
-            for alert, send in {
+            causes: dict[str, Callable[[], object]] = {
                 "FashionRefusals": lambda: post(server, model, bad),
                 "FashionClassShare": lambda: client.infer(model, zeros),
                 "FashionConfidence": lambda: client.infer(model, noise),
                 "FashionLogLosesLines": good,
                 "FashionServerDown": server.guard.kill,
-            }.items():
-                keep_on(send, lambda alert=alert: alert in firing(), alert)
+            }
+            for alert, send in causes.items():
+                keep_on(send, lambda: alert in firing(), alert)  # noqa: B023
