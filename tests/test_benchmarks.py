@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,12 +9,10 @@ import numpy as np
 import pytest
 from scratch import ROOT
 
-from benchmarks import load, results, scaling, serving, soak, training
+from benchmarks import results, scaling, serving, soak, training
 from benchmarks.load import Job, Result, run
-from benchmarks.processes import cpu_seconds, in_new_process, memory_mb, only_cores
-from benchmarks.serving import OUR_GRPC, Figures, Load, Setup, ratio, request, runs_of
-from benchmarks.soak import MIX, REJECTED, TrafficShare
-from serving.fashion.contract import PIXELS, SIDE
+from benchmarks.serving import OUR_GRPC, Figures, Load, Setup, ratio, runs_of
+from benchmarks.soak import MIX, TrafficShare
 from serving.launch import Server
 from stages.data.processed import Images
 
@@ -25,26 +22,15 @@ README = (ROOT / "benchmarks/README.md").read_text("utf-8")
 @pytest.mark.parametrize(
     "part", MIX, ids=lambda p: f"{p.setup.protocol}-{p.kind}-{p.rows}-{p.valid}"
 )
-def test_every_part_of_the_soak_gets_the_responses_that_it_expects(
+def test_every_part_of_the_soak_gets_the_responses_that_it_expects_and_others_are_wrong(
     server: Server, digits: tuple[Images, Images], part: TrafficShare
 ):
     job = soak.job(server, part, digits[1].images, 40.0 / part.share, 0.5)
-    result = asyncio.run(load.run(job))
+    result = asyncio.run(run(job))
     assert (result.sent, result.wrong) == (20, 0)
-
-
-def test_a_server_uses_time_and_memory(server: Server):
-    assert cpu_seconds(server) > 0.5
-    assert 100 < memory_mb(server) < 2000
-
-
-def test_a_process_returns_or_raises_what_its_function_does_and_its_memory_is_measured():
-    with only_cores(1):
-        size, peak = in_new_process(np.random.default_rng(0).bytes, 100_000_000)
-        assert len(in_new_process(os.sched_getaffinity, 0)[0]) == 1
-    assert len(size) < 1e6 * peak
-    with pytest.raises(ZeroDivisionError):
-        in_new_process(divmod, 1, 0)
+    if not part.valid:
+        result = asyncio.run(run(job._replace(expected="")))
+        assert (result.sent, result.wrong, result.per_second) == (20, 20, 0)
 
 
 def test_no_two_copies_of_an_image_are_alike_and_the_first_is_the_image(small: Images):
@@ -52,14 +38,6 @@ def test_no_two_copies_of_an_image_are_alike_and_the_first_is_the_image(small: I
     assert np.array_equal(copies[0][0], small.images)
     assert len({images.tobytes() for images, _ in copies}) == 50
     assert all(np.array_equal(labels, small.labels) for _, labels in copies)
-
-
-def test_a_pixel_is_shifted_and_mirrored():
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    image[10, 3] = 255
-    for change, place in (((-2, 1, False), (8, 4)), ((0, 2, True), (10, SIDE - 1 - 3 + 2))):
-        found = scaling.shifted(image.reshape(1, PIXELS), *change).reshape(SIDE, SIDE)
-        assert found[place] == found.sum() == 255
 
 
 def test_ratios_are_of_runs_of_the_same_repeat_and_above_1_where_ours_is_faster():
@@ -86,20 +64,8 @@ def test_the_tables_of_the_page_are_those_of_the_last_results(name: str, table: 
     assert results.describe(result) in " ".join(README.split())
 
 
-each_protocol = pytest.mark.parametrize("setup", serving.OURS, ids=lambda setup: setup.protocol)
 Respond = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-
-@each_protocol
-def test_a_status_other_than_the_expected_one_is_wrong(
-    server: Server, digits: tuple[Images, Images], setup: Setup
-):
-    bad = request(server, setup, "xgboost", digits[1].images[:1], 2)
-    for expected, wrong in ((REJECTED[setup.protocol], 0), ("", 10)):
-        result = asyncio.run(run(Job(*bad, 2, 20.0, 0.5, expected)))
-        assert (result.sent, result.wrong) == (10, wrong)
-        assert (result.per_second > 0) == (wrong == 0)
 
 
 async def run_against(respond: Respond, rate: float, seconds: float) -> Result:
@@ -135,19 +101,6 @@ def test_a_server_that_stalls_cannot_hide_from_an_open_loop(rate: float, hidden:
     result = asyncio.run(run_against(respond, rate, 1.0))
     assert result.sent == 100 or hidden
     assert result.p95 < 100 if hidden else result.p95 > 300
-
-
-def test_a_connection_that_the_server_has_closed_is_made_anew():
-    connected = 0
-
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connected
-        connected += 1
-        await reader.read(65536)
-        writer.write(OK)
-
-    result = asyncio.run(run_against(respond, 10.0, 0.5))
-    assert (result.sent, result.wrong, connected) == (5, 0, 6)
 
 
 def test_a_response_that_ends_early_or_differs_from_the_first_is_wrong():

@@ -11,10 +11,11 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from processes import processes_in
 from wire import FIELDS, MODELS, OK, REJECTED, Response, body, message, post, send, tensor
 
+from benchmarks.processes import memory_mb
 from serving.client import infer_request
+from serving.fashion.contract import OUTPUTS
 from serving.launch import Server
 
 CASES = 1000 if os.environ.get("DEEP") else 40  # of each of the three below
@@ -40,19 +41,14 @@ def unharmed(server: Server, images: np.ndarray) -> Callable[[], None]:
     return check
 
 
-def memory(server: Server) -> float:
-    """MB of all processes of the server."""
-    return sum(p.memory_info().rss for p in processes_in(server.guard.pid)) / 2**20
-
-
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory(server: Server, unharmed: Callable[[], None]) -> Any:
     """The server's memory grows by no more than the bound over all tests of this file."""
     unharmed()
-    before = memory(server)
+    before = memory_mb(server)
     yield
     unharmed()
-    grown = memory(server) - before
+    grown = memory_mb(server) - before
     print(f"{3 * CASES} cases; memory grew by {grown:.0f} MB")
     assert grown < GROWTH_MB
 
@@ -83,23 +79,15 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-DATA = st.one_of(
-    st.integers(0, 255).map(lambda value: [value] * 784),
-    st.tuples(st.integers(0, 783), VALUES).map(
-        lambda odd: [0.0] * odd[0] + [odd[1]] + [0.0] * (783 - odd[0])
-    ),
-    st.lists(VALUES, max_size=30),
-    JSON,
-)
+DATA = st.one_of(VALUES.map(lambda odd: [0.0] * 783 + [odd]), st.lists(VALUES), JSON)
 TENSORS = st.builds(tensor, DATA, SHAPES, DATATYPES, name=st.text(max_size=8))
 BODIES = st.one_of(
-    st.builds(
-        lambda inputs, outputs, more: body(*inputs, outputs=outputs, **more),
-        st.lists(TENSORS, min_size=1, max_size=2),
-        st.lists(st.sampled_from(["predict", "label", "predict_proba", "x"]), max_size=3).map(
-            tuple
-        ),
-        st.one_of(st.just({}), st.fixed_dictionaries({"parameters": JSON})),
+    st.fixed_dictionaries(
+        {"inputs": st.lists(TENSORS, min_size=1, max_size=2)},
+        optional={
+            "outputs": st.lists(st.builds(dict, name=st.sampled_from([*OUTPUTS, "x"]))),
+            "parameters": JSON,
+        },
     ),
     st.dictionaries(st.sampled_from(["inputs", "outputs", "id", "parameters"]), JSON),
     JSON,
