@@ -10,7 +10,6 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ from serving.fashion.model.features import FeatureMap
 from serving.fashion.model.scores import ScoreArrays
 from serving.fashion.packaged import MODEL_SETTINGS
 from stages import train_xgboost
-from stages.data.idx import TRAIN_FILES
 from stages.data.processed import Images
 from stages.params import Params
 from stages.training import features
@@ -35,12 +33,6 @@ NOT_INHERITED = {"FASHION_MNIST_SOURCE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 ROOT = Path(__file__).parent.parent
 PARAMS = ROOT / "tests/params.yaml"  # which each scratch copy has for its params.yaml
-# Fashion-MNIST's four files, where they are at hand.
-FOLDERS = [os.environ.get("FASHION_MNIST_SOURCE", ""), "../shared/fashion-mnist", "data/raw"]
-REAL_DATA = next((ROOT / f for f in FOLDERS if (ROOT / f / TRAIN_FILES[0]).is_file()), None)
-needs_real_data = pytest.mark.skipif(
-    not REAL_DATA, reason="no Fashion-MNIST: make run fetches it, or FASHION_MNIST_SOURCE=folder"
-)
 FULL_SIZE = (  # features and models as large as for Fashion-MNIST, as `dvc exp run -S` takes them
     "features.cells=[4]",
     "features.directions=[16,64]",
@@ -225,15 +217,6 @@ def stand_in(path: Path, script: str) -> None:
     """Write a program in place of one that a test has not, or must not run."""
     path.write_text(f"#!/bin/sh\n{script}\n", "utf-8")
     path.chmod(0o755)
-
-
-def package_as(project: Path, names: list[str]) -> None:
-    """Package copies of one model under these names, and no other."""
-    models, aside = project / "serving/models", project / "aside"
-    models.rename(aside)
-    for name in names:
-        shutil.copytree(aside / "fashion-xgboost", models / name)
-        edit_json(models / name / "v1/model-settings.json", partial(dict.update, name=name))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from report import __main__ as report
 from report.__main__ import PUBLISHED, TEMPLATE, content
 from report.pages import render
 from report.predictions import common_mistakes
-from report.provenance import changed_stages, commit, parameters
+from report.provenance import changed_stages, commit
 from stages.console import StageError
 from stages.evaluation.plots import METRICS, read_metrics
 from stages.params import Params

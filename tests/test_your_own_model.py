@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, commit, files_in, run, stages_run
+from scratch import ROOT, commit, edit_text, files_in, run, stages_run
 
 from report import __main__ as report
 from serving.fashion.packaged import models_in
@@ -74,12 +74,21 @@ def test_an_experiment_trains_it_alone_and_is_released_next_to_the_previous_vers
     assert stages_run(run(project, "dvc", "repro")) == []
 
 
-def test_a_model_that_is_taken_out_is_no_longer_packaged(project: Path):
+def test_one_model_that_is_left_is_packaged_evaluated_and_reported_alone(project: Path):
+    before = read_metrics(project / METRICS)["fashion-sklearn"]
     pipeline = project / "dvc.yaml"
-    before, package = pipeline.read_text("utf-8").split("  package:", 1)
-    package = package.replace(" models/logistic\n", "\n", 1).replace(
-        "      - models/logistic\n", ""
-    )
-    pipeline.write_text(f"{before}  package:{package}", "utf-8")
-    assert set(stages_run(run(project, "dvc", "repro", "package"))) <= {"package"}
-    assert {model.name for model in models_in(project / "serving")} == {*OLD}
+    stages, package = pipeline.read_text("utf-8").split("  package:", 1)
+    package = package.replace(" models/xgboost models/logistic\n", "\n", 1)
+    package = re.sub("      - models/(xgboost|logistic)\n", "", package)
+    pipeline.write_text(f"{stages}  package:{package}", "utf-8")
+    changes = ("batch_size: 1000", "batch_size: 37"), ("min_accuracy: 0.8", "min_accuracy: 1")
+    edit_text(project / "params.yaml", *changes)
+    output = run(project, "dvc", "repro", expect=255)
+    assert stages_run(output) == ["package", "evaluate"]
+    assert output.count("expected at least 1 (params.yaml: evaluate.min_accuracy)") == 1
+    assert read_metrics(project / METRICS) == {"fashion-sklearn": before}
+    with contextlib.chdir(project):
+        report.main()
+    page = (project / "report.html").read_text("utf-8")
+    assert "fashion-sklearn" in page
+    assert NEW not in page
