@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from processes import check_served
-from scratch import ROOT, edit_text, install, make_project, run, stages_run, stand_in
+from scratch import ROOT, deep, edit_text, install, make_project, run, stages_run, stand_in
 
 
 @pytest.fixture
@@ -85,24 +85,24 @@ def test_drift_without_a_log_names_it(installed_checkout: Path):
     )
 
 
-def test_without_a_python_that_will_do_uv_installs_one(checkout: Path, tmp_path: Path):
+INSTALLING = "Installing requirements.lock into .venv with Python 3.12: a minute or two, 1.8 GB"
+
+
+@pytest.mark.parametrize(
+    ("install_status", "then"),
+    [(0, [INSTALLING, "fetched -m venv --clear .venv"]), (1, [])],
+)
+def test_without_a_python_that_will_do_uv_installs_one_or_nothing_else_is_tried(
+    checkout: Path, tmp_path: Path, install_status: int, then: list[str]
+):
     path = stand_ins(tmp_path / "bin", python3="3.14")
-    uv_stand_in(tmp_path / "bin")
-    output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
-    assert output[:4] == [
+    uv_stand_in(tmp_path / "bin", install_status)
+    output = run(checkout, "make", "run", expect=2, PATH=path).split("make: ***")[0].splitlines()
+    assert output == [
         f"No {NEEDED} was found; uv installs 3.12",
         "uv python install 3.12",
-        "Installing requirements.lock into .venv with Python 3.12: a minute or two, 1.8 GB",
-        "fetched -m venv --clear .venv",
+        *then,
     ]
-
-
-def test_where_uv_cannot_install_a_python_nothing_else_is_tried(checkout: Path, tmp_path: Path):
-    path = stand_ins(tmp_path / "bin")
-    uv_stand_in(tmp_path / "bin", install_status=1)
-    output = run(checkout, "make", "run", expect=2, PATH=path).splitlines()
-    assert output[1] == "uv python install 3.12"
-    assert output[2].startswith("make: ***")
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +140,23 @@ def test_two_runs_of_all_stages_make_the_same_bytes(demo: tuple[str, Path], trai
         assert (scratch / path.relative_to(trained)).read_bytes() == path.read_bytes()
 
 
-def test_a_run_with_a_wrong_parameter_says_so_and_does_nothing_else(installed_checkout: Path):
-    edit_text(installed_checkout / "params.yaml", ("C: 5", "C: five"))
-    output = run(installed_checkout, "make", "run", expect=2)
-    assert 'error: params.yaml: svm.C is "five"; expected a valid number\n' in output
-    assert "Running stage 'preprocess'" not in output
+@deep
+def test_diff_shows_a_changed_parameter_with_what_it_does_to_metrics_and_plots(project: Path):
+    install(project)
+    changes = ("  C: 5", "  C: 0.01"), ("min_accuracy: 0.8", "min_accuracy: 0.1")
+    edit_text(project / "params.yaml", *changes)
+    run(project, "dvc", "repro")
+    found = run(project, "make", "--silent", "diff", "BASE=HEAD")
+    assert found.startswith("## The working tree compared with HEAD\n\n### Parameters\n")
+    assert re.search(r"(?m)^\| params\.yaml +\| svm\.C +\| 5 +\| 0\.01 +\|$", found)
+    change = r"fashion-sklearn\.json +\| accuracy +\| (0\.\d+) +\| (0\.\d+) +\| -0\.\d+ +\|"
+    ((before, after),) = re.findall(change, found)
+    assert float(after) < float(before)
+    assert "fashion-xgboost.json" not in found
+    page = (project / "dvc_plots/index.html").read_text("utf-8")
+    assert "metrics/predictions/fashion-sklearn.csv" in page
+
+
+def test_diff_says_where_nothing_differs(trained: Path):
+    output = run(trained, ".ci/diff", "HEAD", "HEAD")
+    assert output.count("Nothing differs.") == 2
