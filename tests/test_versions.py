@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import grpc as grpc_module
 import numpy as np
 import pytest
 import requests
-from processes import ready
+from processes import ready, wait_until
 from scratch import ROOT, edit_json, set_options
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
@@ -28,33 +29,38 @@ from wire import (
 
 from serving.client import GrpcClient, RestClient, connect
 from serving.fashion.contract import LABELS, PROBABILITIES
-from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
+from serving.fashion.packaged import MODEL_SETTINGS
 from serving.launch import Server, running
 
 
-def copy_as(repository: Path, version: str) -> None:
-    """Serve what is there as v1 as another version, too."""
-    for model in MODELS:
-        folder = repository / "models" / model
-        shutil.copytree(folder / "v1", folder / version)
-        edit_json(
-            folder / version / MODEL_SETTINGS, lambda s: s["parameters"].update(version=version)
-        )
+def copy_as(repository: Path, model: str, name: str, version: str) -> Path:
+    """Serve a model's v1 by another name or version, too; its folder."""
+    models = repository / "models"
+    folder = Path(shutil.copytree(models / model / "v1", models / name / version))
+    changed = {"version": version}
+    edit_json(
+        folder / MODEL_SETTINGS,
+        lambda s: s.update(name=name, parameters=s["parameters"] | changed),
+    )
+    return folder
 
 
 @pytest.fixture(scope="module")
 def versions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of v1, v9 and v10, where loading by request is allowed."""
+    """A repository of v1, v9, v10 and a broken model, where loading by request is allowed."""
     folder = Path(shutil.copytree(repository, tmp_path_factory.mktemp("versions") / "serving"))
-    copy_as(folder, "v9")
-    copy_as(folder, "v10")
+    for model, version in product(MODELS, ("v9", "v10")):
+        copy_as(folder, model, model, version)
+    broken = copy_as(folder, "fashion-sklearn", "broken", "v1")
+    (broken / "model.joblib").write_bytes(b"no model")
     set_options(folder, allow_load=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def server(versions: Path) -> Iterator[Server]:
-    with running(versions) as server:
+def server(versions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with ready(versions, tmp_path_factory.mktemp("server"), MODELS[0]) as server:
+        wait_until(lambda: sum(model_ready(server).values()) == 6, "all but the broken one")
         yield server
 
 
@@ -62,6 +68,11 @@ def version_of(server: Server, model: str, request: dict[str, Any], version: str
     """The version that responds to a request, by the URL of a version or the plain one."""
     response = requests.post(infer_url(server, model, version), json=request, timeout=60)
     return str(response.json()["model_version"])
+
+
+def post_action(server: Server, action: str, model: str = MODELS[0]) -> requests.Response:
+    """Load or unload a model."""
+    return requests.post(f"{server.rest}/v2/repository/models/{model}/{action}", timeout=60)
 
 
 @each_model
@@ -84,19 +95,18 @@ def test_a_version_that_is_removed_is_unloaded_by_the_next_load(
 ):
     request = body(tensor(images[:2]))
     folder = versions / "models/fashion-sklearn/v10"
-    address = f"{server.rest}/v2/repository/models/fashion-sklearn"
     shutil.move(folder, tmp_path / "v10")
-    assert requests.post(f"{address}/load", timeout=60).status_code == OK
+    assert post_action(server, "load").status_code == OK
     assert post(server, "fashion-sklearn", request, "v10").status == UNKNOWN
     assert version_of(server, "fashion-sklearn", request) == "v9"
     assert ready_in_metrics(server) == {"v1", "v9"}
-    assert requests.post(f"{address}/unload", timeout=60).status_code == OK
+    assert post_action(server, "unload").status_code == OK
     assert post(server, "fashion-sklearn", request).status == UNKNOWN
     assert post(server, "fashion-xgboost", request).status == OK
     assert ready_in_metrics(server) == set()
     shutil.move(tmp_path / "v10", folder)
     for _ in range(2):
-        assert requests.post(f"{address}/load", timeout=60).status_code == OK
+        assert post_action(server, "load").status_code == OK
         assert version_of(server, "fashion-sklearn", request) == "v10"
         assert ready_in_metrics(server) == {"v1", "v9", "v10"}
 
@@ -114,8 +124,7 @@ def test_a_model_requested_for_that_must_not_be_loaded_is_rejected_and_the_one_b
     file = versions / "models/fashion-sklearn/v10/model.joblib"
     good = file.read_bytes()
     file.write_bytes(b"no model")
-    address = f"{server.rest}/v2/repository/models/fashion-sklearn/load"
-    response = requests.post(address, timeout=60)
+    response = post_action(server, "load")
     assert response.status_code == requests.codes.conflict
     words = "fashion-sklearn is not loaded: .*model.joblib: expected SHA-256 .*package it again"
     assert re.search(words, response.json()["error"])
@@ -128,22 +137,10 @@ def test_a_model_requested_for_that_must_not_be_loaded_is_rejected_and_the_one_b
     file.write_bytes(good)
 
 
-def test_a_model_that_could_not_be_loaded_is_in_the_metrics_until_it_is_unloaded(
-    own_repository: Path, tmp_path: Path
-):
-    set_options(own_repository, allow_load=True)
-    (own_repository / "models/fashion-sklearn/v1/model.joblib").write_bytes(b"no model")
-    with ready(own_repository, tmp_path, "fashion-xgboost") as server:
-        assert model_ready(server) == {("fashion-sklearn", "v1"): 0, ("fashion-xgboost", "v1"): 1}
-        address = f"{server.rest}/v2/repository/models/fashion-sklearn/unload"
-        assert requests.post(address, timeout=60).status_code == OK
-        assert model_ready(server) == {("fashion-xgboost", "v1"): 1}
-
-
-def test_the_newest_has_the_highest_number(versions: Path):
-    found = models_in(versions)
-    assert len(found) == 6
-    assert [(m.name, m.version) for m in newest(found)] == [(name, "v10") for name in MODELS]
+def test_a_model_that_could_not_be_loaded_is_in_the_metrics_until_it_is_unloaded(server: Server):
+    assert model_ready(server)["broken", "v1"] == 0
+    assert post_action(server, "unload", "broken").status_code == OK
+    assert ("broken", "v1") not in model_ready(server)
 
 
 FROZEN = ROOT / "tests/frozen"
