@@ -19,6 +19,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+from tritonclient.utils import deserialize_bytes_tensor
 
 from serving.client import Outputs
 from serving.fashion.model.classifiers import load_classifier
@@ -199,7 +200,7 @@ def send(server: Server, request: Any) -> Response:
         if not response.raw_output_contents:
             values = list(getattr(output.contents, FIELDS[output.datatype]))
         elif output.datatype == "BYTES":
-            values = _elements(response.raw_output_contents[place])
+            values = deserialize_bytes_tensor(response.raw_output_contents[place])
         else:
             raw = response.raw_output_contents[place]
             values = np.frombuffer(raw, TYPES[output.datatype]).tolist()
@@ -211,15 +212,6 @@ def send(server: Server, request: Any) -> Response:
 def elements(files: list[bytes]) -> bytes:
     """Elements of BYTES as raw contents have them, each after its length."""
     return b"".join(len(file).to_bytes(4, "little") + file for file in files)
-
-
-def _elements(raw: bytes) -> list[bytes]:
-    found, start = [], 0
-    while start < len(raw):
-        end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
-        found.append(raw[start + 4 : end])
-        start = end
-    return found
 
 
 def infer(server: Server, protocol: str, model: str, request: Any, version: str = "") -> Response:
