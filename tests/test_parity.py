@@ -5,63 +5,39 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pytest
 from scratch import Digits
-from wire import MODELS
 
-from serving.client import Client, GrpcClient, Outputs, RestClient
-from serving.fashion.contract import LABELS, OUTPUTS, PROBABILITIES
+from serving.client import connect
+from serving.fashion.contract import OUTPUTS
 from serving.fashion.model.classifiers import load_classifier
-from serving.fashion.packaged import models_in
+from serving.fashion.packaged import Model, models_in
 from serving.launch import Server
-from stages.evaluation.checks import TOLERANCE
+from stages.evaluation.checks import check_equal
 
 SIZES = (1, 1, 1, 2, 63, 64, 65)
 
 
-@pytest.fixture(scope="module")
-def images(digits: Digits) -> np.ndarray:
-    return np.concatenate([digits[0].images, digits[1].images])
-
-
-@pytest.fixture(scope="module")
-def offline(repository: Path, images: np.ndarray) -> dict[str, Outputs]:
-    return {m.name: load_classifier(m.path).classify(images) for m in models_in(repository)}
-
-
-def client(server: Server, protocol: str) -> Client:
-    return RestClient(server.rest) if protocol == "rest" else GrpcClient(server.grpc)
-
-
-def check(served: Outputs, offline: Outputs, rows: np.ndarray) -> None:
-    """Labels must be equal, but where two classes are as probable as each other."""
-    expected = offline[PROBABILITIES][rows]
-    assert np.abs(served[PROBABILITIES] - expected).max() < TOLERANCE
-    first, second = np.sort(expected, axis=1)[:, [-1, -2]].T
-    clear = first - second > TOLERANCE
-    assert np.array_equal(served[LABELS][clear], offline[LABELS][rows][clear])
-    assert clear.mean() > 0.99
-
-
 def test_batches_that_arrive_together_over_both_protocols_are_served_as_offline(
-    server: Server, images: np.ndarray, offline: dict[str, Outputs]
+    server: Server, repository: Path, digits: Digits
 ):
+    images = np.concatenate([part.images for part in digits])
+    models = models_in(repository)
+    offline = {m.name: load_classifier(m.path).classify(images) for m in models}
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     rng = np.random.default_rng(seed)
-    requests_ = [
-        (
-            str(rng.choice(["rest", "grpc"])),
-            str(rng.choice(MODELS)),
-            rng.integers(0, len(images), size),
-        )
+    requests = [
+        (rng.integers(2), models[rng.integers(2)], rng.integers(0, len(images), size))
         for size in [*rng.choice(SIZES, 200), *[1000] * 4]
     ]
 
-    def one(request: tuple[str, str, np.ndarray]) -> None:
+    def check(request: tuple[int, Model, np.ndarray]) -> None:
         protocol, model, rows = request
-        served = client(server, protocol).infer(model, images[rows], OUTPUTS)
-        check(served, offline[model], rows)
+        address = (("rest", server.rest), ("grpc", server.grpc))[protocol]
+        with connect(*address) as client:
+            served = client.infer(model.name, images[rows], OUTPUTS)
+        expected = {name: values[rows] for name, values in offline[model.name].items()}
+        check_equal(model, served, expected)
 
     with ThreadPoolExecutor(16) as pool:
-        assert len(list(pool.map(one, requests_))) == len(requests_)
+        assert len(list(pool.map(check, requests))) == len(requests)

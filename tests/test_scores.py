@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import make_classification
 from sklearn.kernel_ridge import KernelRidge
+from test_svm import problem
 
 from serving.fashion.model.exact import FEATURE_PLACES
 from serving.fashion.model.kernel import Rbf
@@ -20,20 +20,13 @@ def section() -> ClassScores:
     return ClassScores(landmarks=200, gamma=0.05, ridge=1e-4, folds=5, weight=1.0, seed=7)
 
 
-def problem(size: int) -> tuple[np.ndarray, np.ndarray]:
-    features, labels = make_classification(
-        size, 12, n_informative=8, n_classes=CLASSES, random_state=3
-    )
-    return features.astype(np.float32), labels
-
-
 def scored(features: np.ndarray, scores: FittedScores) -> np.ndarray:
     landmarks, gamma, weights = scores.arrays
     return Rbf(landmarks, float(gamma))(features) @ weights
 
 
 def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: ClassScores):
-    features, labels = problem(300)
+    features, labels = problem(CLASSES, 300)
     every = section.model_copy(update={"landmarks": 300, "ridge": 1e-2})
     unseen = features[:50] + 0.3
     actual = scored(unseen, fit_class_scores(features, labels, every))
@@ -43,19 +36,8 @@ def test_with_every_image_a_landmark_scores_are_those_of_scikit_learn(section: C
     assert np.allclose(actual, expected, atol=0.01)
 
 
-def test_scores_tell_classes_apart_on_images_not_seen(section: ClassScores):
-    features, labels = problem(2000 + ROWS)
-    scores = fit_class_scores(features[500:], labels[500:], section)
-    assert scores.out_of_fold.shape == (1500 + ROWS, CLASSES)
-    assert scores.out_of_fold.dtype == scores.arrays.weights.dtype == np.float32
-    unseen = (scored(features[:500], scores).argmax(axis=1) == labels[:500]).mean()
-    assert unseen > 0.8
-    found = (scores.out_of_fold.argmax(axis=1) == labels[500:]).mean()
-    assert found == pytest.approx(unseen, abs=0.05)
-
-
 def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section: ClassScores):
-    features, _ = problem(600)
+    features, _ = problem(CLASSES, 600)
     random = np.random.default_rng(1).integers(0, CLASSES, 600)
     scores = fit_class_scores(features, random, section)
     assert (scored(features, scores).argmax(axis=1) == random).mean() > 0.5
@@ -63,7 +45,7 @@ def test_no_training_image_is_scored_by_a_regression_that_knew_its_label(section
 
 
 def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: ClassScores):
-    features, labels = problem(100)
+    features, labels = problem(CLASSES, 100)
     least = section.model_copy(update={"ridge": 1e-9})
     scores = fit_class_scores(np.repeat(features, 4, axis=0), np.repeat(labels, 4), least)
     assert np.isfinite(scores.out_of_fold).all()
@@ -73,7 +55,7 @@ def test_images_that_repeat_and_the_least_ridge_give_finite_scores(section: Clas
 def test_kernel_values_that_are_not_kept_change_nothing(
     section: ClassScores, monkeypatch: pytest.MonkeyPatch
 ):
-    features, labels = problem(3 * ROWS)
+    features, labels = problem(CLASSES, 3 * ROWS)
     kept = fit_class_scores(features, labels, section)
     monkeypatch.setattr(module, "CACHE_BYTES", (ROWS + 100) * 200 * 4)
     anew = fit_class_scores(features, labels, section)
@@ -82,7 +64,7 @@ def test_kernel_values_that_are_not_kept_change_nothing(
 
 
 def test_the_weight_scales_all_scores(section: ClassScores):
-    features, labels = problem(300)
+    features, labels = problem(CLASSES, 300)
     once, thrice = (
         fit_class_scores(features, labels, section.model_copy(update={"weight": weight}))
         for weight in (1.0, 3.0)

@@ -7,11 +7,7 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.svm import SVC
 
-from serving.fashion.model.exact import quantize
-from serving.fashion.model.features import FEATURE_PLACES
 from serving.fashion.model.svm import decisions, pairwise_log_proba
-from stages.params import Params
-from stages.train_sklearn import train
 
 
 def problem(classes: int, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
@@ -50,20 +46,6 @@ def test_every_kernel_and_number_of_classes_decides_and_labels_as_scikit_learn(
     decided = decisions(svc)(features)
     assert np.allclose(decided, -expected if classes == 2 else expected, atol=2e-3, rtol=1e-3)
     assert (won_pairs(decided, classes).argmax(axis=1) == svc.predict(features)).mean() > 0.995
-
-
-ROWS = 500
-
-
-def test_decisions_do_not_depend_on_the_size_of_the_batch(params: Params):
-    features, labels = problem(4)
-    features /= np.sqrt(features.var(axis=0).sum())  # as all features are, and rounded
-    features = quantize(features, FEATURE_PLACES)
-    decide = decisions(train(features, labels, params.svm))
-    many = np.resize(features, (2 * ROWS + 1, features.shape[1]))
-    whole = decide(many)
-    for size in (1, 2, 63, ROWS, ROWS + 1):
-        assert np.allclose(decide(many[:size]), whole[:size], rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
