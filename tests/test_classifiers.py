@@ -66,15 +66,6 @@ def test_few_and_many_images_of_pixels_are_predicted_as_by_the_library(
         assert (found[LABELS] == found[PROBABILITIES].argmax(axis=1)).all()
 
 
-def test_two_classes_are_reported_apart(digits: Digits, tmp_path: Path):
-    some = digits[0].labels < 2
-    images, labels = digits[0].images[some], digits[0].labels[some]
-    model = XGBClassifier(**SMALL).fit(images, labels)
-    save_model(tmp_path, by_xgboost("two"), model, Section(), images[:9], features=None)
-    classifier = load_classifier(tmp_path / "model.json")
-    assert (classifier.classify(images)[LABELS] == labels).mean() > 0.95
-
-
 def test_an_svc_fitted_without_probabilities_has_some(digits: Digits, tmp_path: Path):
     images, labels = digits[0].images[:300], digits[0].labels[:300]
     model = SVC().fit(images, labels)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from scratch import files_in, read_csv
 
 from serving.fashion.contract import LABELS, PROBABILITIES, SIDE
@@ -135,11 +134,3 @@ def test_the_gallery_shows_the_surest_mistakes_in_their_order(small: Images):
         top = GAP + place // COLUMNS * (step + 3 * LINE)
         found = picture[top : top + SIDE * SCALE : SCALE, left : left + SIDE * SCALE : SCALE]
         assert (found.ravel() == small.images[number]).all()
-
-
-@pytest.mark.parametrize("shift", [0, 1])
-def test_the_gallery_is_a_picture_with_words_with_and_without_mistakes(small: Images, shift: int):
-    write_results(small, {"m": sure((small.labels + shift) % 4, 0.9)})
-    with Image.open(PLOTS / "mistakes/m.png") as picture:
-        last_line = np.array(picture.convert("L"))[-GAP - LINE : -GAP // 2]
-    assert (last_line < 128).any()

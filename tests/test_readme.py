@@ -55,9 +55,14 @@ def models_of_the_lock() -> dict[str, str]:
     return {path: md5[:8] for path, md5 in found.items() if path in models_of_the_results()}
 
 
+of_the_lock = pytest.mark.skipif(
+    models_of_the_lock() != models_of_the_results(),
+    reason="README's results are of other models than dvc.lock's, whose hashes it names",
+)
+
+
+@of_the_lock
 def test_the_results_are_those_of_the_committed_metrics():
-    if models_of_the_lock() != models_of_the_results():
-        pytest.skip("README's results are of other models than dvc.lock's, whose hashes it names")
     for model in ("fashion-sklearn", "fashion-xgboost"):
         found = MODELS[model]
         (row,) = re.findall(rf"(?m)^\| `{model}`[^|]*\|((?: [0-9.]+ \|){{4}})", README)
@@ -65,10 +70,9 @@ def test_the_results_are_those_of_the_committed_metrics():
         assert row.split("|")[:-1] == [f" {found[name]:.4f} " for name in names]
 
 
+@of_the_lock
 @pytest.mark.parametrize("name", ["demo.png", "plots.png"])
 def test_the_pictures_are_of_the_models_of_the_lock(name: str):
-    if models_of_the_lock() != models_of_the_results():
-        pytest.skip("README's results are of other models than dvc.lock's, whose hashes it names")
     with Image.open(ROOT / "docs" / name) as picture:
         shown = dict(line.split() for line in picture.info[MODELS_KEY].splitlines())
         assert {path: md5[:8] for path, md5 in shown.items()} == models_of_the_results()
