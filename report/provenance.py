@@ -7,7 +7,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from flatten_dict import flatten
+from dvc.utils.flatten import flatten
 
 from serving.fashion.packaged import MODEL_SETTINGS, models_in, newest
 from stages.console import StageError
@@ -45,7 +45,7 @@ def parameters(stages: dict[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for stage in stages.values():
         for values in stage.get("params", {}).values():
-            flat |= flatten(values, reducer="dot", keep_empty_types=(dict,))
+            flat |= flatten(values)
     return flat
 
 
