@@ -130,7 +130,7 @@ def _read(file: Any, target: str) -> bytes:
 def _from_csv(file: IO[bytes]) -> tuple[bytes, bytes]:
     """Labels and pixels of a table with a label and 784 pixels a line, below a header or none."""
     labels, pixels, label = bytearray(), bytearray(), 0
-    lines = io.TextIOWrapper(file, "utf-8-sig")  # with the mark that spreadsheets begin with
+    lines = codecs.iterdecode(file, "utf-8-sig")  # with the mark that spreadsheets begin with
     for number, fields in enumerate(csv.reader(lines, skipinitialspace=True), 1):
         if not fields:
             continue
