@@ -102,6 +102,7 @@ def driver() -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     for argument in ("--headless=new", "--no-sandbox", "--disable-background-networking"):
         options.add_argument(argument)
+    options.add_argument("--window-size=1400,1200")  # a pointer reaches no further
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with webdriver.Chrome(options, service) as driver:
         yield driver
@@ -155,13 +156,19 @@ def test_an_image_of_the_grid_gets_the_predictions_of_the_api(
     assert not page.one("#error").is_displayed()
 
 
-def test_it_prompts_for_a_token_once_and_shows_models_of_images_alone(
+@deep
+def test_it_shows_models_of_images_alone(
     driver: webdriver.Chrome, own_repository: Path, tmp_path: Path
 ):
     add_models(own_repository)
+    with ready(own_repository, tmp_path) as server:
+        assert set(Page(driver, server).predictions()) == set(MODELS)
+
+
+def test_it_prompts_for_a_token_once(driver: webdriver.Chrome, repository: Path, tmp_path: Path):
     token = "0123456789abcdef"
     file = private(tmp_path / "tokens", token)
-    with ready(own_repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
+    with ready(repository, tmp_path, FASHION_TOKEN_FILE=str(file)) as server:
         driver.get(f"{server.rest}/demo")
         requested = WebDriverWait(driver, DEADLINE_SECONDS).until(alert_is_present())
         requested.send_keys(token)
