@@ -52,7 +52,9 @@ class Page:
 
     def __init__(self, driver: webdriver.Chrome, server: Server) -> None:
         self.driver, self.server = driver, server
-        self.emulate(DESKTOP)
+        driver.set_window_size(*DESKTOP)
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
         self.load()
 
     def load(self) -> None:
@@ -102,7 +104,6 @@ def driver() -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     for argument in ("--headless=new", "--no-sandbox", "--disable-background-networking"):
         options.add_argument(argument)
-    options.add_argument("--window-size=1400,1200")  # a pointer reaches no further
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with webdriver.Chrome(options, service) as driver:
         yield driver
