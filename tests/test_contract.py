@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from scratch import Digits, slow
+from scratch import Digits, deep
 from tritonclient.grpc import service_pb2 as pb
 from wire import (
     MODELS,
@@ -63,7 +63,8 @@ def test_the_request_of_the_blog_returns_an_int64_label(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("protocol", ["raw", slow("rest")])
+@deep
+@pytest.mark.parametrize("protocol", ["rest", "raw"])
 def test_ten_thousand_rows_go_in_one_request(
     server: Server, repository: Path, images: np.ndarray, protocol: str
 ):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scratch import ROOT, environment, install, make_params, make_project, run, stand_in
+from scratch import ROOT, deep, environment, install, make_params, make_project, run, stand_in
 
 from serving.launch import Server, free_ports
 
@@ -60,6 +60,7 @@ def test_the_images_lock_holds_the_versions_and_hashes_of_the_projects():
     assert all(hashes for _, hashes in serving.values())
 
 
+@deep
 def test_the_bill_of_materials_names_what_the_lock_names(tmp_path: Path):
     project = install(make_project(tmp_path / "checkout"))
     run(project, "make", "sbom")
