@@ -50,7 +50,7 @@ def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
 
 def cluster(workers: int) -> Any:
     """A scheduler and so many workers, each in a process, until the end of a `with` block."""
-    options = {"threads_per_worker": 1, "dashboard_address": None}
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     return boosting_dask.LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options)
 
 
