@@ -242,7 +242,7 @@ def test_a_table_of_other_data_is_converted_with_the_sum_of_the_table_or_none(
         ("train.csv", HEADER + TABLE.replace("\n1,", "\n256,"), "line 3: '256', expected a whole"),
         ("train.csv", TABLE.replace("\n1,", "\n2,"), "wrong checksum: expected MD5 0"),
         ("train.csv", "", "wrong checksum"),
-        ("train-images-idx3-ubyte", "\0\0\x08", "expected an IDX, gzip, CSV or npz file"),
+        ("train-images-idx3-ubyte", "\0\1\2\3", "expected an IDX, gzip, CSV or npz file"),
         ("train-images-idx3-ubyte.gz", "\x1f", "line 1: 1 columns"),
         ("train.npz", "PK\3\4", "damaged: File is not a zip file"),
         ("train.npz", npz(arr_0=NONE), "arrays arr_0; expected x_train, y_train, x_test, y_test"),

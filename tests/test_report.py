@@ -123,7 +123,6 @@ def test_it_names_the_commit_the_data_the_models_and_the_parameters(
         for library, version in extra["libraries"].items():
             assert f"{library} {version}" in page.text
     assert ["xgboost.scores.landmarks", str(params.xgboost.scores.landmarks)] in page.rows
-    assert ["package.previous", "{}"] in page.rows
     assert ["download.dataset", "digits"] in page.rows
 
 
