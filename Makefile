@@ -80,7 +80,7 @@ check: $(DEV) ## check lint, format and types
 # each, so that the libraries do not compete for cores.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-test: $(DEV) ## run the tests, with real DVC and real servers, in five minutes
+test: $(DEV) ## run the tests, with real DVC and real servers, in four minutes
 	$(PYTEST)
 
 test-deep: $(DEV) ## run the slow tests as well, which GitHub runs each night

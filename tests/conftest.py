@@ -42,7 +42,7 @@ LONGEST = (
     "test_make",
     "test_memory",
     "test_real_data",
-    "test_your_own_model",
+    "test_add_a_model",
     "test_server",
     "test_demo",
     "test_lifecycle",

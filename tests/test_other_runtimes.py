@@ -1,4 +1,4 @@
-"""What docs/your-models.md shows.  Run: pytest tests/test_your_models.py"""
+"""What docs/other-runtimes.md shows.  Run: pytest tests/test_other_runtimes.py"""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from serving.fashion.inference.handler import Handler, ServedModel
 from serving.fashion.inference.limits import Limits
 from serving.fashion.inference.rest_app import RestApp
 
-PAGE = (ROOT / "docs/your-models.md").read_text("utf-8")
+PAGE = (ROOT / "docs/other-runtimes.md").read_text("utf-8")
 PROGRAMS = re.findall(r"(?s)```python\n(.*?)```", PAGE)
 
 

@@ -1,4 +1,4 @@
-"""docs/your-own-model.md, word for word, on digits.  Run: pytest tests/test_your_own_model.py
+"""docs/add-a-model.md, word for word, on digits.  Run: pytest tests/test_add_a_model.py
 
 The tests go through one project, from the model's addition to its removal.
 """
@@ -14,7 +14,7 @@ from report import __main__ as report
 from serving.fashion.packaged import models_in
 from stages.evaluation.plots import METRICS, read_metrics
 
-PAGE = (ROOT / "docs/your-own-model.md").read_text("utf-8")
+PAGE = (ROOT / "docs/add-a-model.md").read_text("utf-8")
 OLD, NEW = ["fashion-sklearn", "fashion-xgboost"], "fashion-logistic"
 
 
