@@ -47,9 +47,8 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The conditions of a result file, command excepted."""
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return f"{result['hardware']}, {result['date']}, commit {result['commit']}; {versions}."
+    """Where and of what the figures of a result file are."""
+    return f"{result['hardware']}, {result['date']}, commit {result['commit']}"
 
 
 def markdown(rows: Iterable[dict[str, str]]) -> str:
