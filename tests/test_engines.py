@@ -3,15 +3,14 @@
 import asyncio
 import io
 import logging
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from scratch import CountedRows, Digits, Fitted, deep
 from xgboost import XGBClassifier
@@ -50,8 +49,13 @@ def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
 
 def cluster(workers: int) -> Any:
     """A scheduler and so many workers, each in a process, until the end of a `with` block."""
-    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    return boosting_dask.LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options)
+    return import_module("distributed").SubprocessCluster(
+        worker_class="distributed.Worker",  # which, unlike a Nanny, is not started again
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -106,17 +110,17 @@ def test_a_worker_killed_midway_is_survived(
     async def kill_during(client: Any, *given: Any, **more: Any) -> Any:
         """What the phase does, with a worker killed while it is at work, the first time."""
         work = asyncio.ensure_future(real(client, *given, **more))
-        while nanny.is_alive() and not work.done():
+        while worker.is_running() and not work.done():
             await asyncio.sleep(0.01)
             if phase == "DaskQuantileDMatrix" or any((await client.processing()).values()):
-                os.kill(nanny.pid, signal.SIGKILL)
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
         return await work
 
     monkeypatch.setattr(boosting_dask.engine, phase, kill_during)
     monkeypatch.setattr(boosting_dask, "PEER_SECONDS", 5)
     with cluster(2) as started:
-        nanny = started.workers[0]
-        nanny.close_gracefully()  # so that it does not start its worker again
+        worker = psutil.Process(started.workers[0].process.pid)
         section = on_dask(params, started.scheduler_address, learning_rate=0.01)
         with redirect_stdout(io.StringIO()) as output:
             boosted = train_xgboost.boost(everything, section, 60)
