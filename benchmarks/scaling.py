@@ -124,7 +124,7 @@ def measure_engine(folder: Path, size: int, workers: int) -> Row:
         if workers:
             from distributed import Client, LocalCluster  # noqa: PLC0415  an optional extra
 
-            options = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+            options = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **options)
             client = stack.enter_context(Client(stack.enter_context(cluster)))
             engine = "dask", cluster.scheduler_address

@@ -73,7 +73,7 @@ def connected(scheduler: str | None) -> Iterator[Client]:
             yield client
         return
     size = {"n_workers": LOCAL_WORKERS, "threads_per_worker": max(1, CPU_COUNT // LOCAL_WORKERS)}
-    quiet = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     with LocalCluster(**size, **quiet) as cluster, Client(cluster) as client:
         yield client
 
