@@ -35,7 +35,7 @@ from stages.data.processed import TEST, read_npz
 
 PAGE, TEMPLATE = Path("drift.html"), "drift.html.jinja"
 DRIFTED = 3  # exit code
-STRANGEST = 12  # images shown
+MOST_DISTANT = 12  # images shown
 BINS = 10  # of a drawing
 
 
@@ -142,7 +142,9 @@ def content(folder: Path, count: int) -> dict[str, Any]:
                 "distance": float(values[DISTANCE][place]),
                 "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in versions},
             }
-            for place in np.argsort(-values.get(DISTANCE, np.empty(0)), kind="stable")[:STRANGEST]
+            for place in np.argsort(-values.get(DISTANCE, np.empty(0)), kind="stable")[
+                :MOST_DISTANT
+            ]
         ],
     }
 

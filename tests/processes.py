@@ -24,7 +24,7 @@ POLL_SECONDS = 0.05
 
 
 def wait_until(happened: Callable[[], object], what: str, poll: float = POLL_SECONDS) -> None:
-    """Ask each `poll` seconds whether something has happened; fail when it has not in time."""
+    """Check each `poll` seconds whether something has happened; fail when it has not in time."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not happened():
         assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS} s: {what}"
@@ -122,9 +122,9 @@ def run_client(*arguments: str) -> tuple[int | str | None, str]:
 
 
 def check_served(command: str, example: Path, folder: Path) -> dict[str, int]:
-    """Run a command that serves, as a user types it; ask both models; end it as Ctrl-C does.
+    """Run a command that serves, as a user types it, and end it as Ctrl-C does.
 
-    The class that each says of the example.
+    The class that each model predicts for the example.
     """
     ports = {k: v for k, v in on_free_ports(folder).items() if k.endswith("_PORT")}
     labels = {}

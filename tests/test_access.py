@@ -1,4 +1,4 @@
-"""Strangers stay outside, and everyone else gets in.  Run: pytest tests/test_access.py"""
+"""Only authorized clients are served.  Run: pytest tests/test_access.py"""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ INFER = f"/v2/models/{MODEL}/infer"
 
 @pytest.fixture(scope="module")
 def guarded(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that asks for a token, and logs its requests, in the folder of its log."""
+    """A server that requires a token, and logs its requests, in the folder of its log."""
     folder = tmp_path_factory.mktemp("guarded")
     copy = Path(shutil.copytree(repository, folder / "serving"))
     private(folder / "tokens", f"{OTHER}\n{TOKEN}\n")
@@ -89,8 +89,8 @@ def test_every_call_but_health_needs_a_token(guarded: Server):
         assert methods.ServerReady(pb.ServerReadyRequest(), timeout=60).ready
 
 
-ASKED = f"Authorization: {BEARER}"
-MARK = "stranger-was-here"
+AUTHORIZED = f"Authorization: {BEARER}"
+MARK = "unauthenticated-client"
 # The first line and a header of a request, and the statuses that it may get, 0 for none.
 HEADS = {
     "no token": (f"GET /v2/models/{MODEL} HTTP/1.1", "", {401}),
@@ -98,9 +98,9 @@ HEADS = {
     "an empty one": (f"POST {INFER} HTTP/1.1", "Authorization: Bearer ", {401}),
     "another scheme": (f"POST {INFER} HTTP/1.1", f"Authorization: Basic {TOKEN}", {401}),
     "in the URL": (f"POST {INFER}?token={TOKEN}&access_token={TOKEN} HTTP/1.1", "", {401}),
-    "two lines": (f"POST {INFER} HTTP/1.1", f"{ASKED}\r\nAuthorization: Bearer x", {401}),
-    "two in a line": (f"POST {INFER} HTTP/1.1", f"{ASKED}, Bearer x", {401}),
-    "a folded line": (f"POST {INFER} HTTP/1.1", f"X: a\r\n {ASKED}", {400, 401}),
+    "two lines": (f"POST {INFER} HTTP/1.1", f"{AUTHORIZED}\r\nAuthorization: Bearer x", {401}),
+    "two in a line": (f"POST {INFER} HTTP/1.1", f"{AUTHORIZED}, Bearer x", {401}),
+    "a folded line": (f"POST {INFER} HTTP/1.1", f"X: a\r\n {AUTHORIZED}", {400, 401}),
     "the demo's parent": (f"GET /demo/../v2/models/{MODEL} HTTP/1.1", "", {401}),
     "dots, encoded": (f"GET /demo/%2e%2e/v2/models/{MODEL} HTTP/1.1", "", {401}),
     "slashes, encoded": (f"GET /demo%2f..%2fv2%2fmodels%2f{MODEL} HTTP/1.1", "", {401}),
@@ -141,7 +141,7 @@ def test_a_head_without_a_token_opens_nothing(
 
 
 def test_a_second_request_cannot_hide_in_the_first_ones_body(guarded: Server):
-    hidden = f"GET /v2/models/{MODEL} HTTP/1.1\r\nHost: x\r\n{ASKED}\r\n\r\n"
+    hidden = f"GET /v2/models/{MODEL} HTTP/1.1\r\nHost: x\r\n{AUTHORIZED}\r\n\r\n"
     for lengths in (
         f"Content-Length: {len(hidden) + 5}\r\nTransfer-Encoding: chunked",
         f"Transfer-Encoding: chunked\r\nContent-Length: {len(hidden) + 5}",

@@ -58,7 +58,7 @@ def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(params=["MLServer", "bare"])
 def host(server: Server, bare: Server, request: pytest.FixtureRequest) -> Server:
-    """MLServer, or the bare host: each test asks both."""
+    """MLServer, or the bare host: each test runs on both."""
     return server if request.param == "MLServer" else bare
 
 

@@ -29,7 +29,7 @@ def test_the_walk_through_goes_as_the_page_says(project: Path):
         if command == "dvc queue status":
             wait_until(lambda: is_done(project), "the end of the queue", poll=5)
         # Not through a pipe, which the workers of the queue would keep open.
-        run(project, "bash", "-c", f"{{ {command}; }} > ../said 2>&1")
+        run(project, "bash", "-c", f"{{ {command}; }} > ../output 2>&1")
     assert run(project, "git", "status", "--short") == ""
     page = (project / "dvc_plots/index.html").read_text("utf-8")
     assert "held-out" in page

@@ -30,7 +30,7 @@ cases = settings(
 
 @pytest.fixture(scope="module")
 def unharmed(server: Server, images: np.ndarray) -> Callable[[], None]:
-    """Ask something good, and hold the response against the first one."""
+    """Send a valid request, and hold the response against the first one."""
     images = images[:3]
     expected = {model: post(server, model, infer_request(images)) for model in MODELS}
 
