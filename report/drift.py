@@ -127,6 +127,8 @@ def content(folder: Path, count: int) -> dict[str, Any]:
     reference, names = model_values(packaged, data.images), data.class_names
     values = model_values(packaged, images) if len(images) >= MIN_IMAGES else {}
     window = values | log.values
+    distances = values.get(DISTANCE, np.empty(0))
+    most_distant = np.argsort(-distances, kind="stable")[:MOST_DISTANT]
     drawn = [name for name in window if name != DISAGREEMENT]  # which is a single number
     return {
         "first": log.first,
@@ -142,9 +144,7 @@ def content(folder: Path, count: int) -> dict[str, Any]:
                 "distance": float(values[DISTANCE][place]),
                 "labels": {m: names[values[f"{CLASSES} of {m}"][place]] for m in versions},
             }
-            for place in np.argsort(-values.get(DISTANCE, np.empty(0)), kind="stable")[
-                :MOST_DISTANT
-            ]
+            for place in most_distant
         ],
     }
 
