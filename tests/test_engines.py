@@ -4,7 +4,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -47,15 +47,19 @@ def everything(fitted: Fitted, digits: Digits, params: Params) -> Subset:
     return Subset(inputs, labels, np.arange(len(labels)))
 
 
-def cluster(workers: int) -> Any:
+@contextmanager
+def cluster(workers: int) -> Iterator[Any]:
     """A scheduler and so many workers, each in a process, until the end of a `with` block."""
-    return import_module("distributed").SubprocessCluster(
+    with import_module("distributed").SubprocessCluster(
         worker_class="distributed.Worker",  # which, unlike a Nanny, is not started again
         n_workers=workers,
         threads_per_worker=1,
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
-    )
+    ) as started:
+        if workers:
+            started.wait_for_workers(workers, timeout=60)
+        yield started
 
 
 @pytest.fixture(scope="module")
