@@ -37,8 +37,8 @@ class Measure(NamedTuple):
         return self.value > self.threshold
 
 
-# Of the values of a window, [n], and of the evaluation, [m]: a statistic, and what it exceeds by
-# this chance where both are of one distribution.
+# From the values of a window, [n], those of the evaluation, [m], and a probability: the statistic,
+# and the threshold that it exceeds with this probability if both have the same distribution.
 Statistic = Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]
 
 
